@@ -1,0 +1,44 @@
+// The layers of src/, in order: a folder may import only those that its line names. `node scripts/layers.mjs` writes the
+// tsconfig.json of every layer from this list; the compiler (`tsc -b`) then enforces it.
+import { writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const portable = 'portable';
+const node = 'node';
+export const layers = [
+  ['errors', portable, []],
+  ['math', portable, ['errors']],
+  ['kernels', portable, ['errors', 'math']],
+  ['program', portable, ['errors']],
+  ['backends/reference', portable, ['errors', 'program']],
+  ['backends/onnx', portable, ['errors', 'program']],
+  ['backends/ring', portable, ['errors', 'math', 'program']],
+  ['backends/cost', portable, ['errors', 'math', 'program', 'backends/ring']],
+  ['backends/fixed', portable, ['errors', 'math', 'kernels', 'program', 'backends/ring']],
+  ['net', portable, ['errors']],
+  ['backends/mpc', portable, ['errors', 'math', 'kernels', 'program', 'backends/ring', 'backends/cost', 'net']],
+  ['models', portable, ['errors', 'math', 'program']],
+  ['convert', portable, ['errors', 'math', 'program', 'models']],
+  ['node', node, ['errors', 'math', 'kernels', 'program', 'backends/onnx', 'net', 'models']],
+  ['train', node, ['errors', 'math', 'program', 'backends/onnx', 'backends/reference', 'models', 'convert', 'node']],
+  ['evaluate', node, ['errors', 'math', 'program', 'backends/onnx', 'backends/reference', 'models', 'convert', 'node']],
+  ['party', node, ['errors', 'math', 'kernels', 'program', 'backends/ring', 'backends/cost', 'backends/fixed', 'backends/mpc', 'net', 'models', 'convert', 'node']],
+  ['cli', node, ['errors', 'math', 'kernels', 'program', 'backends/reference', 'backends/onnx', 'backends/ring', 'backends/cost', 'backends/fixed', 'backends/mpc', 'net', 'models', 'convert', 'node', 'train', 'evaluate', 'party']],
+];
+
+const write = (path, value) => writeFileSync(join(root, path), `${JSON.stringify(value, null, 2)}\n`);
+const nested = (name) => layers.map(([other]) => other).filter((other) => other.startsWith(`${name}/`));
+for (const [name, kind, imports] of layers) {
+  const here = `src/${name}`;
+  const up = relative(join(root, here), root);
+  write(`${here}/tsconfig.json`, {
+    extends: `${up}/tsconfig.base.json`,
+    compilerOptions: { rootDir: `${up}/src`, outDir: `${up}/dist`, tsBuildInfoFile: `${up}/dist/${name.replace('/', '-')}.tsbuildinfo`, ...(kind === node ? { types: ['node'] } : {}) },
+    include: ['./**/*.ts', ...(kind === portable ? [`${up}/src/platform.d.ts`] : [])],
+    exclude: ['./**/*.as.ts', ...nested(name).map((inner) => `./${inner.slice(name.length + 1)}`)],
+    references: imports.map((other) => ({ path: `${relative(join(root, here), join(root, 'src', other))}` })),
+  });
+}
+write('tsconfig.json', { files: [], references: [...layers.map(([name]) => ({ path: `src/${name}` })), { path: 'src/package' }] });

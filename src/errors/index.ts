@@ -1,0 +1,39 @@
+/** Every error that sotto throws on purpose, by what went wrong; the command line maps each to an exit code. */
+export const errorKinds = {
+  usage: 'the caller asked for something that does not exist or does not fit together',
+  input: 'a file, tensor, prompt or field is malformed, missing or out of its range',
+  model: 'a checkpoint or plan describes an architecture that sotto does not know or that does not fit its weights',
+  range: 'a value left the range that the ring or a table allows',
+  peer: 'a party is silent, closed, of another version, or sent bytes that do not follow the protocol',
+  material: 'correlated randomness is missing, claimed already, burned, or belongs to another program',
+  resource: 'a limit of memory, disk or time was reached',
+} as const;
+export type ErrorKind = keyof typeof errorKinds;
+
+/** Where an error happened, as far as it is known: each part is printed with its name. */
+export interface Place {
+  readonly party?: string;
+  readonly file?: string;
+  readonly field?: string;
+  readonly tensor?: string;
+  readonly scope?: string;
+}
+
+/** A typed error: what went wrong, where, and what to do about it. */
+export class SottoError extends Error {
+  readonly kind: ErrorKind;
+  readonly place: Place;
+  readonly remedy: string;
+  /** The sentence alone, without place and remedy. */
+  readonly reason: string;
+  constructor(kind: ErrorKind, reason: string, options: { place?: Place; remedy: string; cause?: unknown }) {
+    const place = options.place ?? {};
+    const where = Object.entries(place).map(([name, value]) => `${name} ${value}`);
+    super(`${where.length > 0 ? `${where.join(', ')}: ` : ''}${reason} — ${options.remedy}`, { cause: options.cause });
+    this.name = 'SottoError';
+    this.kind = kind;
+    this.place = place;
+    this.remedy = options.remedy;
+    this.reason = reason;
+  }
+}
