@@ -1,0 +1,73 @@
+import { size } from './shapes.ts';
+import type { Composite, NodeOf, Ops, Ref } from './types.ts';
+
+type Lowering = { [C in Composite]: (ops: Ops<Ref>, node: NodeOf<C>, ...inputs: Ref[]) => Ref };
+
+const last = (ops: Ops<Ref>, x: Ref): number => ops.shape(x).length - 1;
+const meanOverLast = (ops: Ops<Ref>, x: Ref): Ref => ops.scale(ops.sum(x, [last(ops, x)]), 1 / ops.shape(x).at(-1)!);
+
+/** Large and finite: adding it to a masked score makes its exponential vanish in float32 as in float64. */
+const maskedScore = 1e9;
+
+/** What every composite means in smaller operations. */
+export const lowerings: Lowering = {
+  relu: (ops, _, x) => ops.multiply(x!, ops.step(x!)),
+  sigmoid: (ops, _, x) => ops.scale(ops.offset(ops.tanh(ops.scale(x!, 0.5)), 1), 0.5),
+  silu: (ops, _, x) => ops.multiply(x!, ops.sigmoid(x!)),
+  gelu: (ops, _, x) => ops.multiply(x!, ops.scale(ops.offset(ops.erf(ops.scale(x!, Math.SQRT1_2)), 1), 0.5)),
+  quadratic: (ops, _, x, a, b, c) => ops.add(ops.add(ops.multiply(ops.square(x!), a!), ops.multiply(x!, b!)), c!),
+  softmax: (ops, _, x) => {
+    const e = ops.exp(ops.subtract(x!, ops.stopGradient(ops.max(x!, last(ops, x!)))));
+    return ops.divide(e, ops.sum(e, [last(ops, x!)]));
+  },
+  logSoftmax: (ops, _, x) => {
+    const shifted = ops.subtract(x!, ops.stopGradient(ops.max(x!, last(ops, x!))));
+    return ops.subtract(shifted, ops.log(ops.sum(ops.exp(shifted), [last(ops, x!)])));
+  },
+  reciprocal: (ops, node, x) => ops.divide(ops.constant([1], []), ops.offset(x!, node.parameters.epsilon)),
+  inverseSquareRoot: (ops, node, x) => {
+    const { factor, epsilon } = node.parameters;
+    return ops.divide(ops.constant([1], []), ops.sqrt(ops.offset(ops.scale(x!, factor), epsilon)));
+  },
+  rmsNorm: (ops, node, x, gain) => {
+    const { epsilon, table } = node.parameters;
+    const squares = ops.sum(ops.square(x!), [last(ops, x!)]);
+    const row = ops.inverseSquareRoot(squares, { factor: 1 / ops.shape(x!).at(-1)!, epsilon, table });
+    const normal = ops.multiply(x!, row);
+    return gain === undefined ? normal : ops.multiply(normal, gain);
+  },
+  layerNorm: (ops, node, x, gain, bias) => {
+    const normal = ops.rmsNorm(ops.subtract(x!, meanOverLast(ops, x!)), node.parameters);
+    return gain === undefined || bias === undefined ? normal : ops.add(ops.multiply(normal, gain), bias);
+  },
+  rotary: (ops, _, x, cos, sin) => {
+    const axis = last(ops, x!);
+    const half = ops.shape(x!)[axis]! / 2;
+    const turned = ops.concat([ops.scale(ops.slice(x!, axis, half, 2 * half), -1), ops.slice(x!, axis, 0, half)], axis);
+    return ops.add(ops.multiply(x!, cos!), ops.multiply(turned, sin!));
+  },
+  softmaxAttention: (ops, _, scores, values, mask) => {
+    const hidden = ops.scale(ops.offset(mask!, -1), maskedScore);
+    return ops.matmul(ops.softmax(ops.add(scores!, hidden)), values!);
+  },
+  powerAttention: (ops, node, scores, values, mask, inverseLengths) => {
+    const { exponent, epsilon, table } = node.parameters;
+    const axis = last(ops, scores!);
+    const masked = ops.multiply(scores!, mask!);
+    const mean = ops.multiply(ops.sum(masked, [axis]), inverseLengths!);
+    let power = ops.multiply(ops.offset(ops.subtract(masked, mean), 1), mask!);
+    for (let p = exponent; p > 1; p /= 2) power = ops.square(power);
+    const numerator = ops.multiply(ops.matmul(power, values!), inverseLengths!);
+    const denominator = ops.multiply(ops.sum(power, [axis]), inverseLengths!);
+    return ops.multiply(numerator, ops.reciprocal(denominator, { epsilon, table }));
+  },
+  embedding: (ops, _, table, indices) => ops.gather(table!, indices!),
+  crossEntropy: (ops, _, logits, labels, weights) => {
+    const depth = ops.shape(logits!).at(-1)!;
+    const picked = ops.sum(ops.multiply(ops.logSoftmax(logits!), ops.oneHot(labels!, depth)), [last(ops, logits!)]);
+    const flat = ops.reshape(ops.multiply(ops.reshape(picked, ops.shape(weights!)), weights!), [size(ops.shape(weights!))]);
+    return ops.reshape(ops.scale(ops.sum(flat, [0]), -1), []);
+  },
+};
+
+export const isComposite = (operation: string): operation is Composite => operation in lowerings;

@@ -1,0 +1,192 @@
+import { SottoError } from '../errors/index.ts';
+import { isComposite } from './composites.ts';
+import { copyInto, lower } from './interpret.ts';
+import { same, size } from './shapes.ts';
+import { prune, Tracer } from './trace.ts';
+import type { Composite, Node, NodeOf, Operation, Primitive, Program, Ref, Shape } from './types.ts';
+
+/** For one node: the cotangents of its inputs, given that of its result. `undefined` where nothing flows. */
+type Rule<P extends Operation> = (
+  ops: Tracer,
+  context: { node: NodeOf<P>; inputs: Ref[]; output: Ref; cotangent: Ref },
+) => (Ref | undefined)[];
+type VectorJacobianProducts = { [P in Primitive]: Rule<P> } & { [C in Composite]?: Rule<C> };
+
+/** Sums a cotangent back to the shape of an operand that was broadcast. */
+function unbroadcast(ops: Tracer, cotangent: Ref, shape: Shape): Ref {
+  const from = ops.shape(cotangent);
+  if (same(from, shape)) return cotangent;
+  const missing = from.length - shape.length;
+  const axes = from.flatMap((extent, axis) => (axis < missing || (shape[axis - missing] === 1 && extent !== 1) ? [axis] : []));
+  return ops.reshape(ops.sum(cotangent, axes), shape);
+}
+
+const none = (): (Ref | undefined)[] => [undefined];
+
+/** A table of vector-Jacobian products: total over the primitives; composites have one where it is cheaper than their lowering's. */
+const rules: VectorJacobianProducts = {
+  input: () => [],
+  constant: () => [],
+  reshape: (ops, { inputs, cotangent }) => [ops.reshape(cotangent, ops.shape(inputs[0]!))],
+  transpose: (ops, { node, cotangent }) => {
+    const inverse = node.parameters.permutation.map((_, axis) => node.parameters.permutation.indexOf(axis));
+    return [ops.transpose(cotangent, inverse)];
+  },
+  slice: (ops, { node, inputs, cotangent }) => {
+    const { axis, start, end } = node.parameters;
+    return [ops.pad(cotangent, axis, start, ops.shape(inputs[0]!)[axis]! - end)];
+  },
+  pad: (ops, { node, inputs, cotangent }) => {
+    const { axis, before } = node.parameters;
+    return [ops.slice(cotangent, axis, before, before + ops.shape(inputs[0]!)[axis]!)];
+  },
+  concat: (ops, { node, inputs, cotangent }) => {
+    let start = 0;
+    return inputs.map((input) => {
+      const extent = ops.shape(input)[node.parameters.axis]!;
+      start += extent;
+      return ops.slice(cotangent, node.parameters.axis, start - extent, start);
+    });
+  },
+  broadcast: (ops, { inputs, cotangent }) => [unbroadcast(ops, cotangent, ops.shape(inputs[0]!))],
+  add: (ops, { inputs, cotangent }) => inputs.map((input) => unbroadcast(ops, cotangent, ops.shape(input))),
+  subtract: (ops, { inputs: [x, y], cotangent }) => [
+    unbroadcast(ops, cotangent, ops.shape(x!)),
+    ops.scale(unbroadcast(ops, cotangent, ops.shape(y!)), -1),
+  ],
+  multiply: (ops, { inputs: [x, y], cotangent }) => [
+    unbroadcast(ops, ops.multiply(cotangent, y!), ops.shape(x!)),
+    unbroadcast(ops, ops.multiply(cotangent, x!), ops.shape(y!)),
+  ],
+  divide: (ops, { inputs: [x, y], output, cotangent }) => {
+    const share = ops.divide(cotangent, y!);
+    return [unbroadcast(ops, share, ops.shape(x!)), unbroadcast(ops, ops.scale(ops.multiply(share, output), -1), ops.shape(y!))];
+  },
+  maximum: (ops, { inputs: [x, y], cotangent }) => {
+    // Ties give everything to the second operand.
+    const first = ops.step(ops.subtract(x!, y!));
+    const second = ops.offset(ops.scale(first, -1), 1);
+    return [
+      unbroadcast(ops, ops.multiply(cotangent, first), ops.shape(x!)),
+      unbroadcast(ops, ops.multiply(cotangent, second), ops.shape(y!)),
+    ];
+  },
+  scale: (ops, { node, cotangent }) => [ops.scale(cotangent, node.parameters.by)],
+  offset: (_, { cotangent }) => [cotangent],
+  square: (ops, { inputs, cotangent }) => [ops.multiply(cotangent, ops.scale(inputs[0]!, 2))],
+  exp: (ops, { output, cotangent }) => [ops.multiply(cotangent, output)],
+  log: (ops, { inputs, cotangent }) => [ops.divide(cotangent, inputs[0]!)],
+  sqrt: (ops, { output, cotangent }) => [ops.divide(ops.scale(cotangent, 0.5), output)],
+  tanh: (ops, { output, cotangent }) => [ops.multiply(cotangent, ops.offset(ops.scale(ops.square(output), -1), 1))],
+  erf: (ops, { inputs, cotangent }) => {
+    const density = ops.scale(ops.exp(ops.scale(ops.square(inputs[0]!), -1)), 2 / Math.sqrt(Math.PI));
+    return [ops.multiply(cotangent, density)];
+  },
+  step: none,
+  round: none,
+  stopGradient: none,
+  matmul: (ops, { inputs: [x, y], cotangent }) => {
+    const left = ops.matmul(cotangent, ops.transposed(y!));
+    if (ops.shape(y!).length > 2 || ops.shape(x!).length === 2) return [left, ops.matmul(ops.transposed(x!), cotangent)];
+    // A shared right operand sums over the leading axes: one product of flattened operands.
+    const flat = (v: Ref): Ref => ops.reshape(v, [size(ops.shape(v)) / ops.shape(v).at(-1)!, ops.shape(v).at(-1)!]);
+    return [left, ops.matmul(ops.transposed(flat(x!)), flat(cotangent))];
+  },
+  sum: (ops, { inputs, cotangent }) => [ops.broadcast(cotangent, ops.shape(inputs[0]!))],
+  max: (ops, { node, inputs: [x], output, cotangent }) => {
+    // Ties share the cotangent equally.
+    const hit = ops.offset(ops.scale(ops.step(ops.subtract(output, x!)), -1), 1);
+    return [ops.multiply(hit, ops.divide(cotangent, ops.sum(hit, [node.parameters.axis])))];
+  },
+  gather: (ops, { inputs: [table, indices], cotangent }) => [ops.scatterAdd(indices!, cotangent, ops.shape(table!)[0]!), undefined],
+  scatterAdd: (ops, { inputs: [indices], cotangent }) => [undefined, ops.gather(cotangent, indices!)],
+  oneHot: none,
+  argmax: none,
+
+  embedding: (ops, { inputs: [table, indices], cotangent }) => [ops.scatterAdd(indices!, cotangent, ops.shape(table!)[0]!), undefined],
+  softmax: (ops, { output, cotangent }) => {
+    const product = ops.multiply(cotangent, output);
+    const total = ops.sum(product, [ops.shape(output).length - 1]);
+    return [ops.subtract(product, ops.multiply(output, total))];
+  },
+  logSoftmax: (ops, { output, cotangent }) => {
+    const total = ops.sum(cotangent, [ops.shape(output).length - 1]);
+    return [ops.subtract(cotangent, ops.multiply(ops.exp(output), total))];
+  },
+  sigmoid: (ops, { output, cotangent }) => [ops.multiply(cotangent, ops.subtract(output, ops.square(output)))],
+  silu: (ops, { inputs: [x], output, cotangent }) => {
+    const s = ops.sigmoid(x!);
+    return [ops.multiply(cotangent, ops.add(s, ops.subtract(output, ops.multiply(output, s))))];
+  },
+  inverseSquareRoot: (ops, { node, output, cotangent }) => {
+    const cube = ops.multiply(output, ops.square(output));
+    return [ops.multiply(cotangent, ops.scale(cube, -0.5 * node.parameters.factor))];
+  },
+  reciprocal: (ops, { output, cotangent }) => [ops.scale(ops.multiply(cotangent, ops.square(output)), -1)],
+};
+
+/** Composites with a rule of their own stay whole while a program is differentiated. */
+const differentiable = new Set(Object.keys(rules).filter(isComposite));
+
+/**
+ * The program that computes everything `program` does and, for every float input named in `wrt`, an output `gradient/NAME`: the
+ * derivative of the output `of` (one element). Inputs that do not influence it get zeros. Throws a `model` error for unknown names.
+ */
+export function gradient(program: Program, of: string, wrt: readonly string[]): Program {
+  const source = lower(program, differentiable);
+  const tracer = new Tracer();
+  const refs = copyInto(tracer, source, differentiable);
+  const target = source.outputs.get(of) ?? unknown('output', of);
+  if (size(source.nodes[target]!.shape) !== 1)
+    throw new SottoError('model', `the output ${of} has shape [${source.nodes[target]!.shape}]`, { remedy: 'differentiate a single number' });
+  const reached = dependsOn(source, new Set(wrt));
+  const cotangents = new Map<number, Ref>();
+  if (reached[target] === 1) cotangents.set(target, tracer.constant([1], source.nodes[target]!.shape));
+  for (let index = target; index >= 0; index--) {
+    const cotangent = cotangents.get(index);
+    const node = source.nodes[index]!;
+    if (cotangent === undefined || node.inputs.length === 0) continue;
+    tracer.within(node.scope, () => pull(tracer, { node, refs, index, cotangent, reached, cotangents }));
+  }
+  const outputs = new Map([...source.outputs].map(([name, index]) => [name, refs[index]! as number]));
+  for (const name of wrt) {
+    const index = source.nodes.findIndex((node) => node.operation === 'input' && node.parameters.name === name);
+    if (index < 0) unknown('input', name);
+    outputs.set(`gradient/${name}`, cotangents.get(index) ?? zeros(tracer, source.nodes[index]!.shape));
+  }
+  return prune({ nodes: tracer.nodes, outputs });
+}
+
+function zeros(tracer: Tracer, shape: Shape): Ref {
+  return tracer.broadcast(tracer.constant([0], []), shape);
+}
+
+function unknown(what: string, name: string): never {
+  throw new SottoError('model', `the program has no ${what} named ${name}`, { remedy: 'name one that the model traced' });
+}
+
+type Pull = { node: Node; refs: Ref[]; index: number; cotangent: Ref; reached: Uint8Array; cotangents: Map<number, Ref> };
+
+function pull(tracer: Tracer, { node, refs, index, cotangent, reached, cotangents }: Pull): void {
+  if (!node.inputs.some((input) => reached[input] === 1)) return;
+  const rule = rules[node.operation] as Rule<Operation>;
+  const inputs = node.inputs.map((input) => refs[input]!);
+  const flows = rule(tracer, { node: node as NodeOf<Operation>, inputs, output: refs[index]!, cotangent });
+  node.inputs.forEach((input, i) => {
+    const flow = flows[i];
+    if (flow === undefined || reached[input] !== 1) return;
+    const before = cotangents.get(input);
+    cotangents.set(input, before === undefined ? flow : tracer.add(before, flow));
+  });
+}
+
+/** Marks the nodes that any of the named inputs influences, so that frozen branches cost no gradient. */
+function dependsOn(program: Program, names: ReadonlySet<string>): Uint8Array {
+  const marks = new Uint8Array(program.nodes.length);
+  program.nodes.forEach((node, index) => {
+    const own = node.operation === 'input' && names.has(node.parameters.name);
+    if (own || node.inputs.some((input) => marks[input] === 1)) marks[index] = 1;
+  });
+  return marks;
+}
+

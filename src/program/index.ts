@@ -1,0 +1,11 @@
+/** The program language: what models are written in and every backend interprets. */
+export { isComposite, lowerings } from './composites.ts';
+export { gradient } from './gradient.ts';
+export { apply, copyInto, interpret, lower, taken } from './interpret.ts';
+export { lastUses } from './lifetimes.ts';
+export { combine, owners } from './owners.ts';
+export { broadcastShapes, broadcastStrides, same, shapeOf, size, stridesOf } from './shapes.ts';
+export { programHash, text } from './text.ts';
+export { prune, Tracer, trace } from './trace.ts';
+export type * from './types.ts';
+export type * from './execution.ts';

@@ -1,0 +1,71 @@
+import { SottoError } from '../errors/index.ts';
+import { isComposite, lowerings } from './composites.ts';
+import { lastUses } from './lifetimes.ts';
+import { prune, Tracer } from './trace.ts';
+import type { Composite, Interpreter, Node, NodeOf, Operation, Ops, Program, Ref } from './types.ts';
+
+/** The same program with every composite that is not in `keep` replaced by its lowering, to primitives and kept composites. */
+export function lower(program: Program, keep: ReadonlySet<Composite> = new Set()): Program {
+  const tracer = new Tracer();
+  const refs = copyInto(tracer, program, keep);
+  // Lowerings may use composites themselves, so one pass is repeated until nothing is left to lower.
+  const lowered = prune({ nodes: tracer.nodes, outputs: new Map([...program.outputs].map(([name, index]) => [name, refs[index]!])) });
+  return lowered.nodes.some((node) => isComposite(node.operation) && !keep.has(node.operation)) ? lower(lowered, keep) : lowered;
+}
+
+/** Appends a program's nodes to a trace, lowering composites that are not kept; returns where each node went. */
+export function copyInto(tracer: Tracer, program: Program, keep: ReadonlySet<Composite>): Ref[] {
+  const refs: Ref[] = [];
+  for (const node of program.nodes) {
+    const inputs = node.inputs.map((input) => refs[input]!);
+    const whole = !isComposite(node.operation) || keep.has(node.operation);
+    refs.push(
+      whole
+        ? tracer.push(node.operation, inputs, node.parameters as NodeOf<Operation>['parameters'], node.scope)
+        : tracer.within(node.scope, () => lowerOne(tracer, node as NodeOf<Composite>, inputs)),
+    );
+  }
+  return refs;
+}
+
+function lowerOne(ops: Ops<Ref>, node: NodeOf<Composite>, inputs: Ref[]): Ref {
+  const rule = lowerings[node.operation] as (ops: Ops<Ref>, node: NodeOf<Composite>, ...inputs: Ref[]) => Ref;
+  return rule(ops, node, ...inputs);
+}
+
+/** The composites that a table takes whole. */
+export function taken<V>(table: Interpreter<V>): Set<Composite> {
+  return new Set(Object.keys(table).filter(isComposite));
+}
+
+/**
+ * Runs a program under an interpreter that needs no communication: the values of its outputs. `release` is told of every value
+ * after its last use, unless it is an output.
+ */
+export function interpret<V>(program: Program, table: Interpreter<V>, release?: (value: V) => void): Map<string, V> {
+  const lowered = lower(program, taken(table));
+  const values: V[] = [];
+  const until = lastUses(lowered);
+  lowered.nodes.forEach((node, index) => {
+    values.push(
+      apply(
+        table,
+        node,
+        node.inputs.map((input) => values[input]!),
+      ),
+    );
+    for (const dead of until.get(index) ?? []) {
+      release?.(values[dead]!);
+      values[dead] = undefined as V;
+    }
+  });
+  return new Map([...lowered.outputs].map(([name, index]) => [name, values[index]!]));
+}
+
+/** The meaning that a table gives to one node. */
+export function apply<V>(table: Interpreter<V>, node: Node, inputs: V[]): V {
+  const rule = table[node.operation] as ((node: Node, ...inputs: V[]) => V) | undefined;
+  if (rule === undefined)
+    throw new SottoError('model', `no meaning for ${node.operation}`, { place: { scope: node.scope }, remedy: 'lower the program first' });
+  return rule(node, ...inputs);
+}

@@ -1,0 +1,197 @@
+/**
+ * THE language: every value-level operation a model may use, with its static parameters. Models have no data-dependent control
+ * flow, so a program is a list of single-assignment statements and everything else is an interpreter of that list.
+ */
+export type Shape = readonly number[];
+/** Who may know a value: everybody, one side, or (computed by the owner analysis) neither. */
+export type Owner = 'public' | 'client' | 'server' | 'shared';
+export type Element = 'float' | 'index';
+
+/** The closed list of primitives. Elementwise operations broadcast as NumPy does; reductions keep their axes with size one. */
+export interface Primitives {
+  input: { readonly name: string; readonly shape: Shape; readonly owner: Exclude<Owner, 'shared'>; readonly element: Element };
+  /** Public, known when the program is traced. */
+  constant: { readonly shape: Shape; readonly values: Float64Array; readonly element: Element };
+
+  reshape: { readonly shape: Shape };
+  transpose: { readonly permutation: readonly number[] };
+  slice: { readonly axis: number; readonly start: number; readonly end: number };
+  /** Zeros before and after along one axis. */
+  pad: { readonly axis: number; readonly before: number; readonly after: number };
+  concat: { readonly axis: number };
+  broadcast: { readonly shape: Shape };
+
+  add: object;
+  subtract: object;
+  multiply: object;
+  divide: object;
+  maximum: object;
+  scale: { readonly by: number };
+  offset: { readonly by: number };
+  square: object;
+  exp: object;
+  log: object;
+  sqrt: object;
+  tanh: object;
+  erf: object;
+  /** 1 where x > 0, else 0; its gradient is zero. */
+  step: object;
+  /** To the nearest integer, halves to even; its gradient is zero. */
+  round: object;
+  stopGradient: object;
+
+  /** (…, m, k) · (…, k, n): leading axes equal, or the right operand has rank two. */
+  matmul: object;
+  sum: { readonly axes: readonly number[] };
+  max: { readonly axis: number };
+
+  /** (table (V, …), indices (…)) → (…indices, …row). */
+  gather: object;
+  /** (indices (…), rows (…indices, …row)) → (rows, …row): the sum of the rows that name each index. */
+  scatterAdd: { readonly rows: number };
+  /** indices (…) → (…, depth), float. */
+  oneHot: { readonly depth: number };
+  /** The first index of the largest value along the last axis, which disappears. */
+  argmax: object;
+}
+
+/** A table over [0, 2^rangeBits) with 2^indexBits nodes and linear interpolation; results have extraBits more fraction bits. */
+export interface BoundedTable {
+  readonly rangeBits: number;
+  readonly indexBits: number;
+  readonly extraBits: number;
+}
+
+/** Operations with a default lowering (composites.ts): a backend takes them whole or gets them lowered. */
+export interface Composites {
+  relu: object;
+  sigmoid: object;
+  silu: object;
+  /** x · Φ(x), with the error function. */
+  gelu: object;
+  /** (x, a, b, c) → a·x² + b·x + c; coefficients broadcast. */
+  quadratic: object;
+  /** Along the last axis. */
+  softmax: object;
+  logSoftmax: object;
+  /** 1 / (x + epsilon) for x ≥ 0. */
+  reciprocal: { readonly epsilon: number; readonly table: BoundedTable | undefined };
+  /** 1 / √(factor·x + epsilon) for x ≥ 0. */
+  inverseSquareRoot: { readonly factor: number; readonly epsilon: number; readonly table: BoundedTable | undefined };
+  /** (x) or (x, gain), over the last axis. */
+  rmsNorm: { readonly epsilon: number; readonly table: BoundedTable | undefined };
+  /** (x), or (x, gain, bias), over the last axis. */
+  layerNorm: { readonly epsilon: number; readonly table: BoundedTable | undefined };
+  /** (x (…, T, D), cos (T, D), sin (T, D)): the two halves of D rotate into each other. */
+  rotary: object;
+  /** (scores (…, Q, K), values (…, K, D), mask) → softmax over the unmasked keys, times the values. The mask is 0/1 and broadcasts. */
+  softmaxAttention: object;
+  /**
+   * (scores (…, Q, K), values (…, K, D), mask, inverseLengths): with n the row's number of unmasked keys (inverseLengths = 1/n,
+   * shape (…, Q, 1)) and x = mask · (1 + s − mean(mask·s)), the weights are x^exponent and the result is
+   * (Σ x^p v / n) / (epsilon + Σ x^p / n).
+   */
+  powerAttention: { readonly exponent: number; readonly epsilon: number; readonly table: BoundedTable | undefined };
+  /** (table (V, d), indices (…)): a gather whose indices may be a party's secret. */
+  embedding: object;
+  /** (logits (…, V), labels (…), weights (…)): Σ weights · −log softmax[label], a scalar of shape []. */
+  crossEntropy: object;
+}
+
+export type Primitive = keyof Primitives;
+export type Composite = keyof Composites;
+export type Operation = Primitive | Composite;
+type Parameters = Primitives & Composites;
+
+/** One statement. `inputs` are indices of earlier nodes. */
+export type NodeOf<P extends Operation> = {
+  readonly operation: P;
+  readonly inputs: readonly number[];
+  readonly parameters: Parameters[P];
+  readonly shape: Shape;
+  readonly element: Element;
+  /** Where in the model: `layers.3.mlp.act`. */
+  readonly scope: string;
+};
+export type Node = { [P in Operation]: NodeOf<P> }[Operation];
+
+/** A straight-line program. Outputs keep the order in which the model gave them. */
+export interface Program {
+  readonly nodes: readonly Node[];
+  readonly outputs: ReadonlyMap<string, number>;
+}
+
+/**
+ * What a model is written against. `T` is a reference into a trace. Every operation is a method of the same name, plus the
+ * conveniences at the end.
+ */
+export interface Ops<T> {
+  input(name: string, shape: Shape, owner: Exclude<Owner, 'shared'>, element?: Element): T;
+  constant(values: ArrayLike<number>, shape: Shape, element?: Element): T;
+  reshape(x: T, shape: Shape): T;
+  transpose(x: T, permutation: readonly number[]): T;
+  slice(x: T, axis: number, start: number, end: number): T;
+  pad(x: T, axis: number, before: number, after: number): T;
+  concat(parts: readonly T[], axis: number): T;
+  broadcast(x: T, shape: Shape): T;
+  add(x: T, y: T): T;
+  subtract(x: T, y: T): T;
+  multiply(x: T, y: T): T;
+  divide(x: T, y: T): T;
+  maximum(x: T, y: T): T;
+  scale(x: T, by: number): T;
+  offset(x: T, by: number): T;
+  square(x: T): T;
+  exp(x: T): T;
+  log(x: T): T;
+  sqrt(x: T): T;
+  tanh(x: T): T;
+  erf(x: T): T;
+  step(x: T): T;
+  round(x: T): T;
+  stopGradient(x: T): T;
+  matmul(x: T, y: T): T;
+  sum(x: T, axes: readonly number[]): T;
+  max(x: T, axis: number): T;
+  gather(table: T, indices: T): T;
+  scatterAdd(indices: T, values: T, rows: number): T;
+  oneHot(indices: T, depth: number): T;
+  argmax(x: T): T;
+
+  relu(x: T): T;
+  sigmoid(x: T): T;
+  silu(x: T): T;
+  gelu(x: T): T;
+  quadratic(x: T, a: T, b: T, c: T): T;
+  softmax(x: T): T;
+  logSoftmax(x: T): T;
+  reciprocal(x: T, options: { epsilon: number; table?: BoundedTable | undefined }): T;
+  inverseSquareRoot(x: T, options: { factor: number; epsilon: number; table?: BoundedTable | undefined }): T;
+  rmsNorm(x: T, options: { gain?: T | undefined; epsilon: number; table?: BoundedTable | undefined }): T;
+  layerNorm(x: T, options: { gain?: T | undefined; bias?: T | undefined; epsilon: number; table?: BoundedTable | undefined }): T;
+  rotary(x: T, cos: T, sin: T): T;
+  softmaxAttention(scores: T, values: T, mask: T): T;
+  powerAttention(
+    scores: T,
+    values: T,
+    mask: T,
+    inverseLengths: T,
+    options: { exponent: number; epsilon: number; table?: BoundedTable | undefined },
+  ): T;
+  embedding(table: T, indices: T): T;
+  crossEntropy(logits: T, labels: T, weights: T): T;
+
+  shape(x: T): Shape;
+  element(x: T): Element;
+  /** Swaps the last two axes. */
+  transposed(x: T): T;
+  /** Runs `body` with `label` appended to the scope of every node it makes. */
+  scope<R>(label: string, body: () => R): R;
+}
+
+/** A reference to a node of the program under construction. */
+export type Ref = number & { readonly brand: 'node' };
+/** A total table of meanings: leaving out a primitive is a type error; composites left out are lowered. */
+export type Interpreter<V> = { [P in Primitive]: (node: NodeOf<P>, ...inputs: V[]) => V } & {
+  [C in Composite]?: (node: NodeOf<C>, ...inputs: V[]) => V;
+};
