@@ -1,0 +1,3 @@
+export type { Block, RingKernels, WordBits } from './contract.ts';
+export { createReferenceKernels } from './js/kernels.ts';
+export { createWasmKernels, type WasmOptions } from './wasm/kernels.ts';

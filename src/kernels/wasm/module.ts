@@ -1,0 +1,87 @@
+import { SottoError } from '../../errors/index.ts';
+import type { WordBits } from '../contract.ts';
+import { binaries } from './binary.generated.ts';
+
+/** What the compiled sources export (ring.as.ts). Addresses are bytes, lengths words. */
+export interface RingExports {
+  add(out: number, a: number, b: number, length: number): void;
+  subtract(out: number, a: number, b: number, length: number): void;
+  multiply(out: number, a: number, b: number, length: number): void;
+  xor(out: number, a: number, b: number, length: number): void;
+  multiplyAdd(out: number, a: number, b: number, length: number): void;
+  negate(out: number, a: number, length: number): void;
+  copy(out: number, a: number, length: number): void;
+  fill(out: number, value: bigint, length: number): void;
+  clear(start: number, bytes: number): void;
+  addScalar(out: number, a: number, value: bigint, length: number): void;
+  multiplyScalar(out: number, a: number, value: bigint, length: number): void;
+  shift(out: number, a: number, left: number, right: number, signed: boolean, length: number): void;
+  select(out: number, bit: number, one: number, zero: number, length: number): void;
+  strided(to: number, from: number, rank: number, table: number): void;
+  sum(out: number, a: number, outer: number, axis: number, inner: number): void;
+  rotatedInner(out: number, vectors: number, table: number, delta: number, rows: number, n: number): void;
+  product(
+    out: number,
+    a: number,
+    b: number,
+    batch: number,
+    m: number,
+    k: number,
+    n: number,
+    lda: number,
+    ldb: number,
+    ldc: number,
+    strideA: number,
+    strideB: number,
+    strideOut: number,
+    accumulate: boolean,
+    scratch: number,
+  ): void;
+  productScratchBytes(): number;
+  pack(to: number, from: number, bits: number, length: number): void;
+  unpack(to: number, from: number, bits: number, length: number): void;
+  encode(to: number, from: number, scale: number, low: number, high: number, length: number): number;
+  decode(to: number, from: number, scale: number, ringBits: number, length: number): void;
+  indexOfMaxAbs(from: number, ringBits: number, length: number): number;
+}
+
+export const PAGE_BYTES = 65536;
+/** One page less than 4 GiB, so that no address behind a block wraps to 0. */
+export const MOST_PAGES = 65535;
+
+const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+
+function fromBase64(text: string): Uint8Array<ArrayBuffer> {
+  const digits = text.replaceAll('=', '');
+  const bytes = new Uint8Array(Math.floor((digits.length * 3) / 4));
+  let held = 0;
+  let bits = 0;
+  let at = 0;
+  for (const digit of digits) {
+    held = ((held << 6) | alphabet.indexOf(digit)) & 0xffff;
+    bits += 6;
+    if (bits >= 8) bytes[at++] = (held >> (bits -= 8)) & 0xff;
+  }
+  return bytes;
+}
+
+/** The compiled module for one word; the `shared` one imports a memory that workers share. */
+export function ringModule(wordBits: WordBits, shared: boolean): WebAssembly.Module {
+  return new WebAssembly.Module(fromBase64(binaries[`ring${wordBits}${shared ? 'Shared' : ''}`]));
+}
+
+/** A memory for a module, with room for what the kernels reserve for themselves. */
+export function ringMemory(shared: boolean, maximumBytes: number): WebAssembly.Memory {
+  const maximum = Math.min(MOST_PAGES, Math.floor(maximumBytes / PAGE_BYTES));
+  const initial = 32;
+  if (!(maximum >= initial)) {
+    throw new SottoError('usage', `a memory of at most ${maximumBytes} bytes`, {
+      remedy: `allow at least ${initial * PAGE_BYTES}`,
+    });
+  }
+  return new WebAssembly.Memory({ initial, maximum, shared });
+}
+
+export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): RingExports {
+  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as RingExports;
+}
