@@ -1,0 +1,65 @@
+/** Contracts for what lies between two parties: frames on channels, the pipes of bytes below them, and time as an argument. */
+
+/** One message: a kind in 0 … 255 whose meaning belongs to the caller, and bytes that belong to the receiver. */
+export interface Frame {
+  readonly kind: number;
+  readonly payload: Uint8Array<ArrayBuffer>;
+}
+
+/** What a channel has carried, frame headers included. A frame counts as sent once it is accepted, as received once `receive` has returned it. */
+export interface ChannelCounters {
+  readonly sentBytes: number;
+  readonly sentFrames: number;
+  readonly receivedBytes: number;
+  readonly receivedFrames: number;
+}
+
+/**
+ * An ordered, reliable two-way channel to one party. It reads ahead up to its stated bound, so that two parties may each send
+ * that much before either receives. All errors are `SottoError`s that name `peer`.
+ */
+export interface Channel {
+  /** 'server', 'client', 'dealer', …: the name in error messages. */
+  readonly peer: string;
+  /** Live: the same object is updated. */
+  readonly counters: ChannelCounters;
+  /** Resolves when the frame is accepted (back-pressure); the payload may be reused then. Frames go out in the order of the calls. */
+  send(kind: number, payload: Uint8Array): Promise<void>;
+  /**
+   * The next frame. Rejects with a `peer` error where the peer is silent for longer than the channel's timeout, has closed, or broke
+   * the framing. A timeout loses nothing: a later call may still receive. Any other failure is final.
+   */
+  receive(): Promise<Frame>;
+  /** Flushes what was sent, then closes; later calls reject, and `reason` tells why. Closing twice is allowed. */
+  close(reason?: string): Promise<void>;
+}
+
+/** A two-way stream of bytes below a channel: a socket, a pair of queues, or one of these with faults. */
+export interface Pipe {
+  /** Sends the parts, in order, as one frame. Resolves when they may be reused. Rejects once the pipe is broken or closed. */
+  write(parts: readonly Uint8Array[]): Promise<void>;
+  /** The next bytes, which then belong to the caller, or null at the end. Never called twice at once. */
+  read(): Promise<Uint8Array | null>;
+  /** Flushes, then closes. */
+  end(): Promise<void>;
+  /** Closes at once, discarding what is under way. */
+  destroy(): void;
+}
+
+/** Milliseconds from an arbitrary start, and waiting. */
+export interface Clock {
+  now(): number;
+  sleep(milliseconds: number): Promise<void>;
+}
+
+/** Calls `expired` once after so long, unless the function it returned was called first. */
+export type Alarm = (milliseconds: number, expired: () => void) => () => void;
+
+/** How long a channel waits for its peer, for each receive and for each send. */
+export interface Timeout {
+  readonly milliseconds: number;
+  readonly alarm: Alarm;
+}
+
+/** 64 MiB: the largest payload a channel takes or sends unless it is told otherwise. */
+export const defaultMaximumPayloadBytes = 64 * 2 ** 20;

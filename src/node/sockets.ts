@@ -1,0 +1,309 @@
+import { chmodSync, lstatSync, mkdirSync, rmSync } from 'node:fs';
+import { createConnection, createServer, type ListenOptions, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { SottoError } from '../errors/index.ts';
+import type { Channel, Pipe } from '../net/contract.ts';
+import { framedChannel } from '../net/framed.ts';
+import { systemAlarm, systemClock } from './clock.ts';
+
+/** `unix:/path` or `tcp:host:port` (an IPv6 host in brackets; port 0 lets the system choose when listening). */
+export type Address = string;
+
+export interface SocketOptions {
+  readonly address: Address;
+  /** The other side's name in error messages. */
+  readonly peer: string;
+  /** How long one receive or one send may wait for the peer. */
+  readonly timeoutMilliseconds: number;
+  readonly maximumPayloadBytes?: number;
+}
+
+export interface Listener {
+  /** With the port that the system chose. */
+  readonly address: Address;
+  /** The next connection. Waits until `timeoutMilliseconds`, for ever where none is given; rejects once the listener is closed. */
+  accept(options?: { peer?: string; timeoutMilliseconds?: number }): Promise<Channel>;
+  /** Accepts nothing more and removes a Unix socket's file; channels that were accepted stay open. */
+  close(): Promise<void>;
+}
+
+/** Connections that nobody accepted yet; more are turned away. */
+const maximumWaiting = 16;
+/** How long a closed socket waits for the peer to close its side. */
+const lingerMilliseconds = 1000;
+/** The kernel's limit on a Unix socket's path. */
+const unixPathBytes = 107;
+/** Frames below this are copied behind their header and go out in one system call. */
+const joinedBytes = 16_384;
+
+/**
+ * Listens on an address. A Unix socket has mode 0600 and must lie in a directory that only this user can enter; the directory is made
+ * where it is missing, and a socket file that nobody serves any more is replaced. Plain sockets are neither encrypted nor authenticated.
+ */
+export async function listen(options: SocketOptions): Promise<Listener> {
+  const place = parseAddress(options.address);
+  const server = createServer({ pauseOnConnect: true, noDelay: true });
+  if ('path' in place) await prepareUnixPath(place.path);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(socketError('resource', `cannot listen on ${options.address}`, options.peer, error)));
+    server.listen(place satisfies ListenOptions, resolve);
+  });
+  if ('path' in place) chmodSync(place.path, 0o600);
+  return new SocketListener(server, options);
+}
+
+/** Connects, trying again until `connectMilliseconds` (default: the timeout) have passed: the other side may not be up yet. */
+export async function connect(options: SocketOptions & { connectMilliseconds?: number }): Promise<Channel> {
+  const place = parseAddress(options.address);
+  const deadline = systemClock.now() + (options.connectMilliseconds ?? options.timeoutMilliseconds);
+  for (let pause = 10; ; pause = Math.min(2 * pause, 250)) {
+    const left = deadline - systemClock.now();
+    try {
+      return channelOverSocket(await connectOnce(place, Math.max(left, 1)), options);
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? '';
+      const passing = ['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EAGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN'].includes(
+        code,
+      );
+      const remaining = deadline - systemClock.now();
+      if (!passing || remaining <= 0) {
+        throw socketError('peer', `the ${options.peer} cannot be reached at ${options.address}`, options.peer, error);
+      }
+      await new Promise((resolve) => setTimeout(resolve, Math.min(pause, remaining)));
+    }
+  }
+}
+
+/** A channel over a connected socket or a TLS stream, which it takes over. */
+export function channelOverSocket(socket: Socket, options: Omit<SocketOptions, 'address'>): Channel {
+  return framedChannel(socketPipe(socket), {
+    peer: options.peer,
+    ...(options.maximumPayloadBytes === undefined ? {} : { maximumPayloadBytes: options.maximumPayloadBytes }),
+    timeout: { milliseconds: options.timeoutMilliseconds, alarm: systemAlarm },
+  });
+}
+
+function socketPipe(socket: Socket): Pipe {
+  const chunks: Uint8Array[] = [];
+  let ended = false;
+  let failure: Error | null = null;
+  let wake: (() => void) | null = null;
+  const awaken = () => {
+    wake?.();
+    wake = null;
+  };
+  socket.setNoDelay(true);
+  socket.on('data', (chunk: Uint8Array) => {
+    chunks.push(chunk);
+    socket.pause();
+    awaken();
+  });
+  socket.on('end', () => {
+    ended = true;
+    awaken();
+  });
+  socket.on('error', (error) => {
+    failure = error;
+    awaken();
+  });
+  socket.on('close', () => {
+    ended = true;
+    awaken();
+  });
+  return {
+    write: (parts) => writeAll(socket, parts),
+    async read() {
+      for (;;) {
+        const chunk = chunks.shift();
+        if (chunk) return chunk;
+        if (failure) throw failure;
+        if (ended || socket.destroyed) return null;
+        socket.resume();
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    },
+    end: () => endSocket(socket),
+    destroy: () => {
+      socket.destroy();
+    },
+  };
+}
+
+function writeAll(socket: Socket, parts: readonly Uint8Array[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    // The callback comes when the kernel has the bytes: only then may the caller reuse them.
+    const done = (error?: Error | null) => (error ? reject(error) : resolve());
+    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+    if (parts.length === 1 || bytes <= joinedBytes) {
+      socket.write(parts.length === 1 ? parts[0]! : Buffer.concat(parts, bytes), done);
+      return;
+    }
+    socket.cork();
+    for (const part of parts.slice(0, -1)) socket.write(part);
+    socket.write(parts.at(-1)!, done);
+    socket.uncork();
+  });
+}
+
+/** Sends what is left and the end mark, then waits a moment for the peer's, so that it can read everything before the socket goes. */
+function endSocket(socket: Socket): Promise<void> {
+  if (socket.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    let timer: NodeJS.Timeout | undefined;
+    socket.once('close', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    socket.end(() => {
+      timer = setTimeout(() => socket.destroy(), lingerMilliseconds);
+      socket.resume();
+    });
+  });
+}
+
+class SocketListener implements Listener {
+  readonly address: Address;
+  readonly #server: Server;
+  readonly #options: SocketOptions;
+  readonly #waiting: Socket[] = [];
+  readonly #acceptors: ((socket: Socket | null) => void)[] = [];
+  #closed = false;
+
+  constructor(server: Server, options: SocketOptions) {
+    this.#server = server;
+    this.#options = options;
+    const bound = server.address();
+    this.address =
+      bound !== null && typeof bound === 'object'
+        ? `tcp:${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
+        : options.address;
+    // An error of one accepted connection (a full file table) must not end the process; the connection is lost, its peer sees that.
+    server.on('error', () => {});
+    server.on('connection', (socket: Socket) => this.#arrived(socket));
+  }
+
+  #arrived(socket: Socket): void {
+    const acceptor = this.#acceptors.shift();
+    if (acceptor) {
+      acceptor(socket);
+      return;
+    }
+    if (this.#waiting.length >= maximumWaiting) {
+      socket.destroy();
+      return;
+    }
+    // A connection that breaks while it waits is found broken when it is accepted.
+    socket.on('error', () => {});
+    this.#waiting.push(socket);
+  }
+
+  accept(options: { peer?: string; timeoutMilliseconds?: number } = {}): Promise<Channel> {
+    const peer = options.peer ?? this.#options.peer;
+    const open = (socket: Socket) => channelOverSocket(socket, { ...this.#options, peer });
+    const waiting = this.#waiting.shift();
+    if (waiting) return Promise.resolve(open(waiting));
+    if (this.#closed) return Promise.reject(closedListener(peer));
+    return new Promise((resolve, reject) => {
+      let cancel = () => {};
+      const acceptor = (socket: Socket | null) => {
+        cancel();
+        if (socket) resolve(open(socket));
+        else reject(closedListener(peer));
+      };
+      this.#acceptors.push(acceptor);
+      const milliseconds = options.timeoutMilliseconds;
+      if (milliseconds === undefined) return;
+      cancel = systemAlarm(milliseconds, () => {
+        this.#acceptors.splice(this.#acceptors.indexOf(acceptor), 1);
+        reject(socketError('peer', `the ${peer} did not connect to ${this.address} within ${milliseconds} ms`, peer));
+      });
+    });
+  }
+
+  close(): Promise<void> {
+    if (this.#closed) return Promise.resolve();
+    this.#closed = true;
+    for (const acceptor of this.#acceptors.splice(0)) acceptor(null);
+    for (const socket of this.#waiting.splice(0)) socket.destroy();
+    // `close` would wait for every open connection; the callers own those.
+    this.#server.close();
+    return Promise.resolve();
+  }
+}
+
+function closedListener(peer: string): SottoError {
+  return new SottoError('usage', 'the listener is closed', { place: { party: peer }, remedy: 'listen again' });
+}
+
+function connectOnce(place: { path: string } | { host: string; port: number }, milliseconds: number): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection({ ...place, noDelay: true });
+    const timer = setTimeout(() => socket.destroy(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' })), milliseconds);
+    socket.once('error', (error) => {
+      clearTimeout(timer);
+      reject(error);
+    });
+    socket.once('connect', () => {
+      clearTimeout(timer);
+      socket.removeAllListeners('error');
+      resolve(socket);
+    });
+  });
+}
+
+function parseAddress(address: Address): { path: string } | { host: string; port: number } {
+  const remedy = 'write unix:/path/to/socket or tcp:host:port';
+  if (address.startsWith('unix:/')) {
+    const path = address.slice(5);
+    if (Buffer.byteLength(path) > unixPathBytes || path.includes('\0')) {
+      throw new SottoError('usage', `the socket path ${path} is longer than ${unixPathBytes} bytes`, {
+        remedy: 'choose a shorter directory',
+      });
+    }
+    return { path };
+  }
+  const parts = /^tcp:(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(address);
+  const port = Number(parts?.[3]);
+  if (!parts || port > 65535) throw new SottoError('usage', `${address} is no address`, { remedy });
+  return { host: (parts[1] ?? parts[2])!, port };
+}
+
+async function prepareUnixPath(path: string): Promise<void> {
+  const directory = dirname(path);
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const found = lstatSync(directory);
+  if (!found.isDirectory() || (found.mode & 0o077) !== 0 || found.uid !== process.getuid?.()) {
+    throw new SottoError('usage', `${directory} can be entered by other users`, {
+      place: { file: directory },
+      remedy: 'give the socket a directory of its own (chmod 700)',
+    });
+  }
+  const old = lstatSync(path, { throwIfNoEntry: false });
+  if (!old) return;
+  if (!old.isSocket())
+    throw new SottoError('usage', `${path} exists and is no socket`, { place: { file: path }, remedy: 'choose another path' });
+  const served = await connectOnce({ path }, 1000).then(
+    (socket) => {
+      socket.destroy();
+      return true;
+    },
+    () => false,
+  );
+  if (served)
+    throw new SottoError('resource', `${path} is in use`, {
+      place: { file: path },
+      remedy: 'stop the other process or choose another path',
+    });
+  rmSync(path, { force: true });
+}
+
+function socketError(kind: 'peer' | 'resource', reason: string, peer: string, cause?: unknown): SottoError {
+  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
+  return new SottoError(kind, `${reason}${code ? ` (${code})` : ''}`, {
+    place: { party: peer },
+    remedy: kind === 'peer' ? `start the ${peer}, and check address and firewall` : 'choose another address',
+    cause,
+  });
+}
