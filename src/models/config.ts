@@ -1,0 +1,257 @@
+import { z } from 'zod';
+import { SottoError } from '../errors/index.ts';
+import { isObject } from './json.ts';
+
+/** Activations by their published names; `swish` is read as `silu`. */
+export const activationNames = ['silu', 'gelu', 'gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'quick_gelu', 'relu'] as const;
+export type ActivationName = (typeof activationNames)[number];
+
+/** Rotary positions beyond those trained on, as published; null is none. */
+export type RopeScaling =
+  | { readonly type: 'linear'; readonly factor: number }
+  | {
+      readonly type: 'llama3';
+      readonly factor: number;
+      readonly lowFrequencyFactor: number;
+      readonly highFrequencyFactor: number;
+      readonly originalMaxPositions: number;
+    };
+
+export interface LlamaConfig {
+  readonly family: 'llama';
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numHiddenLayers: number;
+  readonly numAttentionHeads: number;
+  readonly numKeyValueHeads: number;
+  readonly headDim: number;
+  readonly vocabSize: number;
+  readonly maxPositionEmbeddings: number;
+  readonly rmsNormEps: number;
+  readonly ropeTheta: number;
+  readonly ropeScaling: RopeScaling | null;
+  readonly hiddenAct: ActivationName;
+  readonly tieWordEmbeddings: boolean;
+  readonly attentionBias: boolean;
+  readonly mlpBias: boolean;
+  readonly bosTokenId: number | null;
+  /** Any of these ids ends a text. */
+  readonly eosTokenIds: readonly number[];
+  /** The key `sotto` of config.json, not yet checked; undefined where there is none. */
+  readonly plan: unknown;
+}
+
+export interface VitConfig {
+  readonly family: 'vit';
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numHiddenLayers: number;
+  readonly numAttentionHeads: number;
+  readonly headDim: number;
+  readonly hiddenAct: ActivationName;
+  readonly layerNormEps: number;
+  /** Pixels per side of the square picture and of a patch. */
+  readonly imageSize: number;
+  readonly patchSize: number;
+  readonly numChannels: number;
+  readonly qkvBias: boolean;
+  /** Class names by class id. */
+  readonly labels: readonly string[];
+  readonly plan: unknown;
+}
+
+export type ModelConfig = LlamaConfig | VitConfig;
+
+/** Sizes beyond these are damage, not models: they bound what a configuration can make anyone allocate. */
+const extent = (limit: number) => z.number().int().min(1).max(limit);
+const width = extent(2 ** 17);
+const layers = extent(1024);
+const epsilon = z.number().gt(0).max(0.1);
+const tokenId = z
+  .number()
+  .int()
+  .min(0)
+  .max(2 ** 22);
+const activation = z.preprocess((name) => (name === 'swish' ? 'silu' : name), z.enum(activationNames));
+/** Python's None is written as null where a default applies. */
+const orDefault = <T extends z.ZodType>(schema: T, value: z.output<T>) =>
+  schema.nullish().transform((given) => (given ?? value) as z.output<T>);
+
+const ropeSchema = z.preprocess(
+  (raw) => (isObject(raw) ? { ...raw, type: raw.rope_type ?? raw.type } : raw),
+  z.discriminatedUnion(
+    'type',
+    [
+      z.object({ type: z.literal('default') }).transform(() => null),
+      z.object({ type: z.literal('linear'), factor: z.number().min(1).max(1e4) }),
+      z
+        .object({
+          type: z.literal('llama3'),
+          factor: z.number().min(1).max(1e4),
+          low_freq_factor: z.number().gt(0).max(1e4),
+          high_freq_factor: z.number().gt(0).max(1e4),
+          original_max_position_embeddings: extent(2 ** 24),
+        })
+        .refine((value) => value.high_freq_factor > value.low_freq_factor, {
+          path: ['high_freq_factor'],
+          error: 'must exceed low_freq_factor',
+        })
+        .transform((value) => ({
+          type: value.type,
+          factor: value.factor,
+          lowFrequencyFactor: value.low_freq_factor,
+          highFrequencyFactor: value.high_freq_factor,
+          originalMaxPositions: value.original_max_position_embeddings,
+        })),
+    ],
+    { error: 'this scaling of rotary positions is not supported: only default, linear and llama3 are' },
+  ),
+);
+
+const llamaSchema = z.object({
+  hidden_size: orDefault(width, 4096),
+  intermediate_size: orDefault(extent(2 ** 20), 11008),
+  num_hidden_layers: orDefault(layers, 32),
+  num_attention_heads: orDefault(extent(4096), 32),
+  num_key_value_heads: extent(4096).nullish(),
+  head_dim: extent(8192).nullish(),
+  vocab_size: orDefault(extent(2 ** 22), 32000),
+  max_position_embeddings: orDefault(extent(2 ** 24), 2048),
+  rms_norm_eps: orDefault(epsilon, 1e-6),
+  rope_theta: z.number().gt(0).max(1e12).nullish(),
+  rope_scaling: ropeSchema.nullish(),
+  /** Where recent files keep both of the above. */
+  rope_parameters: z.looseObject({ rope_theta: z.number().gt(0).max(1e12).nullish() }).nullish(),
+  hidden_act: orDefault(activation, 'silu'),
+  tie_word_embeddings: orDefault(z.boolean(), false),
+  attention_bias: orDefault(z.boolean(), false),
+  mlp_bias: orDefault(z.boolean(), false),
+  bos_token_id: tokenId.nullable().optional(),
+  eos_token_id: z
+    .union([tokenId, z.array(tokenId).max(64)])
+    .nullable()
+    .optional(),
+});
+
+/** config.json of a Llama, with the published defaults, checked field by field and across fields. */
+export function parseLlamaConfig(raw: unknown, file = 'config.json'): LlamaConfig {
+  const fields = checked(llamaSchema, raw, file);
+  const heads = fields.num_attention_heads;
+  const keyValueHeads = fields.num_key_value_heads ?? heads;
+  if (fields.head_dim == null) divides(fields.hidden_size, heads, 'num_attention_heads', 'hidden_size', file);
+  divides(heads, keyValueHeads, 'num_key_value_heads', 'num_attention_heads', file);
+  const headDim = fields.head_dim ?? fields.hidden_size / heads;
+  if (headDim % 2 !== 0) throw misfit(`the head dimension ${headDim} is odd, rotary positions turn pairs`, 'head_dim', file);
+  const nested = fields.rope_parameters;
+  const nestedScaling =
+    nested?.rope_type === undefined && nested?.type === undefined
+      ? null
+      : checked(z.object({ rope_parameters: ropeSchema }), raw, file);
+  return {
+    family: 'llama',
+    hiddenSize: fields.hidden_size,
+    intermediateSize: fields.intermediate_size,
+    numHiddenLayers: fields.num_hidden_layers,
+    numAttentionHeads: heads,
+    numKeyValueHeads: keyValueHeads,
+    headDim,
+    vocabSize: fields.vocab_size,
+    maxPositionEmbeddings: fields.max_position_embeddings,
+    rmsNormEps: fields.rms_norm_eps,
+    ropeTheta: fields.rope_theta ?? nested?.rope_theta ?? 10000,
+    ropeScaling: fields.rope_scaling ?? nestedScaling?.rope_parameters ?? null,
+    hiddenAct: fields.hidden_act,
+    tieWordEmbeddings: fields.tie_word_embeddings,
+    attentionBias: fields.attention_bias,
+    mlpBias: fields.mlp_bias,
+    bosTokenId: fields.bos_token_id === undefined ? 1 : fields.bos_token_id,
+    eosTokenIds: asList(fields.eos_token_id === undefined ? 2 : fields.eos_token_id),
+    plan: (raw as Record<string, unknown>).sotto,
+  };
+}
+
+const asList = (ids: number | number[] | null): number[] => (ids === null ? [] : Array.isArray(ids) ? ids : [ids]);
+
+const square = (limit: number) =>
+  z.preprocess((raw) => (Array.isArray(raw) && raw.length === 2 && raw[0] === raw[1] ? raw[0] : raw), extent(limit));
+
+const vitSchema = z.object({
+  hidden_size: orDefault(width, 768),
+  intermediate_size: orDefault(extent(2 ** 20), 3072),
+  num_hidden_layers: orDefault(layers, 12),
+  num_attention_heads: orDefault(extent(4096), 12),
+  hidden_act: orDefault(activation, 'gelu'),
+  layer_norm_eps: orDefault(epsilon, 1e-12),
+  image_size: orDefault(square(2 ** 14), 224),
+  patch_size: orDefault(square(2 ** 12), 16),
+  num_channels: orDefault(extent(64), 3),
+  qkv_bias: orDefault(z.boolean(), true),
+  id2label: z.record(z.string(), z.string()).nullish(),
+  num_labels: extent(2 ** 20).nullish(),
+});
+
+/** config.json of a vision transformer that classifies pictures, with the published defaults. */
+export function parseVitConfig(raw: unknown, file = 'config.json'): VitConfig {
+  const fields = checked(vitSchema, raw, file);
+  divides(fields.hidden_size, fields.num_attention_heads, 'num_attention_heads', 'hidden_size', file);
+  divides(fields.image_size, fields.patch_size, 'patch_size', 'image_size', file);
+  return {
+    family: 'vit',
+    hiddenSize: fields.hidden_size,
+    intermediateSize: fields.intermediate_size,
+    numHiddenLayers: fields.num_hidden_layers,
+    numAttentionHeads: fields.num_attention_heads,
+    headDim: fields.hidden_size / fields.num_attention_heads,
+    hiddenAct: fields.hidden_act,
+    layerNormEps: fields.layer_norm_eps,
+    imageSize: fields.image_size,
+    patchSize: fields.patch_size,
+    numChannels: fields.num_channels,
+    qkvBias: fields.qkv_bias,
+    labels: readLabels(fields.id2label, fields.num_labels ?? 2, file),
+    plan: (raw as Record<string, unknown>).sotto,
+  };
+}
+
+function readLabels(byId: Record<string, string> | null | undefined, count: number, file: string): string[] {
+  if (byId == null) return Array.from({ length: count }, (_, id) => `LABEL_${id}`);
+  return Array.from({ length: Object.keys(byId).length }, (_, id) => {
+    const label = Object.hasOwn(byId, String(id)) ? byId[String(id)] : undefined;
+    if (label === undefined) throw misfit(`the class ${id} has no name, though there are names of later ones`, 'id2label', file);
+    return label;
+  });
+}
+
+const families = { llama: parseLlamaConfig, vit: parseVitConfig } as const;
+export const supportedModelTypes = Object.keys(families) as (keyof typeof families)[];
+
+/** Reads config.json of any supported architecture, chosen by `model_type`. */
+export function parseModelConfig(raw: unknown, file = 'config.json'): ModelConfig {
+  const type = isObject(raw) ? raw.model_type : undefined;
+  if (typeof type === 'string' && Object.hasOwn(families, type)) return families[type as keyof typeof families](raw, file);
+  throw new SottoError('model', `the architecture ${JSON.stringify(type)?.slice(0, 80)} is not supported`, {
+    place: { file, field: 'model_type' },
+    remedy: `sotto runs these: ${supportedModelTypes.join(', ')}`,
+  });
+}
+
+function checked<T extends z.ZodType>(schema: T, raw: unknown, file: string): z.output<T> {
+  const result = schema.safeParse(raw);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0]!;
+  throw new SottoError('model', issue.message, {
+    place: { file, field: issue.path.map(String).join('.').slice(0, 120) || '(whole)' },
+    remedy: 'correct the field, or take a checkpoint that sotto supports',
+    cause: result.error,
+  });
+}
+
+const misfit = (reason: string, field: string, file: string) =>
+  new SottoError('model', reason, {
+    place: { file, field },
+    remedy: 'config.json does not describe a model that can exist: correct it',
+  });
+
+function divides(whole: number, part: number, partField: string, wholeField: string, file: string): void {
+  if (whole % part !== 0) throw misfit(`${part} does not divide ${wholeField} ${whole}`, partField, file);
+}
