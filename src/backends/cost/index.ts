@@ -1,0 +1,2 @@
+/** Forecasts of bytes, hops and seconds from a program alone. */
+export * from './forecast.ts';

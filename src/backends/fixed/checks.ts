@@ -1,0 +1,85 @@
+import { SottoError } from '../../errors/index.ts';
+import type { Block, RingKernels } from '../../kernels/index.ts';
+import type { RingNode, RingParameters } from '../ring/index.ts';
+
+/** A value of the simulation: its words, and the largest magnitude among them as signed integers. */
+export interface FixedValue {
+  readonly block: Block;
+  readonly most: number;
+}
+
+/** Watches that no integer leaves the ring: outside, results are wrong without a sign of it. */
+export class RangeGuard {
+  readonly #kernels: RingKernels;
+  readonly #ring: RingParameters;
+  /** Signed integers of the ring lie below this. */
+  readonly #limit: number;
+
+  constructor(kernels: RingKernels, ring: RingParameters) {
+    this.#kernels = kernels;
+    this.#ring = ring;
+    this.#limit = 2 ** (ring.bits - 1);
+  }
+
+  measured(block: Block): FixedValue {
+    return { block, most: this.#kernels.maxAbs(block, this.#ring.bits).value };
+  }
+
+  fail(node: RingNode, integer: number, what: string): never {
+    const { bits, fraction } = this.#ring;
+    const value = integer / 2 ** node.fraction;
+    throw new SottoError(
+      'range',
+      `${node.operation}: ${what} ${value.toPrecision(4)} does not fit ${bits} bits with ${node.fraction} of fraction`,
+      {
+        place: { scope: node.scope },
+        remedy: `use a wider ring than ${bits} bits, fewer than ${fraction} fraction bits, or recalibrate the plan on data like this`,
+      },
+    );
+  }
+
+  /** A cheap bound first; where it does not settle the question, the exact result in float64 does. */
+  within(node: RingNode, bound: number, exact: () => number): void {
+    if (bound < this.#limit) return;
+    const most = exact();
+    if (!(most < this.#limit)) this.fail(node, most, 'a result of');
+  }
+
+  /** The range in which truncation is exact. */
+  truncatable(node: RingNode, x: FixedValue, bits: number): void {
+    if (x.most > 2 ** (this.#ring.bits - 2) - 2 ** bits) this.fail(node, x.most / 2 ** bits, 'a value of');
+  }
+
+  integers(x: Block): Float64Array {
+    return this.#kernels.decode(x, 0, this.#ring.bits);
+  }
+}
+
+/** max |Σ a·b| over the results of a batch of matrix products, in float64. */
+export function largestProduct(
+  a: Float64Array,
+  b: Float64Array,
+  size: { batch: number; m: number; k: number; n: number },
+): number {
+  const { batch, m, k, n } = size;
+  const row = new Float64Array(n);
+  let most = 0;
+  for (let at = 0; at < batch * m; at++) {
+    row.fill(0);
+    const base = Math.floor(at / m) * k * n;
+    for (let l = 0; l < k; l++) {
+      const x = a[at * k + l]!;
+      if (x === 0) continue;
+      for (let j = 0; j < n; j++) row[j]! += x * b[base + l * n + j]!;
+    }
+    for (let j = 0; j < n; j++) most = Math.max(most, Math.abs(row[j]!));
+  }
+  return most;
+}
+
+/** max |f(a, b)| elementwise. */
+export function largest(a: Float64Array, b: Float64Array, f: (x: number, y: number) => number): number {
+  let most = 0;
+  for (let i = 0; i < a.length; i++) most = Math.max(most, Math.abs(f(a[i]!, b[i]!)));
+  return most;
+}

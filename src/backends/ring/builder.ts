@@ -1,0 +1,134 @@
+import { broadcastStrides, type Shape, same, size, stridesOf } from '../../program/index.ts';
+import type { RingNode, RingNodeOf, RingOperation, RingParameters, RingProgram, State } from './types.ts';
+
+/** Appends ring statements, giving every one at most once: equal truncations, openings and server tensors are shared. */
+export class RingBuilder {
+  readonly nodes: RingNode[] = [];
+  readonly ring: RingParameters;
+  scope = '';
+  readonly #known = new Map<string, number>();
+  readonly #openings = new Map<number, number>();
+
+  constructor(ring: RingParameters) {
+    this.ring = ring;
+  }
+
+  push<P extends RingOperation>(
+    operation: P,
+    inputs: readonly number[],
+    parameters: RingNodeOf<P>['parameters'],
+    result: { shape: Shape; state: State; fraction: number },
+  ): number {
+    return this.nodes.push({ operation, inputs, parameters, scope: this.scope, ...result } as unknown as RingNode) - 1;
+  }
+
+  once(key: string, make: () => number): number {
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    const made = make();
+    this.#known.set(key, made);
+    return made;
+  }
+
+  node(index: number): RingNode {
+    return this.nodes[index]!;
+  }
+
+  reshape(x: number, shape: Shape): number {
+    const { state, fraction, shape: from } = this.node(x);
+    return same(from, shape) ? x : this.push('reshape', [x], {}, { shape, state, fraction });
+  }
+
+  move(x: number, shape: Shape, strides: readonly number[], start: number): number {
+    const { state, fraction } = this.node(x);
+    return this.push('move', [x], { strides, start }, { shape, state, fraction });
+  }
+
+  broadcast(x: number, shape: Shape): number {
+    const from = this.node(x).shape;
+    if (size(from) === size(shape)) return this.reshape(x, shape);
+    return this.once(`broadcast ${x} ${shape}`, () => this.move(x, shape, broadcastStrides(from, shape), 0));
+  }
+
+  transpose(x: number, permutation: readonly number[]): number {
+    const from = this.node(x).shape;
+    const strides = stridesOf(from);
+    const shape = permutation.map((axis) => from[axis]!);
+    return this.move(
+      x,
+      shape,
+      permutation.map((axis) => strides[axis]!),
+      0,
+    );
+  }
+
+  slice(x: number, axis: number, start: number, end: number): number {
+    const from = this.node(x).shape;
+    const strides = stridesOf(from);
+    const shape = from.map((extent, i) => (i === axis ? end - start : extent));
+    return this.move(x, shape, strides, start * strides[axis]!);
+  }
+
+  concat(parts: readonly number[], axis: number, shape: Shape): number {
+    const first = this.node(parts[0]!);
+    const state = parts.some((part) => this.node(part).state === 'floating') ? 'floating' : first.state;
+    return this.push('concat', parts, { axis }, { shape, state, fraction: first.fraction });
+  }
+
+  /** x shifted left: the same number with more fraction bits. */
+  raise(x: number, bits: number): number {
+    if (bits === 0) return x;
+    const { shape, state, fraction } = this.node(x);
+    return this.once(`raise ${x} ${bits}`, () =>
+      this.push('multiplyInteger', [x], { by: 2 ** bits }, { shape, state, fraction: fraction + bits }),
+    );
+  }
+
+  truncate(x: number, bits: number): number {
+    const { shape, fraction } = this.node(x);
+    return this.once(`truncate ${x} ${bits}`, () =>
+      this.push('truncate', [x], { bits }, { shape, state: 'pinned', fraction: fraction - bits }),
+    );
+  }
+
+  pin(x: number): number {
+    const { shape, state, fraction } = this.node(x);
+    return state === 'pinned' ? x : this.once(`pin ${x}`, () => this.push('pin', [x], {}, { shape, state: 'pinned', fraction }));
+  }
+
+  /**
+   * The opening of a pinned value, sent at most once: moves, reshapes and concatenations of opened values are opened already, and a
+   * rearrangement opens what it rearranges, so that every other view of it is free.
+   */
+  open(x: number): number {
+    const known = this.#openings.get(x);
+    if (known !== undefined) return known;
+    const opening = this.#derivedOpening(x) ?? this.#ownOpening(x);
+    this.#openings.set(x, opening);
+    return opening;
+  }
+
+  #ownOpening(x: number): number {
+    const { shape, fraction } = this.node(x);
+    return this.push('open', [x], {}, { shape, state: 'opening', fraction });
+  }
+
+  #derivedOpening(x: number): number | undefined {
+    const node = this.node(x);
+    const source = node.inputs[0];
+    if (source === undefined) return undefined;
+    if (node.operation === 'reshape') return this.reshape(this.open(source), node.shape);
+    if (node.operation === 'concat') {
+      const parts = node.inputs.map((part) => this.open(part));
+      return this.concat(parts, node.parameters.axis, node.shape);
+    }
+    if (node.operation !== 'move') return undefined;
+    const narrows = size(node.shape) < size(this.node(source).shape);
+    if (narrows && !this.#openings.has(source)) return undefined;
+    return this.move(this.open(source), node.shape, node.parameters.strides, node.parameters.start);
+  }
+
+  program(): RingProgram {
+    return { ring: this.ring, nodes: this.nodes };
+  }
+}

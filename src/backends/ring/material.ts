@@ -1,0 +1,71 @@
+import { size } from '../../program/index.ts';
+import { packedBytes } from './schedule.ts';
+import type { RingNode, RingProgram } from './types.ts';
+
+/** Bytes of correlated material that one node needs, by who sends them to whom in the offline phase. */
+export interface Material {
+  readonly dealerToServer: number;
+  readonly dealerToClient: number;
+  readonly clientToServer: number;
+}
+
+const nothing: Material = { dealerToServer: 0, dealerToClient: 0, clientToServer: 0 };
+
+/** 32-bit words serve rings up to 32 bits, 64-bit words the wider ones. */
+export const wordBitsOf = (ringBits: number): 32 | 64 => (ringBits <= 32 ? 32 : 64);
+
+/**
+ * Correction bytes of one distributed point function over 2^indexBits points: 16 + 1 bytes a level (seed and two control bits) and
+ * one block of 128 bits for the output. A leaf block holds 128 / wordBits points, so the tree is that much shallower.
+ */
+export function pointFunctionBytes(indexBits: number, wordBits: 32 | 64): number {
+  const levels = Math.max(0, indexBits - Math.log2(128 / wordBits));
+  return levels * 17 + 16;
+}
+
+/** What a node costs offline under the dealer and the helper: the declaration that every run is checked against. */
+export function materialOf(node: RingNode, program: RingProgram): Material {
+  const count = size(node.shape);
+  const { bits } = program.ring;
+  switch (node.operation) {
+    case 'linear':
+    case 'diagonal':
+      return { ...nothing, dealerToServer: packedBytes(count, bits), clientToServer: packedBytes(count, bits) };
+    case 'square':
+    case 'product':
+    case 'matrixProduct':
+      return { ...nothing, dealerToServer: packedBytes(count, bits) };
+    case 'truncate':
+      return { ...nothing, dealerToServer: packedBytes(count, node.parameters.bits) };
+    case 'lookup': {
+      const keys = (count / node.parameters.tables.length) * pointFunctionBytes(node.parameters.indexBits, wordBitsOf(bits));
+      return { ...nothing, dealerToServer: keys, dealerToClient: keys };
+    }
+    default:
+      return nothing;
+  }
+}
+
+/** The server inputs that meet a secret in a linear map: their masked form is what the setup hands to the dealer. */
+export function maskedWeights(program: RingProgram): number[] {
+  const masked = new Set<number>();
+  const visit = (index: number): void => {
+    const node = program.nodes[index]!;
+    if (node.operation === 'serverInput') masked.add(index);
+    else for (const input of node.inputs) visit(input);
+  };
+  for (const node of program.nodes) if (node.operation === 'linear' || node.operation === 'diagonal') visit(node.inputs[1]!);
+  return [...masked].sort((a, b) => a - b);
+}
+
+/** For every node, whether a mask of it exists (the server's weights of linear maps and their moves). */
+export function maskedNodes(program: RingProgram): Uint8Array {
+  const marks = new Uint8Array(program.nodes.length);
+  const visit = (index: number): void => {
+    if (marks[index] === 1) return;
+    marks[index] = 1;
+    for (const input of program.nodes[index]!.inputs) visit(input);
+  };
+  for (const node of program.nodes) if (node.operation === 'linear' || node.operation === 'diagonal') visit(node.inputs[1]!);
+  return marks;
+}

@@ -1,0 +1,98 @@
+import { size } from '../../program/index.ts';
+import type { RingNode, RingProgram } from './types.ts';
+
+export type Direction = 'clientToServer' | 'serverToClient';
+
+/** One node's words in one frame. `bits` lists the packed fields: count elements of width bits each. */
+export interface Message {
+  readonly node: number;
+  readonly fields: readonly { readonly count: number; readonly width: number }[];
+  readonly bytes: number;
+}
+
+/** One one-way frame, in the order of the run. */
+export interface Hop {
+  readonly direction: Direction;
+  readonly messages: readonly Message[];
+  readonly bytes: number;
+}
+
+/** ⌈count·width / 8⌉: fields are packed without gaps and padded to whole bytes. */
+export const packedBytes = (count: number, width: number): number => Math.ceil((count * width) / 8);
+
+/** What a node sends online each way, as packed fields: the protocol's declaration, checked against every run. */
+export function messagesOf(node: RingNode, program: RingProgram): { [D in Direction]?: { count: number; width: number }[] } {
+  const count = size(node.shape);
+  const { bits } = program.ring;
+  switch (node.operation) {
+    case 'clientInput':
+    case 'pin':
+      return { clientToServer: [{ count, width: bits }] };
+    case 'open':
+    case 'reveal':
+      return { serverToClient: [{ count, width: bits }] };
+    case 'lookup':
+      return { serverToClient: [{ count: count / node.parameters.tables.length, width: node.parameters.indexBits }] };
+    case 'truncate': {
+      const pinned = program.nodes[node.inputs[0]!]!.state === 'pinned';
+      const answer = pinned
+        ? [{ count, width: node.parameters.bits }]
+        : [
+            { count, width: 1 },
+            { count, width: bits },
+          ];
+      return { serverToClient: [{ count, width: 1 }], clientToServer: answer };
+    }
+    default:
+      return {};
+  }
+}
+
+const bytesOf = (fields: readonly { count: number; width: number }[]): number =>
+  fields.reduce((sum, field) => sum + packedBytes(field.count, field.width), 0);
+
+/** Hops alternate, the client first: odd ones are the client's. */
+const nextHop = (direction: Direction, after: number): number => {
+  const parity = direction === 'clientToServer' ? 1 : 0;
+  return after + 1 + ((after + 1) % 2 === parity ? 0 : 1);
+};
+
+/**
+ * Which hop carries which message: every message goes with the first hop of its direction after its sender has what it needs. Both
+ * parties derive this from the program alone, so frames have no tags and a frame of the wrong size is refused. A client's input
+ * waits for every output revealed before it in the program (a token is chosen from them).
+ */
+export function schedule(program: RingProgram): Hop[] {
+  const clientHas = new Int32Array(program.nodes.length);
+  const serverHas = new Int32Array(program.nodes.length);
+  const hops: { direction: Direction; messages: Message[] }[] = [];
+  let revealed = 0;
+  const send = (direction: Direction, after: number, node: number, fields: { count: number; width: number }[]): number => {
+    const hop = nextHop(direction, after);
+    while (hops.length < hop) hops.push({ direction: hops.length % 2 === 0 ? 'clientToServer' : 'serverToClient', messages: [] });
+    hops[hop - 1]!.messages.push({ node, fields, bytes: bytesOf(fields) });
+    return hop;
+  };
+  program.nodes.forEach((node, index) => {
+    let client = 0;
+    let server = 0;
+    for (const input of node.inputs) {
+      client = Math.max(client, clientHas[input]!);
+      server = Math.max(server, serverHas[input]!);
+    }
+    const { clientToServer, serverToClient } = messagesOf(node, program);
+    if (node.operation === 'clientInput') client = revealed;
+    if (serverToClient !== undefined) client = Math.max(client, send('serverToClient', server, index, serverToClient));
+    if (clientToServer !== undefined) server = Math.max(server, send('clientToServer', client, index, clientToServer));
+    // What the server sends about a value, it does not need itself: a product waits for the client's side of the opening only.
+    clientHas[index] = node.state === 'pinned' && node.operation !== 'reveal' ? 0 : client;
+    serverHas[index] = server;
+    if (node.operation === 'reveal') {
+      clientHas[index] = client;
+      revealed = Math.max(revealed, client);
+    }
+  });
+  return hops
+    .filter((hop) => hop.messages.length > 0)
+    .map((hop) => ({ ...hop, bytes: hop.messages.reduce((sum, message) => sum + message.bytes, 0) }));
+}

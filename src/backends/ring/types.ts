@@ -1,0 +1,89 @@
+import type { Shape } from '../../program/index.ts';
+
+/**
+ * The ring program: what a real-valued program becomes when every value is an integer modulo 2^L with a known number of fraction
+ * bits. Truncations, openings and pins are statements of their own, so that "sent once", merged truncations and the cost of a run
+ * are visible in the text. `fixed`, `cost` and `mpc` interpret this list.
+ */
+export interface RingParameters {
+  /** L: all arithmetic is modulo 2^bits. */
+  readonly bits: number;
+  /** F: fraction bits of an activation. */
+  readonly fraction: number;
+}
+
+/**
+ * What the parties hold of a value. `pinned`: shared, the client's share was fixed before the run. `floating`: shared, the client's
+ * share depends on messages. `opening`: the masked value e = x_s − b, known to the client. `server`: the server's plaintext.
+ * `index`: public integers.
+ */
+export type State = 'pinned' | 'floating' | 'opening' | 'server' | 'index';
+
+export interface RingOperations {
+  /** The client's secret: real numbers with `fraction` bits, or a one-hot row of `depth` for every index. */
+  clientInput: { readonly name: string; readonly encoding: 'real' | 'oneHot'; readonly fraction: number };
+  /** The server's tensor times `factor`, with `fraction` bits. */
+  serverInput: { readonly name: string; readonly fraction: number; readonly factor: number };
+  publicIndex: { readonly name: string };
+  /** (server table, public indices) → the server's rows. */
+  serverGather: object;
+  /** A server's plaintext as a shared value: the client's share is zero. */
+  fromServer: object;
+
+  reshape: object;
+  /** Reads the input at Σ index·stride + start: transposes, slices, repeats. */
+  move: { readonly strides: readonly number[]; readonly start: number };
+  concat: { readonly axis: number };
+  /** Zeros before and after along one axis. */
+  pad: { readonly axis: number; readonly before: number };
+  add: object;
+  subtract: object;
+  /** (shared, server's plaintext of the same shape): onto the server's share. */
+  addServer: object;
+  /** Integers of shape `constantShape`, broadcast: onto the server's share. */
+  addConstant: { readonly values: Float64Array; readonly constantShape: Shape };
+  multiplyConstant: { readonly values: Float64Array; readonly constantShape: Shape };
+  multiplyInteger: { readonly by: number };
+  /** (outer, axis, inner) → (outer, 1, inner). */
+  sum: { readonly outer: number; readonly axis: number; readonly inner: number };
+
+  /** (pinned (m, k), server (k, n)). */
+  linear: { readonly m: number; readonly k: number; readonly n: number };
+  /** (pinned, server) of one shape, elementwise. */
+  diagonal: object;
+  /** Masks a pinned value and gives it to the client. */
+  open: object;
+  /** (pinned, its opening). */
+  square: object;
+  /** (x, y, opening of x, opening of y), elementwise. */
+  product: object;
+  /** The same for batches of matrices. */
+  matrixProduct: { readonly batch: number; readonly m: number; readonly k: number; readonly n: number };
+  truncate: { readonly bits: number };
+  pin: object;
+  /** Public tables of 2^indexBits integers, read at a shared index; the result has a leading axis, one entry a table. */
+  lookup: { readonly indexBits: number; readonly tables: readonly Float64Array[] };
+  /** To the client, with `fraction` bits. */
+  reveal: { readonly name: string; readonly fraction: number };
+}
+export type RingOperation = keyof RingOperations;
+
+export type RingNodeOf<P extends RingOperation> = {
+  readonly operation: P;
+  readonly inputs: readonly number[];
+  readonly parameters: RingOperations[P];
+  readonly shape: Shape;
+  readonly state: State;
+  /** Fraction bits of the result: for messages and checks, arithmetic does not need them. */
+  readonly fraction: number;
+  readonly scope: string;
+};
+export type RingNode = { [P in RingOperation]: RingNodeOf<P> }[RingOperation];
+
+export interface RingProgram {
+  readonly ring: RingParameters;
+  readonly nodes: readonly RingNode[];
+}
+
+/** A total table of meanings over ring programs. */
+export type RingInterpreter<V> = { [P in RingOperation]: (node: RingNodeOf<P>, ...inputs: V[]) => V };

@@ -1,0 +1,38 @@
+import type { Shape } from '../../program/index.ts';
+
+/** What the fixed-point lowering knows about a value of the source program. */
+export type Value = ConstantValue | ServerValue | IndexValue | SharedValue;
+
+/** Public real numbers, encoded where they are used, with as many bits as they need there. */
+export interface ConstantValue {
+  readonly kind: 'constant';
+  readonly shape: Shape;
+  readonly values: Float64Array;
+}
+
+/** The server's plaintext: encoded with the fraction bits that its use asks for. */
+export interface ServerValue {
+  readonly kind: 'server';
+  readonly shape: Shape;
+  readonly build: (fraction: number, factor: number) => number;
+  readonly factor: number;
+}
+
+/** Token numbers, not yet embedded. */
+export interface IndexValue {
+  readonly kind: 'index';
+  readonly shape: Shape;
+  readonly owner: 'client' | 'public';
+  readonly name: string;
+}
+
+/** A shared wire. `headBits`: integer bits that its size is assumed to need (checked at run time by the `fixed` backend). */
+export interface SharedValue {
+  readonly kind: 'shared';
+  readonly shape: Shape;
+  readonly node: number;
+  readonly fraction: number;
+  readonly headBits: number;
+  /** Row scalars enter products with all their fraction bits. */
+  readonly precise: boolean;
+}
