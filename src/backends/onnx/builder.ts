@@ -1,0 +1,149 @@
+import type { Element, Shape } from '../../program/index.ts';
+import { broadcastShapes, same, size } from '../../program/index.ts';
+import type { Attribute, ElementType, OnnxNode, OnnxTensor } from './proto.ts';
+
+/**
+ * What a value stands for before it must exist as a tensor. Consumers that know the form use its parts (a product needs no repeated
+ * rows, a sum of gradients no tensor of zeros); for all others `GraphBuilder.name` writes it out once.
+ */
+export type Lazy =
+  | { readonly kind: 'broadcast'; readonly of: Value }
+  | { readonly kind: 'transpose'; readonly of: Value; readonly permutation: readonly number[] }
+  | { readonly kind: 'oneHot'; readonly indices: Value }
+  | { readonly kind: 'scatterAdd'; readonly indices: Value; readonly rows: Value };
+
+export interface Value {
+  readonly shape: Shape;
+  readonly element: Element;
+  readonly scope: string;
+  /** The tensor's name, once there is one. */
+  name: string | undefined;
+  readonly lazy: Lazy | undefined;
+}
+
+const bytesOf = (type: ElementType, values: ArrayLike<number>): Uint8Array => {
+  if (type === 'float32') return new Uint8Array(littleEndian(values, 4, (view, at, value) => view.setFloat32(at, value, true)));
+  if (type === 'int32') return new Uint8Array(littleEndian(values, 4, (view, at, value) => view.setInt32(at, value, true)));
+  return new Uint8Array(littleEndian(values, 8, (view, at, value) => view.setBigInt64(at, BigInt(value), true)));
+};
+
+function littleEndian(
+  values: ArrayLike<number>,
+  width: number,
+  write: (view: DataView, at: number, value: number) => void,
+): ArrayBuffer {
+  const view = new DataView(new ArrayBuffer(values.length * width));
+  for (let i = 0; i < values.length; i++) write(view, i * width, values[i]!);
+  return view.buffer;
+}
+
+/** Collects ONNX nodes and tensors; names are made unique, small constants are shared. */
+export class GraphBuilder {
+  readonly nodes: OnnxNode[] = [];
+  readonly tensors: OnnxTensor[] = [];
+  readonly #small = new Map<string, string>();
+  #count = 0;
+
+  /** Appends one ONNX operator with one result. */
+  node(
+    operator: string,
+    inputs: readonly string[],
+    result: { shape: Shape; element: Element; scope: string },
+    attributes: Readonly<Record<string, Attribute>> = {},
+    domain = '',
+  ): Value {
+    const name = `${result.scope === '' ? '' : `${result.scope}/`}${operator}.${this.#count++}`;
+    this.nodes.push({ name, operator, domain, inputs, outputs: [name], attributes });
+    return { shape: result.shape, element: result.element, scope: result.scope, name, lazy: undefined };
+  }
+
+  /** The name of a constant tensor. */
+  tensor(type: ElementType, shape: Shape, values: ArrayLike<number>): string {
+    const key = values.length <= 16 ? `${type} [${shape}] ${Array.from(values)}` : undefined;
+    const known = key === undefined ? undefined : this.#small.get(key);
+    if (known !== undefined) return known;
+    const name = `constant.${this.#count++}`;
+    this.tensors.push({ name, type, shape, bytes: bytesOf(type, values) });
+    if (key !== undefined) this.#small.set(key, name);
+    return name;
+  }
+  number(value: number): string {
+    return this.tensor('float32', [], [value]);
+  }
+  integers(values: readonly number[]): string {
+    return this.tensor('int64', [values.length], values);
+  }
+
+  lazy(lazy: Lazy, result: { shape: Shape; element: Element; scope: string }): Value {
+    return { shape: result.shape, element: result.element, scope: result.scope, name: undefined, lazy };
+  }
+
+  /** The name of the tensor that holds a value, written out at the first call. */
+  name(value: Value): string {
+    value.name ??= this.#write(value, value.lazy!).name!;
+    return value.name;
+  }
+  /** The same, as float32 whatever the element. */
+  float(value: Value): string {
+    return value.element === 'float' ? this.name(value) : this.cast(this.name(value), 'float', value);
+  }
+  cast(name: string, element: Element, like: Value): string {
+    return this.node('Cast', [name], { ...like, element }, { to: { int: element === 'float' ? 1 : 6 } }).name!;
+  }
+  reshape(value: Value, shape: Shape): Value {
+    if (same(value.shape, shape)) return value;
+    return this.node('Reshape', [this.name(value), this.integers(shape)], { ...value, shape });
+  }
+
+  /** The operands of an elementwise operation, repeated no further than the result's shape asks. */
+  operands(x: Value, y: Value, shape: Shape): [string, string] {
+    const [narrowX, narrowY] = [narrow(x), narrow(y)];
+    const fits = (a: Value, b: Value): boolean => {
+      const result = broadcastShapes(a.shape, b.shape);
+      return result !== undefined && same(result, shape);
+    };
+    const pairs: [Value, Value][] = [
+      [narrowX, narrowY],
+      [narrowX, y],
+      [x, narrowY],
+    ];
+    const [a, b] = pairs.find((pair) => fits(...pair)) ?? [x, y];
+    return [this.float(a), this.float(b)];
+  }
+
+  #write(value: Value, lazy: Lazy): Value {
+    switch (lazy.kind) {
+      case 'broadcast':
+        return this.node('Expand', [this.name(lazy.of), this.integers(value.shape)], value);
+      case 'transpose':
+        return this.node('Transpose', [this.name(lazy.of)], value, { perm: { ints: lazy.permutation } });
+      case 'oneHot': {
+        const depth = this.tensor('int32', [1], [value.shape.at(-1)!]);
+        return this.node('OneHot', [this.name(lazy.indices), depth, this.tensor('float32', [2], [0, 1])], value, {
+          axis: { int: -1 },
+        });
+      }
+      case 'scatterAdd': {
+        const zeros = this.node('Expand', [this.number(0), this.integers(value.shape)], value);
+        return this.scatterAdd(zeros.name!, lazy, value);
+      }
+    }
+  }
+
+  /**
+   * The tensor `onto` with rows added at the indices. ScatterElements adds in order; ONNX Runtime's ScatterND adds from several
+   * threads without locks, which loses rows that share an index.
+   */
+  scatterAdd(onto: string, { indices, rows }: { indices: Value; rows: Value }, result: Value): Value {
+    const row = result.shape.slice(1);
+    const flat = [size(indices.shape), ...row];
+    const column = this.reshape(indices, [flat[0]!, ...row.map(() => 1)]);
+    const repeated = same(column.shape, flat)
+      ? column
+      : this.node('Expand', [this.name(column), this.integers(flat)], { ...indices, shape: flat });
+    const inputs = [onto, this.name(repeated), this.float(this.reshape(rows, flat))];
+    return this.node('ScatterElements', inputs, result, { axis: { int: 0 }, reduction: { string: 'add' } });
+  }
+}
+
+const narrow = (value: Value): Value => (value.lazy?.kind === 'broadcast' ? narrow(value.lazy.of) : value);

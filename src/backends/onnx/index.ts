@@ -1,0 +1,46 @@
+import type { Element, Program } from '../../program/index.ts';
+import { interpret } from '../../program/index.ts';
+import type { Value } from './builder.ts';
+import { GraphBuilder } from './builder.ts';
+import type { ElementType, OnnxValue } from './proto.ts';
+import { encodeModel } from './proto.ts';
+import { onnxTable } from './table.ts';
+
+/** ONNX operator set of the emitted graphs; Gelu needs 20. */
+const operatorSet = 20;
+const elementType = (element: Element): ElementType => (element === 'index' ? 'int32' : 'float32');
+
+/**
+ * The program as the bytes of an ONNX ModelProto: float32 values and int32 indices, every input of the program is a graph input
+ * `inputName(name)`, every output a graph output `outputName(name)`. Node names start with the scope, so that profiles read as the model does.
+ */
+export function toOnnx(program: Program): Uint8Array {
+  const graph = new GraphBuilder();
+  const inputs: OnnxValue[] = [];
+  const values = new Map<string, Value>();
+  for (const node of program.nodes) {
+    if (node.operation !== 'input') continue;
+    const { name, shape, element } = node.parameters;
+    inputs.push({ name: inputName(name), shape, type: elementType(element) });
+    values.set(name, { shape, element, scope: node.scope, name: inputName(name), lazy: undefined });
+  }
+  const results = interpret(program, onnxTable(graph, values));
+  const outputs = [...results].map(([name, value]): OnnxValue => {
+    // An output may be an input, a constant or another output: it gets a tensor of its own.
+    const { shape, element } = value;
+    graph.nodes.push({
+      name: `output/${name}`,
+      operator: 'Identity',
+      domain: '',
+      inputs: [graph.name(value)],
+      outputs: [outputName(name)],
+      attributes: {},
+    });
+    return { name: outputName(name), shape, type: elementType(element) };
+  });
+  return encodeModel({ nodes: graph.nodes, tensors: graph.tensors, inputs, outputs, operatorSets: { '': operatorSet } });
+}
+
+/** Inputs and outputs of a program have name spaces of their own; an ONNX graph has one. */
+export const inputName = (name: string): string => `in:${name}`;
+export const outputName = (name: string): string => `out:${name}`;

@@ -1,0 +1,179 @@
+import type { Composite, Interpreter, NodeOf, Operation, Shape } from '../../program/index.ts';
+import { same } from '../../program/index.ts';
+import type { GraphBuilder, Value } from './builder.ts';
+
+type Rule = (node: NodeOf<Operation>, x?: Value, y?: Value) => Value;
+
+/** The composites for which ONNX Runtime has a kernel of its own; all others arrive lowered. */
+type Whole =
+  | 'relu'
+  | 'sigmoid'
+  | 'silu'
+  | 'gelu'
+  | 'softmax'
+  | 'logSoftmax'
+  | 'reciprocal'
+  | 'layerNorm'
+  | 'embedding'
+  | 'crossEntropy';
+
+/**
+ * What every primitive means as ONNX operators (set 20). Values are float32 and int32; products of transposed matrices become Gemm
+ * or are left as Transpose and MatMul, which ONNX Runtime fuses itself.
+ */
+export function onnxTable(
+  graph: GraphBuilder,
+  inputs: ReadonlyMap<string, Value>,
+): Interpreter<Value> & Pick<Interpreter<Value>, Whole> {
+  const unary =
+    (operator: string): Rule =>
+    (node, x) =>
+      pointwise(graph, node, x!, (part, result) => graph.node(operator, [graph.float(part)], result));
+  const binary =
+    (operator: string): Rule =>
+    (node, x, y) =>
+      graph.node(operator, graph.operands(x!, y!, node.shape), node);
+  const withNumber = (operator: string, node: NodeOf<Operation>, x: Value, by: number): Value =>
+    pointwise(graph, node, x, (part, result) => graph.node(operator, [graph.float(part), graph.number(by)], result));
+  const like = (node: NodeOf<Operation>, shape: Shape) => ({ shape, element: node.element, scope: node.scope });
+  const gather = (node: NodeOf<Operation>, table?: Value, indices?: Value): Value =>
+    graph.node('Gather', [graph.float(table!), graph.name(indices!)], node, { axis: { int: 0 } });
+
+  return {
+    input: (node) => inputs.get(node.parameters.name)!,
+    constant: (node) => {
+      const { shape, values, element } = node.parameters;
+      const name = graph.tensor(element === 'index' ? 'int32' : 'float32', shape, values);
+      return { ...like(node, shape), name, lazy: undefined };
+    },
+
+    reshape: (node, x) => ({ ...graph.reshape(x!, node.shape), scope: node.scope }),
+    transpose: (node, x) => graph.lazy({ kind: 'transpose', of: x!, permutation: node.parameters.permutation }, node),
+    slice: (node, x) => {
+      const { axis, start, end } = node.parameters;
+      const ranges = [[start], [end], [axis]].map((list) => graph.integers(list));
+      return graph.node('Slice', [graph.name(x!), ...ranges], node);
+    },
+    pad: (node, x) => {
+      const { axis, before, after } = node.parameters;
+      return graph.node('Pad', [graph.float(x!), graph.integers([before, after]), graph.number(0), graph.integers([axis])], node);
+    },
+    concat: (node, ...parts) => {
+      const names = parts.map((part) =>
+        part.element === node.element ? graph.name(part) : graph.cast(graph.name(part), node.element, part),
+      );
+      return graph.node('Concat', names, node, { axis: { int: node.parameters.axis } });
+    },
+    broadcast: (node, x) => graph.lazy({ kind: 'broadcast', of: x! }, node),
+
+    add: (node, x, y) => {
+      // Sums of gradients: rows are added onto the other term instead of onto zeros.
+      const [scatter, onto] = x!.lazy?.kind === 'scatterAdd' ? [x!, y!] : [y!, x!];
+      if (scatter.lazy?.kind === 'scatterAdd' && scatter.name === undefined && same(onto.shape, node.shape))
+        return graph.scatterAdd(graph.float(onto), scatter.lazy, { ...node, name: undefined, lazy: undefined });
+      return binary('Add')(node, x, y);
+    },
+    subtract: binary('Sub'),
+    multiply: binary('Mul'),
+    divide: binary('Div'),
+    maximum: binary('Max'),
+    scale: (node, x) => (node.parameters.by === -1 ? unary('Neg')(node, x) : withNumber('Mul', node, x!, node.parameters.by)),
+    offset: (node, x) => withNumber('Add', node, x!, node.parameters.by),
+    square: (node, x) => {
+      const name = graph.float(x!);
+      return graph.node('Mul', [name, name], node);
+    },
+    exp: unary('Exp'),
+    log: unary('Log'),
+    sqrt: unary('Sqrt'),
+    tanh: unary('Tanh'),
+    erf: unary('Erf'),
+    step: (node, x) => {
+      const positive = graph.node('Greater', [graph.float(x!), graph.number(0)], node);
+      return graph.node('Cast', [positive.name!], node, { to: { int: 1 } });
+    },
+    round: unary('Round'),
+    stopGradient: (_, x) => x!,
+
+    matmul: (node, x, y) => matmul(graph, node, x!, y!),
+    sum: (node, x) => graph.node('ReduceSum', [graph.float(x!), graph.integers(node.parameters.axes)], node),
+    max: (node, x) => graph.node('ReduceMax', [graph.float(x!), graph.integers([node.parameters.axis])], node),
+
+    gather,
+    scatterAdd: (node, indices, rows) => graph.lazy({ kind: 'scatterAdd', indices: indices!, rows: rows! }, node),
+    oneHot: (node, indices) => graph.lazy({ kind: 'oneHot', indices: indices! }, node),
+    argmax: (node, x) => {
+      const index = graph.node('ArgMax', [graph.float(x!)], node, { axis: { int: -1 }, keepdims: { int: 0 } });
+      return graph.node('Cast', [index.name!], node, { to: { int: 6 } });
+    },
+
+    ...whole(graph),
+    embedding: gather,
+  };
+}
+
+type Result = Pick<NodeOf<Operation>, 'shape' | 'element' | 'scope'>;
+
+/** An operation on single elements; on a repeated value it works before the repetition. */
+function pointwise(graph: GraphBuilder, node: Result, x: Value, apply: (part: Value, result: Result) => Value): Value {
+  if (x.lazy?.kind !== 'broadcast' || x.name !== undefined) return apply(x, node);
+  const { of } = x.lazy;
+  return graph.lazy({ kind: 'broadcast', of: pointwise(graph, { ...node, shape: of.shape }, of, apply) }, node);
+}
+
+function matmul(graph: GraphBuilder, node: NodeOf<'matmul'>, x: Value, y: Value): Value {
+  const [a, transA] = untransposed(x);
+  const [b, transB] = untransposed(y);
+  if (node.shape.length === 2 && (transA || transB)) {
+    const attributes = { transA: { int: Number(transA) }, transB: { int: Number(transB) } };
+    return graph.node('Gemm', [graph.float(a), graph.float(b)], node, attributes);
+  }
+  return graph.node('MatMul', [graph.float(x), graph.float(y)], node);
+}
+
+/** A transposed matrix as the matrix itself and `true`. */
+function untransposed(x: Value): [Value, boolean] {
+  return x.lazy?.kind === 'transpose' && x.shape.length === 2 && x.name === undefined ? [x.lazy.of, true] : [x, false];
+}
+
+function whole(graph: GraphBuilder): Pick<Interpreter<Value>, Exclude<Whole, 'embedding'>> {
+  const lastAxis = { axis: { int: -1 } };
+  const unary =
+    (operator: string, attributes = {}) =>
+    (node: NodeOf<Composite>, x?: Value): Value =>
+      graph.node(operator, [graph.float(x!)], node, attributes);
+  return {
+    relu: unary('Relu'),
+    sigmoid: unary('Sigmoid'),
+    silu: (node, x) => graph.node('Mul', [graph.float(x!), graph.node('Sigmoid', [graph.float(x!)], node).name!], node),
+    gelu: unary('Gelu'),
+    softmax: unary('Softmax', lastAxis),
+    logSoftmax: unary('LogSoftmax', lastAxis),
+    reciprocal: (node, x) => {
+      const positive = graph.node('Add', [graph.float(x!), graph.number(node.parameters.epsilon)], node);
+      return graph.node('Reciprocal', [positive.name!], node);
+    },
+    layerNorm: (node, x, gain, bias) => {
+      const width = node.shape.at(-1)!;
+      const filled = (value: number): string => graph.tensor('float32', [width], new Float64Array(width).fill(value));
+      // ONNX wants gain and bias of the normalised axis' shape; others are applied after.
+      const inside = gain?.shape.length === 1 && bias?.shape.length === 1;
+      const scales = inside ? [graph.float(gain), graph.float(bias)] : [filled(1)];
+      const attributes = { ...lastAxis, epsilon: { float: node.parameters.epsilon } };
+      const normal = graph.node('LayerNormalization', [graph.float(x!), ...scales], node, attributes);
+      if (inside || gain === undefined || bias === undefined) return normal;
+      const scaled = graph.node('Mul', [normal.name!, graph.float(gain)], node);
+      return graph.node('Add', [scaled.name!, graph.float(bias)], node);
+    },
+    crossEntropy: (node, logits, labels, weights) => {
+      const { scope } = node;
+      const column = (value: Value): Value => graph.reshape(value, [...value.shape, 1]);
+      const logarithms = graph.node('LogSoftmax', [graph.float(logits!)], { ...logits!, scope }, lastAxis);
+      const picks = [graph.name(logarithms), graph.name(column(labels!))];
+      const picked = graph.node('GatherElements', picks, { shape: column(weights!).shape, element: 'float', scope }, lastAxis);
+      const weighted = graph.node('Mul', [picked.name!, graph.float(column(weights!))], picked);
+      const total = graph.node('ReduceSum', [weighted.name!], node, { keepdims: { int: 0 } });
+      return graph.node('Neg', [total.name!], node);
+    },
+  };
+}

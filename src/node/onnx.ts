@@ -1,0 +1,307 @@
+import { createRequire } from 'node:module';
+import { Worker } from 'node:worker_threads';
+import { inputName, outputName, toOnnx } from '../backends/onnx/index.ts';
+import { SottoError } from '../errors/index.ts';
+import type { Element, Executable, FloatBackend, NodeOf, Program, Tensor } from '../program/index.ts';
+import { same } from '../program/index.ts';
+import type { Envelope, Parcel, Reply, Request, Signature } from './onnx-worker.ts';
+import { serve } from './onnx-worker.ts';
+
+/** How much ONNX Runtime may rewrite a graph. From `basic` on it merges equal nodes, which undoes recomputation on purpose. */
+export type Optimisation = 'disabled' | 'basic' | 'extended' | 'all';
+
+export interface OnnxOptions {
+  /** Execution providers in order of preference; `['cpu']` by default. */
+  readonly providers?: readonly string[];
+  /** Threads inside one operator; 1 by default. */
+  readonly threads?: number;
+  /** `'all'` by default. */
+  readonly optimisation?: Optimisation;
+  /** Writes a profile of every run next to this path when a session is closed. */
+  readonly profile?: string;
+}
+
+/** A program whose state stays in the runtime: each run replaces every state input NAME by the output `next/NAME`. */
+export interface Step {
+  /** Feeds the inputs that are neither bound nor state; gives the named outputs, by default all that are not `next/…`. */
+  run(feeds: ReadonlyMap<string, Tensor>, outputs?: readonly string[]): Promise<Map<string, Tensor>>;
+  /** Copies of the current state; all of it by default. */
+  readState(names?: readonly string[]): Promise<Map<string, Tensor>>;
+  writeState(values: ReadonlyMap<string, Tensor>): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface OnnxBackend extends FloatBackend {
+  /** `state` names the inputs that stay inside and gives their first values; the program must have an output `next/NAME` for each. */
+  compileStep(
+    program: Program,
+    options: { readonly state: ReadonlyMap<string, Tensor>; readonly bound?: ReadonlyMap<string, Tensor> },
+  ): Promise<Step>;
+  /** Ends the worker; executables of this backend are dead afterwards. */
+  close(): Promise<void>;
+}
+
+/**
+ * ONNX Runtime in a worker thread, float32. Bound tensors are sent once however many programs share them (they are told apart by
+ * their `values` array, which must not change afterwards). Errors: `usage` for a provider that is not there, `input` for feeds that
+ * do not fit, `resource` where the runtime fails.
+ */
+export function onnxBackend(options: OnnxOptions = {}): OnnxBackend {
+  const thread = new Thread();
+  const tensors = new HeldTensors(thread);
+  let sessions = 0;
+  let checked: Promise<void> | undefined;
+  const compile = async (
+    program: Program,
+    bound: ReadonlyMap<string, Tensor>,
+    state: ReadonlyMap<string, Tensor>,
+  ): Promise<Session> => {
+    await (checked ??= checkProviders(thread, options.providers ?? ['cpu']));
+    const session = new Session(thread, tensors, sessions++, program);
+    await session.create(sessionOptions(options), bound, state);
+    return session;
+  };
+  return {
+    name: 'onnx',
+    async compile(program, bound): Promise<Executable> {
+      return compile(program, bound, new Map());
+    },
+    async compileStep(program, { state, bound = new Map() }): Promise<Step> {
+      return compile(program, bound, state);
+    },
+    close: () => thread.close(),
+  };
+}
+
+function sessionOptions({ providers = ['cpu'], threads = 1, optimisation = 'all', profile }: OnnxOptions) {
+  return {
+    executionProviders: [...providers],
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    graphOptimizationLevel: optimisation,
+    // Only errors: the graphs are generated, warnings about them help nobody.
+    logSeverityLevel: 3 as const,
+    ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
+  };
+}
+
+async function checkProviders(thread: Thread, wanted: readonly string[]): Promise<void> {
+  const reply = await thread.ask({ kind: 'providers' });
+  const available = 'providers' in reply ? reply.providers : [];
+  for (const name of wanted)
+    if (!available.includes(name))
+      throw new SottoError('usage', `the execution provider ${name} is not available`, {
+        remedy: `choose from ${available.join(', ')}`,
+      });
+}
+
+type InputNode = NodeOf<'input'>;
+
+/** A program inside the worker, with or without state. */
+class Session implements Executable, Step {
+  readonly #thread: Thread;
+  readonly #tensors: HeldTensors;
+  readonly #session: number;
+  readonly #program: Program;
+  readonly #inputs: ReadonlyMap<string, InputNode>;
+  readonly #state = new Set<string>();
+  readonly #held: number[] = [];
+  #fed: readonly string[] = [];
+
+  constructor(thread: Thread, tensors: HeldTensors, session: number, program: Program) {
+    this.#thread = thread;
+    this.#tensors = tensors;
+    this.#session = session;
+    this.#program = program;
+    const inputs = program.nodes.filter((node): node is InputNode => node.operation === 'input');
+    this.#inputs = new Map(inputs.map((node) => [node.parameters.name, node]));
+  }
+
+  async create(
+    options: ReturnType<typeof sessionOptions>,
+    bound: ReadonlyMap<string, Tensor>,
+    state: ReadonlyMap<string, Tensor>,
+  ): Promise<void> {
+    const model = toOnnx(this.#program);
+    const resident = [...state].map(([name, tensor]) => {
+      this.#state.add(name);
+      const node = this.#input(name);
+      const next = this.#program.outputs.get(`next/${name}`);
+      if (next === undefined || !same(this.#program.nodes[next]!.shape, node.shape))
+        throw new SottoError('model', `the state ${name} has no output next/${name} of shape [${node.shape}]`, {
+          remedy: 'give the next value of every state input as an output of the same shape',
+        });
+      return { input: inputName(name), output: outputName(`next/${name}`), parcel: this.#parcel(name, tensor) };
+    });
+    const keys: [string, number][] = [];
+    for (const [name, tensor] of bound) {
+      if (!this.#inputs.has(name)) continue;
+      const key = await this.#tensors.hold(tensor, typeOf(this.#input(name).element), () => this.#parcel(name, tensor));
+      this.#held.push(key);
+      keys.push([inputName(name), key]);
+    }
+    this.#fed = [...this.#inputs.keys()].filter((name) => !bound.has(name) && !state.has(name));
+    const outputs = [...this.#program.outputs].map(([name, index]): Signature => {
+      const { shape, element } = this.#program.nodes[index]!;
+      return { name: outputName(name), shape, type: typeOf(element) };
+    });
+    const request: Request = { kind: 'create', session: this.#session, model, options, bound: keys, outputs, state: resident };
+    await this.#thread.ask(request, [
+      model.buffer as ArrayBuffer,
+      ...resident.map(({ parcel }) => parcel.values.buffer as ArrayBuffer),
+    ]);
+  }
+
+  async run(feeds: ReadonlyMap<string, Tensor>, outputs?: readonly string[]): Promise<Map<string, Tensor>> {
+    const parcels = this.#fed.map((name) => this.#parcel(name, feeds.get(name)));
+    const wanted = outputs ?? [...this.#program.outputs.keys()].filter((name) => !this.#isNextState(name));
+    for (const name of wanted)
+      if (!this.#program.outputs.has(name) || this.#isNextState(name))
+        throw new SottoError('input', `no output ${name} to fetch`, {
+          remedy: 'name an output of the program; read state with readState',
+        });
+    const request: Request = { kind: 'run', session: this.#session, feeds: parcels, fetch: wanted.map(outputName) };
+    const reply = await this.#thread.ask(request, buffers(parcels));
+    return unpack(reply, outputName(''));
+  }
+
+  async readState(names: readonly string[] = [...this.#state]): Promise<Map<string, Tensor>> {
+    for (const name of names) this.#stateInput(name);
+    return unpack(await this.#thread.ask({ kind: 'read', session: this.#session, names: names.map(inputName) }), inputName(''));
+  }
+
+  async writeState(values: ReadonlyMap<string, Tensor>): Promise<void> {
+    const parcels = [...values].map(([name, tensor]) => this.#parcel(this.#stateInput(name), tensor));
+    await this.#thread.ask({ kind: 'write', session: this.#session, parcels }, buffers(parcels));
+  }
+
+  async close(): Promise<void> {
+    await this.#thread.ask({ kind: 'release', session: this.#session });
+    for (const key of this.#held.splice(0)) await this.#tensors.release(key);
+  }
+
+  #isNextState(output: string): boolean {
+    return output.startsWith('next/') && this.#state.has(output.slice('next/'.length));
+  }
+  #stateInput(name: string): string {
+    if (!this.#state.has(name))
+      throw new SottoError('input', `${name} is no state of this program`, { remedy: 'name a state input' });
+    return name;
+  }
+  #input(name: string): InputNode {
+    const node = this.#inputs.get(name);
+    if (node === undefined)
+      throw new SottoError('input', 'the program has no such input', { place: { tensor: name }, remedy: 'check the name' });
+    return node;
+  }
+
+  /** A tensor as float32 or int32 in a buffer of its own, which is then moved to the worker. */
+  #parcel(name: string, tensor: Tensor | undefined): Parcel {
+    const { shape, element } = this.#input(name);
+    const reason =
+      tensor === undefined
+        ? 'no value was fed'
+        : same(tensor.shape, shape)
+          ? undefined
+          : `shape [${tensor.shape}] where [${shape}] is due`;
+    if (reason !== undefined)
+      throw new SottoError('input', reason, { place: { tensor: name }, remedy: 'feed every input with its shape' });
+    const { values } = tensor!;
+    return element === 'index'
+      ? { name: inputName(name), type: 'int32', shape, values: Int32Array.from(values) }
+      : { name: inputName(name), type: 'float32', shape, values: new Float32Array(values) };
+  }
+}
+
+const typeOf = (element: Element): Parcel['type'] => (element === 'index' ? 'int32' : 'float32');
+const buffers = (parcels: readonly Parcel[]): ArrayBuffer[] => parcels.map((parcel) => parcel.values.buffer as ArrayBuffer);
+
+function unpack(reply: Reply, prefix: string): Map<string, Tensor> {
+  const parcels = 'parcels' in reply ? reply.parcels : [];
+  return new Map(parcels.map(({ name, shape, values }) => [name.slice(prefix.length), { shape, values }]));
+}
+
+/** Bound tensors in the worker, counted by the sessions that use them. */
+class HeldTensors {
+  readonly #thread: Thread;
+  /** By array, then by type and shape: two programs may read one array differently. */
+  readonly #keys = new WeakMap<Tensor['values'], Map<string, number>>();
+  readonly #users = new Map<number, { forget: () => void; count: number }>();
+  #next = 0;
+
+  constructor(thread: Thread) {
+    this.#thread = thread;
+  }
+
+  async hold(tensor: Tensor, type: Parcel['type'], parcel: () => Parcel): Promise<number> {
+    const signature = `${type} ${tensor.shape}`;
+    const keys = this.#keys.get(tensor.values) ?? new Map<string, number>();
+    const known = keys.get(signature);
+    if (known !== undefined) {
+      this.#users.get(known)!.count++;
+      return known;
+    }
+    const key = this.#next++;
+    const sent = parcel();
+    this.#keys.set(tensor.values, keys.set(signature, key));
+    this.#users.set(key, { forget: () => keys.delete(signature), count: 1 });
+    await this.#thread.ask({ kind: 'hold', key, parcel: sent }, buffers([sent]));
+    return key;
+  }
+
+  async release(key: number): Promise<void> {
+    const user = this.#users.get(key)!;
+    if (--user.count > 0) return;
+    this.#users.delete(key);
+    user.forget();
+    await this.#thread.ask({ kind: 'drop', key });
+  }
+}
+
+/** The worker, started at the first request. It keeps the process alive only while a request is under way. */
+class Thread {
+  readonly #waiting = new Map<number, { resolve: (reply: Reply) => void; reject: (error: Error) => void }>();
+  #worker: Worker | undefined;
+  #closed = false;
+  #next = 0;
+
+  ask(request: Request, transfer: readonly ArrayBuffer[] = []): Promise<Reply> {
+    if (this.#closed) return Promise.reject(new SottoError('usage', 'the ONNX backend is closed', { remedy: 'make a new one' }));
+    const worker = (this.#worker ??= this.#start());
+    const id = this.#next++;
+    const envelope: Envelope = { ...request, id };
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      worker.ref();
+      worker.postMessage(envelope, transfer);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#worker?.terminate();
+  }
+
+  #start(): Worker {
+    const runtime = createRequire(import.meta.url).resolve('onnxruntime-node');
+    // Bundlers may wrap inner functions in a `__name` helper, which the worker must then have.
+    const source = `var __name = (f) => f; (${serve.toString()})(require(${JSON.stringify(runtime)}), require('node:worker_threads').parentPort)`;
+    const worker = new Worker(source, { eval: true });
+    worker.on('message', (reply: Reply) => {
+      const { resolve, reject } = this.#waiting.get(reply.id)!;
+      this.#waiting.delete(reply.id);
+      if (this.#waiting.size === 0) worker.unref();
+      if ('error' in reply) reject(new SottoError('resource', `ONNX Runtime: ${reply.error}`, { remedy: 'see its message' }));
+      else resolve(reply);
+    });
+    const fail = (reason: string): void => {
+      for (const { reject } of this.#waiting.values())
+        reject(new SottoError('resource', `the ONNX worker ended: ${reason}`, { remedy: 'check memory; make a new backend' }));
+      this.#waiting.clear();
+      this.#closed = true;
+    };
+    worker.on('error', (error) => fail(error.message));
+    worker.on('exit', (code) => fail(`exit code ${code}`));
+    return worker;
+  }
+}
