@@ -1,0 +1,162 @@
+import type { Ops, Ref, Shape } from '../program/index.ts';
+import type { ActivationName } from './config.ts';
+import type { ActivationPlan, AttentionPlan } from './plan.ts';
+
+/** What one transformer block is made of. Models supply it in two forms: as published, and folded for private runs. */
+export interface Layer {
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  readonly headDim: number;
+  readonly attention: AttentionPlan;
+  /** (…, T, d) → (…, T, d). */
+  attentionNorm(x: Ref): Ref;
+  /** (…, T, d) → (…, T, H·Dh), (…, T, Hkv·Dh), (…, T, Hkv·Dh); 1/√Dh already in the first. */
+  queryKeyValue(x: Ref): readonly [Ref, Ref, Ref];
+  /** (…, T, H·Dh) → (…, T, d). */
+  attentionOut(x: Ref): Ref;
+  mlpNorm(x: Ref): Ref;
+  mlp(x: Ref): Ref;
+}
+
+/** Where a block stands in its text or picture: positions, what came before, who may look at whom. */
+export interface Context {
+  /** Turns queries or keys (…, heads, T, Dh) by their positions. */
+  rotate(x: Ref): Ref;
+  /** Takes the new keys and values (…, Hkv, T, Dh) of a layer; gives all that its queries look at (…, Hkv, K, Dh). */
+  remember(layer: number, keys: Ref, values: Ref): readonly [Ref, Ref];
+  /** 0/1, broadcasts to (…, Hkv, G·T, K) with G = H / Hkv. */
+  readonly mask: Ref;
+  /** One over the number of unmasked keys, broadcasts to (…, Hkv, G·T, 1). */
+  readonly inverseLengths: Ref;
+  /** The positions whose results are wanted; all where undefined. */
+  readonly queries?: { readonly start: number; readonly end: number } | undefined;
+}
+
+/** One pre-norm block: x (…, T, d) → hidden (…, Q, d) and the attention's own contribution to it. */
+export function block(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, context: Context): { hidden: Ref; attention: Ref } {
+  return ops.scope(`layers.${index}`, () => {
+    const attention = ops.scope('attention', () => attend(ops, layer, index, x, context));
+    const { start, end } = context.queries ?? { start: 0, end: ops.shape(x).at(-2)! };
+    const middle = ops.add(ops.slice(x, ops.shape(x).length - 2, start, end), attention);
+    const mlp = ops.scope('mlp', () => layer.mlp(ops.scope('norm', () => layer.mlpNorm(middle))));
+    return { hidden: ops.add(middle, mlp), attention };
+  });
+}
+
+function attend(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, context: Context): Ref {
+  const { heads, keyValueHeads, headDim } = layer;
+  const normal = ops.scope('norm', () => layer.attentionNorm(x));
+  const [q, keys, values] = ops.scope('qkv', () => {
+    const [query, key, value] = layer.queryKeyValue(normal);
+    const turned = wanted(ops, context.rotate(splitHeads(ops, query, heads)), context); // (…, H, Q, Dh)
+    const grouped = regroup(ops, turned, keyValueHeads); // (…, Hkv, G·Q, Dh)
+    const now = context.rotate(splitHeads(ops, key, keyValueHeads)); // (…, Hkv, T, Dh)
+    return [grouped, ...context.remember(index, now, splitHeads(ops, value, keyValueHeads))] as const;
+  });
+  const scores = ops.scope('scores', () => ops.matmul(q, ops.transposed(keys))); // (…, Hkv, G·Q, K)
+  const mixed = ops.scope('weights', () => weigh(ops, layer.attention, scores, values, context)); // (…, Hkv, G·Q, Dh)
+  return ops.scope('out', () => layer.attentionOut(mergeHeads(ops, mixed, heads, headDim))); // (…, Q, d)
+}
+
+function weigh(ops: Ops<Ref>, plan: AttentionPlan, scores: Ref, values: Ref, { mask, inverseLengths }: Context): Ref {
+  if (plan.kind === 'softmax') return ops.softmaxAttention(scores, values, mask);
+  return ops.powerAttention(scores, values, mask, inverseLengths, plan);
+}
+
+function wanted(ops: Ops<Ref>, x: Ref, { queries }: Context): Ref {
+  return queries === undefined ? x : ops.slice(x, ops.shape(x).length - 2, queries.start, queries.end);
+}
+
+/** (…, T, heads·Dh) → (…, heads, T, Dh). */
+function splitHeads(ops: Ops<Ref>, x: Ref, heads: number): Ref {
+  const shape = ops.shape(x);
+  const apart = ops.reshape(x, [...shape.slice(0, -1), heads, shape.at(-1)! / heads]);
+  return swapped(ops, apart);
+}
+
+/** (…, H, T, Dh) → (…, Hkv, G·T, Dh): the queries of a group stand below one another and meet their keys in one product. */
+function regroup(ops: Ops<Ref>, x: Ref, keyValueHeads: number): Ref {
+  const shape = ops.shape(x);
+  const [heads, tokens, headDim] = shape.slice(-3) as [number, number, number];
+  return ops.reshape(x, [...shape.slice(0, -3), keyValueHeads, (heads / keyValueHeads) * tokens, headDim]);
+}
+
+/** (…, Hkv, G·T, Dh) → (…, T, H·Dh). */
+function mergeHeads(ops: Ops<Ref>, x: Ref, heads: number, headDim: number): Ref {
+  const shape = ops.shape(x);
+  const tokens = (shape.at(-3)! * shape.at(-2)!) / heads;
+  const lead = shape.slice(0, -3);
+  const together = swapped(ops, ops.reshape(x, [...lead, heads, tokens, headDim]));
+  return ops.reshape(together, [...lead, tokens, heads * headDim]);
+}
+
+/** Swaps the third last and the second last axis. */
+function swapped(ops: Ops<Ref>, x: Ref): Ref {
+  const rank = ops.shape(x).length;
+  return ops.transpose(x, [...Array(rank - 3).keys(), rank - 2, rank - 3, rank - 1]);
+}
+
+/** The activation of a plan; `coefficient` gives a, b and c of a quadratic, (1) or (width). */
+export function activate(
+  ops: Ops<Ref>,
+  plan: ActivationPlan,
+  exact: ActivationName,
+  x: Ref,
+  coefficient: (name: 'a' | 'b' | 'c', shape: Shape) => Ref,
+): Ref {
+  if (plan.kind === 'relu') return ops.relu(x);
+  if (plan.kind === 'exact') return exactActivations[exact](ops, x);
+  const shape = [plan.per === 'layer' ? 1 : ops.shape(x).at(-1)!];
+  return ops.quadratic(x, coefficient('a', shape), coefficient('b', shape), coefficient('c', shape));
+}
+
+const tanhGelu = (ops: Ops<Ref>, x: Ref): Ref => {
+  const cubic = ops.multiply(x, ops.offset(ops.scale(ops.square(x), 0.044715), 1));
+  return ops.multiply(x, ops.scale(ops.offset(ops.tanh(ops.scale(cubic, Math.sqrt(2 / Math.PI))), 1), 0.5));
+};
+
+const exactActivations: Record<ActivationName, (ops: Ops<Ref>, x: Ref) => Ref> = {
+  silu: (ops, x) => ops.silu(x),
+  relu: (ops, x) => ops.relu(x),
+  gelu: (ops, x) => ops.gelu(x),
+  gelu_new: tanhGelu,
+  gelu_pytorch_tanh: tanhGelu,
+  gelu_fast: tanhGelu,
+  quick_gelu: (ops, x) => ops.multiply(x, ops.sigmoid(ops.scale(x, 1.702))),
+};
+
+/** Gives the server's tensors by name, each declared once however often it is used. */
+export function serverWeights(ops: Ops<Ref>): (name: string, shape: Shape) => Ref {
+  const declared = new Map<string, Ref>();
+  return (name, shape) => {
+    const known = declared.get(name) ?? ops.input(name, shape, 'server');
+    declared.set(name, known);
+    return known;
+  };
+}
+export type WeightSource = ReturnType<typeof serverWeights>;
+
+/** Everybody looks at everybody: the context of an encoder over `tokens` positions. */
+export function encoderContext(ops: Ops<Ref>, tokens: number): Context {
+  return {
+    rotate: (x) => x,
+    remember: (_, keys, values) => [keys, values],
+    mask: ops.constant([1], [1]),
+    inverseLengths: ops.constant([1 / tokens], [1]),
+  };
+}
+
+/** A causal mask (groups·queries, tokens) and one over each row's length, for the last `queries` of `tokens` positions. */
+export function causalMask(ops: Ops<Ref>, tokens: number, queries: number, groups: number): { mask: Ref; inverseLengths: Ref } {
+  const rows = groups * queries;
+  const mask = new Float64Array(rows * tokens);
+  const inverse = new Float64Array(rows);
+  for (let row = 0; row < rows; row++) {
+    const length = tokens - queries + (row % queries) + 1;
+    mask.fill(1, row * tokens, row * tokens + length);
+    inverse[row] = 1 / length;
+  }
+  // One row that masks nothing is all the same as no mask.
+  if (queries === 1) return { mask: ops.constant([1], [1]), inverseLengths: ops.constant([1 / tokens], [1]) };
+  return { mask: ops.constant(mask, [rows, tokens]), inverseLengths: ops.constant(inverse, [rows, 1]) };
+}

@@ -1,0 +1,91 @@
+import type { Ops, Ref, Shape } from '../program/index.ts';
+import { activate, type Layer, type WeightSource } from './block.ts';
+import type { ActivationName } from './config.ts';
+import type { LayerPlan, NormPlan } from './plan.ts';
+
+/**
+ * A stack of blocks as the private programs run it: norm gains and biases, 1/√Dh and an ungated quadratic's coefficients are folded
+ * into the neighbouring matrices, which are stored (in, out) and fused, so that the ring's linear maps need no moves.
+ */
+export interface FoldedStack {
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numHiddenLayers: number;
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  readonly headDim: number;
+  readonly norm: 'rms' | 'layer';
+  readonly epsilon: number;
+  readonly activation: ActivationName;
+  /** act(gate) · up instead of act(up). */
+  readonly gated: boolean;
+  readonly attentionBias: boolean;
+  readonly outBias: boolean;
+  readonly mlpBias: boolean;
+  /** An ungated quadratic is one square: its coefficients are completed into the weights around it. */
+  readonly plainSquare: boolean;
+}
+
+/** `private/layers.N.`, before the part: `attention.qkv`, `attention.out`, `mlp.up`, `mlp.gateUp`, `mlp.act.a`, `mlp.down`… */
+export const foldedName = (layer: number, part: string): string => `private/layers.${layer}.${part}`;
+
+/** A norm without gain and bias: both are in the next matrix. */
+export function foldedNorm(ops: Ops<Ref>, stack: Pick<FoldedStack, 'norm' | 'epsilon'>, plan: NormPlan | undefined, x: Ref): Ref {
+  const options = { epsilon: stack.epsilon, table: plan?.table };
+  return stack.norm === 'rms' ? ops.rmsNorm(x, options) : ops.layerNorm(x, options);
+}
+
+/** x · W (in, out), plus the bias (out) where there is one. */
+export function foldedLinear(ops: Ops<Ref>, weight: WeightSource, x: Ref, name: string, out: number, bias: boolean): Ref {
+  const product = ops.matmul(x, weight(name, [ops.shape(x).at(-1)!, out]));
+  return bias ? ops.add(product, weight(`${name}.bias`, [out])) : product;
+}
+
+/** Layer `index` of a folded stack. */
+export function foldedLayer(ops: Ops<Ref>, stack: FoldedStack, plan: LayerPlan, index: number, weight: WeightSource): Layer {
+  const { heads, keyValueHeads, headDim, hiddenSize, intermediateSize } = stack;
+  const [wide, narrow] = [heads * headDim, keyValueHeads * headDim];
+  const linear = (x: Ref, part: string, out: number, bias: boolean): Ref =>
+    foldedLinear(ops, weight, x, foldedName(index, part), out, bias);
+  const part = (x: Ref, start: number, end: number): Ref => ops.slice(x, ops.shape(x).length - 1, start, end);
+  const coefficient = (name: string, shape: Shape): Ref => weight(foldedName(index, `mlp.act.${name}`), shape);
+  const activation = (x: Ref): Ref => activate(ops, plan.activation, stack.activation, x, coefficient);
+  const norm = (x: Ref): Ref => foldedNorm(ops, stack, plan.norm, x);
+
+  const gatedMlp = (x: Ref): Ref => {
+    const both = ops.scope('up', () => linear(x, 'mlp.gateUp', 2 * intermediateSize, stack.mlpBias)); // (T, 2·ff)
+    const hidden = ops.scope('act', () =>
+      ops.multiply(activation(part(both, 0, intermediateSize)), part(both, intermediateSize, 2 * intermediateSize)),
+    );
+    return ops.scope('down', () => linear(hidden, 'mlp.down', hiddenSize, stack.mlpBias));
+  };
+  const plainMlp = (x: Ref): Ref => {
+    const up = ops.scope('up', () => linear(x, 'mlp.up', intermediateSize, stack.mlpBias)); // (T, ff)
+    if (plan.activation.kind !== 'quadratic') {
+      const hidden = ops.scope('act', () => activation(up));
+      return ops.scope('down', () => linear(hidden, 'mlp.down', hiddenSize, stack.mlpBias));
+    }
+    const squared = ops.scope('act', () => ops.square(up));
+    return ops.scope('down', () => {
+      if (stack.plainSquare) return linear(squared, 'mlp.down', hiddenSize, stack.mlpBias);
+      // W(a∘u² + b∘u + c) = (W∘a)u² + (W∘b)u + Wc: the coefficients cost nothing.
+      const quadratic = linear(squared, 'mlp.down.square', hiddenSize, false);
+      return ops.add(quadratic, linear(up, 'mlp.down.linear', hiddenSize, true));
+    });
+  };
+
+  return {
+    heads,
+    keyValueHeads,
+    headDim,
+    attention: plan.attention,
+    attentionNorm: norm,
+    queryKeyValue: (x) => {
+      const all = linear(x, 'attention.qkv', wide + 2 * narrow, stack.attentionBias);
+      return [part(all, 0, wide), part(all, wide, wide + narrow), part(all, wide + narrow, wide + 2 * narrow)];
+    },
+    attentionOut: (x) => linear(x, 'attention.out', hiddenSize, stack.outBias),
+    mlpNorm: norm,
+    mlp: stack.gated ? gatedMlp : plainMlp,
+  };
+}

@@ -1,0 +1,267 @@
+import { SottoError } from '../errors/index.ts';
+import { type Ops, type Program, type Ref, type Shape, trace } from '../program/index.ts';
+import { activate, block, type Context, causalMask, type Layer, serverWeights, type WeightSource } from './block.ts';
+import type { LlamaConfig } from './config.ts';
+import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
+import type { Plan } from './plan.ts';
+import { ropeFrequencies } from './rope.ts';
+
+export type LlamaOutput = 'logits' | 'hidden' | 'attention';
+
+/** Layer `index` with the published tensors: names of Hugging Face, matrices (out, in). */
+function publishedLayer(ops: Ops<Ref>, config: LlamaConfig, plan: Plan, index: number, weight: WeightSource): Layer {
+  const { hiddenSize: d, intermediateSize: ff, numAttentionHeads, numKeyValueHeads, headDim, attentionBias, mlpBias } = config;
+  const { activation, attention, norm } = plan.layers[index]!;
+  const name = (part: string): string => `model.layers.${index}.${part}`;
+  const linear = (x: Ref, part: string, out: number, bias: boolean): Ref => {
+    const product = ops.matmul(x, ops.transposed(weight(name(`${part}.weight`), [out, ops.shape(x).at(-1)!])));
+    return bias ? ops.add(product, weight(name(`${part}.bias`), [out])) : product;
+  };
+  const normed = (x: Ref, part: string): Ref =>
+    ops.rmsNorm(x, { gain: weight(name(`${part}.weight`), [d]), epsilon: config.rmsNormEps, table: norm?.table });
+  const coefficient = (part: string, shape: Shape): Ref => weight(name(`mlp.act.${part}`), shape);
+  return {
+    heads: numAttentionHeads,
+    keyValueHeads: numKeyValueHeads,
+    headDim,
+    attention,
+    attentionNorm: (x) => normed(x, 'input_layernorm'),
+    queryKeyValue: (x) => [
+      ops.scale(linear(x, 'self_attn.q_proj', numAttentionHeads * headDim, attentionBias), 1 / Math.sqrt(headDim)),
+      linear(x, 'self_attn.k_proj', numKeyValueHeads * headDim, attentionBias),
+      linear(x, 'self_attn.v_proj', numKeyValueHeads * headDim, attentionBias),
+    ],
+    attentionOut: (x) => linear(x, 'self_attn.o_proj', d, attentionBias),
+    mlpNorm: (x) => normed(x, 'post_attention_layernorm'),
+    mlp: (x) => {
+      const gate = ops.scope('up', () => linear(x, 'mlp.gate_proj', ff, mlpBias)); // (…, T, ff)
+      const up = ops.scope('up', () => linear(x, 'mlp.up_proj', ff, mlpBias));
+      const hidden = ops.scope('act', () => ops.multiply(activate(ops, activation, config.hiddenAct, gate, coefficient), up));
+      return ops.scope('down', () => linear(hidden, 'mlp.down_proj', d, mlpBias));
+    },
+  };
+}
+
+/** The published model over token ids (…, T): hidden states and attention outputs (…, T, d) of every layer, logits (…, T, V). */
+export function llama(ops: Ops<Ref>, config: LlamaConfig, plan: Plan, ids: Ref, context: Context) {
+  const { hiddenSize: d, vocabSize, rmsNormEps: epsilon, tieWordEmbeddings } = config;
+  const weight = serverWeights(ops);
+  const embedding = weight('model.embed_tokens.weight', [vocabSize, d]);
+  const hidden: Ref[] = [];
+  const attention: Ref[] = [];
+  let x = ops.scope('embed', () => ops.embedding(embedding, ids));
+  for (let index = 0; index < config.numHiddenLayers; index++) {
+    const made = block(ops, publishedLayer(ops, config, plan, index, weight), index, x, context);
+    hidden.push((x = made.hidden));
+    attention.push(made.attention);
+  }
+  const gain = weight('model.norm.weight', [d]);
+  const normal = ops.scope('norm', () => ops.rmsNorm(x, { gain, epsilon, table: plan.finalNorm.table }));
+  const head = tieWordEmbeddings ? embedding : weight('lm_head.weight', [vocabSize, d]);
+  const logits = ops.scope('head', () => ops.matmul(normal, ops.transposed(head)));
+  return { hidden, attention, logits };
+}
+
+/**
+ * Whole texts at once, for training, evaluation and prefill. Input `ids` (batch, tokens), public; weights by their published names.
+ * Outputs `logits` (batch, tokens, V); `hidden.L` and `attention.L` (batch, tokens, d) where asked for.
+ */
+export function traceLlama(
+  config: LlamaConfig,
+  plan: Plan,
+  options: { batch: number; tokens: number; outputs?: readonly LlamaOutput[] },
+): Program {
+  const { batch, tokens, outputs = ['logits'] } = options;
+  checkLength(config, tokens);
+  return trace((ops) => {
+    const ids = ops.input('ids', [batch, tokens], 'public', 'index');
+    const { hidden, attention, logits } = llama(ops, config, plan, ids, wholeText(ops, config, tokens));
+    const named = (label: LlamaOutput, refs: readonly Ref[]) =>
+      outputs.includes(label) ? refs.map((ref, index) => [`${label}.${index}`, ref] as const) : [];
+    return Object.fromEntries([
+      ...(outputs.includes('logits') ? [['logits', logits] as const] : []),
+      ...named('hidden', hidden),
+      ...named('attention', attention),
+    ]);
+  });
+}
+
+/** The context of `tokens` positions from the first on, each looking at itself and at those before it. */
+export function wholeText(ops: Ops<Ref>, config: LlamaConfig, tokens: number): Context {
+  const { cos, sin } = rotaryConstants(ops, config, 0, tokens);
+  return {
+    rotate: (x) => ops.rotary(x, cos, sin),
+    remember: (_, keys, values) => [keys, values],
+    ...causalMask(ops, tokens, tokens, config.numAttentionHeads / config.numKeyValueHeads),
+  };
+}
+
+/**
+ * One token with a static cache, one program for all positions. Inputs, all public but the weights: `ids` (1, 1), `cos` and `sin`
+ * (1, Dh) of the position, `slot` (capacity, 1) one at the position, `mask` (1, capacity) one up to it, `inverseLength` (1, 1), and
+ * per layer `cache.key.L`, `cache.value.L` (Hkv, capacity, Dh). Outputs `logits` (1, 1, V) and `next/cache.key.L`,
+ * `next/cache.value.L`.
+ */
+export function traceLlamaStep(config: LlamaConfig, plan: Plan, { capacity }: { capacity: number }): Program {
+  checkLength(config, capacity);
+  return trace((ops) => {
+    const input = (name: string, shape: Shape): Ref => ops.input(name, shape, 'public');
+    const ids = ops.reshape(ops.input('ids', [1, 1], 'public', 'index'), [1]);
+    const [cos, sin] = [input('cos', [1, config.headDim]), input('sin', [1, config.headDim])];
+    const slot = input('slot', [capacity, 1]);
+    const [mask, inverseLengths] = [input('mask', [1, capacity]), input('inverseLength', [1, 1])];
+    const free = ops.offset(ops.scale(slot, -1), 1);
+    const next: Record<string, Ref> = {};
+    const store = (name: string, now: Ref): Ref => {
+      const past = input(name, [config.numKeyValueHeads, capacity, config.headDim]);
+      return (next[`next/${name}`] = ops.add(ops.multiply(past, free), ops.multiply(now, slot)));
+    };
+    const context: Context = {
+      rotate: (x) => ops.rotary(x, cos, sin),
+      remember: (layer, keys, values) => [store(`cache.key.${layer}`, keys), store(`cache.value.${layer}`, values)],
+      mask,
+      inverseLengths,
+    };
+    const { logits } = llama(ops, config, plan, ids, context);
+    return { logits: ops.reshape(logits, [1, 1, config.vocabSize]), ...next };
+  });
+}
+
+/** How a Llama looks to the private programs. */
+export function llamaStack(config: LlamaConfig): FoldedStack {
+  return {
+    hiddenSize: config.hiddenSize,
+    intermediateSize: config.intermediateSize,
+    numHiddenLayers: config.numHiddenLayers,
+    heads: config.numAttentionHeads,
+    keyValueHeads: config.numKeyValueHeads,
+    headDim: config.headDim,
+    norm: 'rms',
+    epsilon: config.rmsNormEps,
+    activation: config.hiddenAct,
+    gated: true,
+    attentionBias: config.attentionBias,
+    outBias: config.attentionBias,
+    mlpBias: config.mlpBias,
+    plainSquare: false,
+  };
+}
+
+export interface PrivateGeneration {
+  readonly promptTokens: number;
+  readonly newTokens: number;
+  /** `secret`: the table is the server's. `public`: the client holds the table and feeds its rows instead of token numbers. */
+  readonly embedding: 'secret' | 'public';
+}
+
+/**
+ * A whole private generation as one straight-line program: the client's `prompt` (promptTokens) → `logits.0` (V); then for k = 1 …
+ * newTokens − 1 the client's `token.k` (1) → `logits.k`. With a public embedding the client's inputs are rows of the table instead,
+ * (promptTokens, d) and (1, d). Keys and values are plain wires that grow by concatenation. Weights: `private/…` of foldLlama.
+ */
+export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: PrivateGeneration): Program {
+  const { promptTokens, newTokens, embedding } = generation;
+  checkLength(config, promptTokens);
+  checkLength(config, promptTokens + newTokens - 1);
+  return trace((ops) =>
+    decode(ops, llamaStack(config), plan, {
+      promptTokens,
+      newTokens,
+      vocabSize: config.vocabSize,
+      rotary: (start, tokens) => rotaryConstants(ops, config, start, tokens),
+      embed: (name, tokens, weight) => {
+        if (embedding === 'public') return ops.input(name, [tokens, config.hiddenSize], 'client');
+        const ids = ops.input(name, [tokens], 'client', 'index');
+        return ops.embedding(weight('private/embedding', [config.vocabSize, config.hiddenSize]), ids);
+      },
+    }),
+  );
+}
+
+export interface Decoding {
+  readonly promptTokens: number;
+  readonly newTokens: number;
+  readonly vocabSize: number;
+  readonly headBias?: boolean;
+  /** Rotary tables of positions; undefined where positions are in the embedding. */
+  readonly rotary?: (start: number, tokens: number) => { cos: Ref; sin: Ref };
+  /** The rows (tokens, d) of the next tokens, from the client's input `name`. */
+  readonly embed: (name: string, tokens: number, weight: WeightSource, start: number) => Ref;
+}
+
+/** A folded stack that writes (promptTokens, newTokens ≥ 1): prefill, then one token at a time, one set of logits (V) each. */
+export function decode(ops: Ops<Ref>, stack: FoldedStack, plan: Plan, decoding: Decoding): Record<string, Ref> {
+  const weight = serverWeights(ops);
+  const past: (readonly [Ref, Ref])[] = [];
+  const outputs: Record<string, Ref> = {};
+  for (let step = 0; step < decoding.newTokens; step++) {
+    const start = step === 0 ? 0 : decoding.promptTokens + step - 1;
+    const tokens = step === 0 ? decoding.promptTokens : 1;
+    const context = growing(ops, stack, decoding, past, start, tokens);
+    let x = ops.scope('embed', () => decoding.embed(step === 0 ? 'prompt' : `token.${step}`, tokens, weight, start)); // (T, d)
+    for (let index = 0; index < stack.numHiddenLayers; index++) {
+      const layer = foldedLayer(ops, stack, plan.layers[index]!, index, weight);
+      x = block(ops, layer, index, x, context(index === stack.numHiddenLayers - 1)).hidden;
+    }
+    const normal = ops.scope('norm', () => foldedNorm(ops, stack, plan.finalNorm, x)); // (1, d)
+    const logits = ops.scope('head', () =>
+      foldedLinear(ops, weight, normal, 'private/head', decoding.vocabSize, decoding.headBias ?? false),
+    );
+    outputs[`logits.${step}`] = ops.scope('head', () => ops.reshape(logits, [decoding.vocabSize]));
+  }
+  return outputs;
+}
+
+/** Positions `start` … of a text whose keys and values stand in `past`; the last layer works for the last position alone. */
+function growing(
+  ops: Ops<Ref>,
+  stack: FoldedStack,
+  decoding: Decoding,
+  past: (readonly [Ref, Ref])[],
+  start: number,
+  tokens: number,
+): (last: boolean) => Context {
+  const turn = decoding.rotary?.(start, tokens);
+  const groups = stack.heads / stack.keyValueHeads;
+  const wide = causalMask(ops, start + tokens, tokens, groups);
+  const narrow = causalMask(ops, start + tokens, 1, groups);
+  return (last) => ({
+    rotate: (x) => (turn === undefined ? x : ops.rotary(x, turn.cos, turn.sin)),
+    remember: (layer, keys, values) => {
+      const before = past[layer];
+      const axis = ops.shape(keys).length - 2;
+      const join = (old: Ref | undefined, now: Ref): Ref => (old === undefined ? now : ops.concat([old, now], axis));
+      return (past[layer] = [join(before?.[0], keys), join(before?.[1], values)]);
+    },
+    ...(last ? narrow : wide),
+    queries: last ? { start: tokens - 1, end: tokens } : undefined,
+  });
+}
+
+/** Cosines and sines of positions start … start + tokens − 1, (tokens, Dh) each: the angles of the two halves are the same. */
+export function rotaryRows(config: LlamaConfig, start: number, tokens: number): { cos: Float64Array; sin: Float64Array } {
+  const frequencies = ropeFrequencies(config);
+  const cos = new Float64Array(tokens * config.headDim);
+  const sin = new Float64Array(tokens * config.headDim);
+  for (let at = 0; at < cos.length; at++) {
+    const position = start + Math.floor(at / config.headDim);
+    const angle = position * frequencies[at % frequencies.length]!;
+    cos[at] = Math.cos(angle);
+    sin[at] = Math.sin(angle);
+  }
+  return { cos, sin };
+}
+
+function rotaryConstants(ops: Ops<Ref>, config: LlamaConfig, start: number, tokens: number): { cos: Ref; sin: Ref } {
+  const { cos, sin } = rotaryRows(config, start, tokens);
+  const shape = [tokens, config.headDim];
+  return { cos: ops.constant(cos, shape), sin: ops.constant(sin, shape) };
+}
+
+function checkLength(config: LlamaConfig, tokens: number): void {
+  if (Number.isInteger(tokens) && tokens >= 1 && tokens <= config.maxPositionEmbeddings) return;
+  throw new SottoError('input', `${tokens} positions where the model has 1 to ${config.maxPositionEmbeddings}`, {
+    place: { field: 'max_position_embeddings' },
+    remedy: 'shorten the prompt or ask for fewer new tokens',
+  });
+}
