@@ -212,6 +212,7 @@ export class WasmKernels implements RingKernels {
 
   pack(a: Block, bits: number): Uint8Array<ArrayBuffer> {
     checks.checkInteger('bits', bits, 1, this.wordBits);
+    if (bits === this.wordBits) return this.bytes(a).slice();
     this.inside(a);
     const packed = new Uint8Array(checks.packedBytes(a.length, bits));
     this.#staged(a, (words, length, first) => {
@@ -225,6 +226,10 @@ export class WasmKernels implements RingKernels {
     checks.checkInteger('bits', bits, 1, this.wordBits);
     this.inside(out);
     checks.checkPacked(out.length, bytes, bits);
+    if (bits === this.wordBits) {
+      this.bytes(out).set(bytes);
+      return;
+    }
     this.#staged(out, (words, length, first) => {
       const from = (first * bits) / 8;
       const staging = new Uint8Array(this.memory.buffer, STAGING_AT, checks.packedBytes(length, bits));
