@@ -98,12 +98,29 @@ const rules: VectorJacobianProducts = {
     const hit = ops.offset(ops.scale(ops.step(ops.subtract(output, x!)), -1), 1);
     return [ops.multiply(hit, ops.divide(cotangent, ops.sum(hit, [node.parameters.axis])))];
   },
-  gather: (ops, { inputs: [table, indices], cotangent }) => [ops.scatterAdd(indices!, cotangent, ops.shape(table!)[0]!), undefined],
+  gather: (ops, { inputs: [table, indices], cotangent }) => [
+    ops.scatterAdd(indices!, cotangent, ops.shape(table!)[0]!),
+    undefined,
+  ],
   scatterAdd: (ops, { inputs: [indices], cotangent }) => [undefined, ops.gather(cotangent, indices!)],
   oneHot: none,
   argmax: none,
 
-  embedding: (ops, { inputs: [table, indices], cotangent }) => [ops.scatterAdd(indices!, cotangent, ops.shape(table!)[0]!), undefined],
+  embedding: (ops, { inputs: [table, indices], cotangent }) => [
+    ops.scatterAdd(indices!, cotangent, ops.shape(table!)[0]!),
+    undefined,
+  ],
+  crossEntropy: (ops, { inputs: [logits, labels, weights], cotangent }) => {
+    const last = ops.shape(logits!).length - 1;
+    const hit = ops.oneHot(labels!, ops.shape(logits!)[last]!);
+    const share = ops.reshape(ops.multiply(weights!, cotangent), [...ops.shape(weights!), 1]);
+    const logarithm = ops.sum(ops.multiply(ops.logSoftmax(logits!), hit), [last]);
+    return [
+      ops.multiply(ops.subtract(ops.softmax(logits!), hit), share),
+      undefined,
+      ops.scale(ops.multiply(ops.reshape(logarithm, ops.shape(weights!)), cotangent), -1),
+    ];
+  },
   softmax: (ops, { output, cotangent }) => {
     const product = ops.multiply(cotangent, output);
     const total = ops.sum(product, [ops.shape(output).length - 1]);
@@ -138,7 +155,9 @@ export function gradient(program: Program, of: string, wrt: readonly string[]): 
   const refs = copyInto(tracer, source, differentiable);
   const target = source.outputs.get(of) ?? unknown('output', of);
   if (size(source.nodes[target]!.shape) !== 1)
-    throw new SottoError('model', `the output ${of} has shape [${source.nodes[target]!.shape}]`, { remedy: 'differentiate a single number' });
+    throw new SottoError('model', `the output ${of} has shape [${source.nodes[target]!.shape}]`, {
+      remedy: 'differentiate a single number',
+    });
   const reached = dependsOn(source, new Set(wrt));
   const cotangents = new Map<number, Ref>();
   if (reached[target] === 1) cotangents.set(target, tracer.constant([1], source.nodes[target]!.shape));
@@ -189,4 +208,3 @@ function dependsOn(program: Program, names: ReadonlySet<string>): Uint8Array {
   });
   return marks;
 }
-

@@ -39,9 +39,11 @@ function littleEndian(
 
 /** Collects ONNX nodes and tensors; names are made unique, small constants are shared. */
 export class GraphBuilder {
-  readonly nodes: OnnxNode[] = [];
+  readonly #nodes: OnnxNode[] = [];
   readonly tensors: OnnxTensor[] = [];
   readonly #small = new Map<string, string>();
+  readonly #made = new Set<string>();
+  readonly #published = new Map<string, string>();
   #count = 0;
 
   /** Appends one ONNX operator with one result. */
@@ -53,7 +55,8 @@ export class GraphBuilder {
     domain = '',
   ): Value {
     const name = `${result.scope === '' ? '' : `${result.scope}/`}${operator}.${this.#count++}`;
-    this.nodes.push({ name, operator, domain, inputs, outputs: [name], attributes });
+    this.#nodes.push({ name, operator, domain, inputs, outputs: [name], attributes });
+    this.#made.add(name);
     return { shape: result.shape, element: result.element, scope: result.scope, name, lazy: undefined };
   }
 
@@ -72,6 +75,29 @@ export class GraphBuilder {
   }
   integers(values: readonly number[]): string {
     return this.tensor('int64', [values.length], values);
+  }
+
+  /**
+   * Makes a value the graph output `name`. Its tensor gets that name where it can, since a copy of every parameter in a training step
+   * is time; an output that is an input, a constant or another output too is copied.
+   */
+  publish(value: Value, name: string): void {
+    const tensor = this.name(value);
+    if (this.#made.has(tensor) && !this.#published.has(tensor)) this.#published.set(tensor, name);
+    else
+      this.#nodes.push({
+        name: `copy/${name}`,
+        operator: 'Identity',
+        domain: '',
+        inputs: [tensor],
+        outputs: [name],
+        attributes: {},
+      });
+  }
+  /** The nodes, once every output is published. */
+  finished(): OnnxNode[] {
+    const rename = (tensors: readonly string[]): string[] => tensors.map((tensor) => this.#published.get(tensor) ?? tensor);
+    return this.#nodes.map((node) => ({ ...node, inputs: rename(node.inputs), outputs: rename(node.outputs) }));
   }
 
   lazy(lazy: Lazy, result: { shape: Shape; element: Element; scope: string }): Value {

@@ -25,20 +25,12 @@ export function toOnnx(program: Program): Uint8Array {
     values.set(name, { shape, element, scope: node.scope, name: inputName(name), lazy: undefined });
   }
   const results = interpret(program, onnxTable(graph, values));
-  const outputs = [...results].map(([name, value]): OnnxValue => {
-    // An output may be an input, a constant or another output: it gets a tensor of its own.
-    const { shape, element } = value;
-    graph.nodes.push({
-      name: `output/${name}`,
-      operator: 'Identity',
-      domain: '',
-      inputs: [graph.name(value)],
-      outputs: [outputName(name)],
-      attributes: {},
-    });
-    return { name: outputName(name), shape, type: elementType(element) };
-  });
-  return encodeModel({ nodes: graph.nodes, tensors: graph.tensors, inputs, outputs, operatorSets: { '': operatorSet } });
+  const outputs: OnnxValue[] = [];
+  for (const [name, value] of results) {
+    outputs.push({ name: outputName(name), shape: value.shape, type: elementType(value.element) });
+    graph.publish(value, outputName(name));
+  }
+  return encodeModel({ nodes: graph.finished(), tensors: graph.tensors, inputs, outputs, operatorSets: { '': operatorSet } });
 }
 
 /** Inputs and outputs of a program have name spaces of their own; an ONNX graph has one. */

@@ -56,7 +56,9 @@ export function onnxTable(
     },
     pad: (node, x) => {
       const { axis, before, after } = node.parameters;
-      return graph.node('Pad', [graph.float(x!), graph.integers([before, after]), graph.number(0), graph.integers([axis])], node);
+      // Every axis is named: ONNX Runtime's transpose optimiser forgets the optional list of axes and fails.
+      const widths = [before, after].flatMap((width) => node.shape.map((_, i) => (i === axis ? width : 0)));
+      return graph.node('Pad', [graph.float(x!), graph.integers(widths), graph.number(0)], node);
     },
     concat: (node, ...parts) => {
       const names = parts.map((part) =>
@@ -73,7 +75,16 @@ export function onnxTable(
         return graph.scatterAdd(graph.float(onto), scatter.lazy, { ...node, name: undefined, lazy: undefined });
       return binary('Add')(node, x, y);
     },
-    subtract: binary('Sub'),
+    subtract: (node, x, y) => {
+      // The gradient of cross-entropy: one element a row changes, and the hits are never written out.
+      if (y!.lazy?.kind !== 'oneHot' || y!.name !== undefined || !same(x!.shape, y!.shape)) return binary('Sub')(node, x, y);
+      const { indices } = y!.lazy;
+      const column = { ...indices, shape: [...indices.shape, 1] };
+      const places = graph.name(graph.reshape(indices, column.shape));
+      const minusOne = graph.node('Expand', [graph.number(-1), graph.integers(column.shape)], { ...column, element: 'float' });
+      const attributes = { axis: { int: -1 }, reduction: { string: 'add' } };
+      return graph.node('ScatterElements', [graph.float(x!), places, minusOne.name!], node, attributes);
+    },
     multiply: binary('Mul'),
     divide: binary('Div'),
     maximum: binary('Max'),
