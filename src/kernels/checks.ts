@@ -24,7 +24,7 @@ export function checkInside(block: Block, wordBytes: number, memoryBytes: number
   fail(`a block of ${length} words at ${offset} is outside of the memory`, 'pass blocks of these kernels, still in use');
 }
 
-export function checkApart(out: Block, input: Block, wordBytes: number): void {
+function checkApart(out: Block, input: Block, wordBytes: number): void {
   const apart = out.offset + out.length * wordBytes <= input.offset || input.offset + input.length * wordBytes <= out.offset;
   if (!apart && out.length > 0 && input.length > 0) fail('the output overlaps an input', 'allocate a block of its own for it');
 }

@@ -7,19 +7,22 @@
  */
 export type WordBits = 32 | 64;
 
-/** `offset` in bytes from the start of the kernels' memory, `length` in words. */
+/** `offset` in bytes from the start of the kernels' memory, `length` in words. Every operation but `free` also takes a part that a caller cut from a block. */
 export interface Block {
   readonly offset: number;
   readonly length: number;
 }
 
-/** Every operation writes to `out`, whose length must fit; `out` may be one of the elementwise operations' inputs. */
+/**
+ * Every operation writes to `out`, whose length must fit; `out` may be one of the elementwise operations' inputs, and overlaps no input of
+ * the others. What does not fit together throws a `usage` error before anything is written.
+ */
 export interface RingKernels {
   readonly wordBits: WordBits;
   /** Bytes in blocks now, and the most there ever were. */
   readonly allocatedBytes: number;
   readonly peakBytes: number;
-  /** Words are not cleared. Throws a `resource` error where the memory cannot grow. */
+  /** `length` ≥ 0. Words are not cleared. Throws a `resource` error where the memory cannot grow. */
   allocate(length: number): Block;
   /** Clears the words, so that no secret outlives its block, and gives them back. Freeing twice throws. */
   free(block: Block): void;
@@ -39,6 +42,7 @@ export interface RingKernels {
   multiplyScalar(out: Block, a: Block, value: bigint): void;
   /** Keeps the low `bits` bits of every word. */
   mask(out: Block, a: Block, bits: number): void;
+  /** `bits` may be 0 … wordBits in all shifts; a shift by all bits leaves zeros (or the sign). */
   shiftLeft(out: Block, a: Block, bits: number): void;
   /** Logical shift of the low `ringBits` bits: (a mod 2^ringBits) >> bits. */
   shiftRight(out: Block, a: Block, bits: number, ringBits: number): void;
@@ -49,7 +53,7 @@ export interface RingKernels {
 
   /** out, dense with `shape`, reads a[start + Σ index·stride] (in words; stride 0 repeats). `out` may not overlap `a`. Rank ≤ 8. */
   gather(out: Block, a: Block, shape: readonly number[], strides: readonly number[], start: number): void;
-  /** The converse: out[start + Σ index·stride] = a, with `a` dense of `shape`. */
+  /** The converse: out[start + Σ index·stride] = a, with `a` dense of `shape`; the view names no word twice. */
   scatter(out: Block, a: Block, shape: readonly number[], strides: readonly number[], start: number): void;
   /** out (outer × inner) = sums of a (outer × axis × inner) over its middle axis. */
   sum(out: Block, a: Block, outer: number, axis: number, inner: number): void;
@@ -72,6 +76,6 @@ export interface RingKernels {
   encode(out: Block, values: Float64Array | Float32Array, fraction: number, ringBits: number): void;
   /** The words' low `ringBits` bits as signed numbers / 2^fraction. */
   decode(a: Block, fraction: number, ringBits: number): Float64Array<ArrayBuffer>;
-  /** The largest |word| of a block read as signed `ringBits`-bit numbers, with its index. */
+  /** The largest |word| of a block read as signed `ringBits`-bit numbers, with the index of the first such word (−1 for an empty block). */
   maxAbs(a: Block, ringBits: number): { value: number; index: number };
 }

@@ -191,8 +191,8 @@ function productTasks(
 }
 
 /**
- * Kernels that split large products over `workers` threads (the caller's included) of this process. Their memory is shared: some APIs
- * refuse views of it, so copy `bytes()` before handing them to such.
+ * Kernels that split large products over `workers` threads (the caller's included) of this process. `bytes()` are views of a
+ * SharedArrayBuffer, which Node's own APIs accept.
  */
 export async function createParallelKernels(wordBits: WordBits, options: ParallelOptions): Promise<ParallelKernels> {
   if (!Number.isInteger(options.workers) || options.workers < 1 || options.workers > 64) {

@@ -47,7 +47,7 @@ export interface RingExports {
 
 export const PAGE_BYTES = 65536;
 /** One page less than 4 GiB, so that no address behind a block wraps to 0. */
-export const MOST_PAGES = 65535;
+const MOST_PAGES = 65535;
 
 const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
 
