@@ -166,11 +166,24 @@ function checkDefinition(definition: Record<string, unknown>, file: string): voi
     if (!Array.isArray(model.merges) || !model.merges.every(pair))
       throw damaged('model.merges', 'the field is not a list of pairs');
   }
+  for (const field of ['normalizer', 'pre_tokenizer', 'decoder']) checkPatterns(definition[field], field, damaged);
   if (!Array.isArray(added)) throw damaged('added_tokens', 'the field is not a list');
   for (const token of added) {
     if (!isObject(token) || typeof token.content !== 'string' || token.content === '')
       throw damaged('added_tokens', 'an entry has no content');
     checkId('added_tokens', token.id);
+  }
+}
+
+/** Patterns of normalizer, pre-tokenizer and decoder: the library would leave out a step whose pattern it does not know. */
+function checkPatterns(value: unknown, field: string, damaged: (field: string, reason: string) => SottoError): void {
+  if (typeof value !== 'object' || value === null) return;
+  const needed = isObject(value) && (value.type === 'Replace' || value.type === 'Split') && value.pattern === undefined;
+  if (needed) throw damaged(`${field}.pattern`, 'there is no pattern');
+  for (const [key, inner] of Object.entries(value)) {
+    if (key !== 'pattern') checkPatterns(inner, `${field}.${key}`, damaged);
+    else if (!isObject(inner) || typeof (inner.String ?? inner.Regex) !== 'string')
+      throw damaged(`${field}.pattern`, 'the pattern is not known');
   }
 }
 
