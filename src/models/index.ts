@@ -1,5 +1,16 @@
 export { block, type Context, encoderContext, type Layer } from './block.ts';
+export { type Classification, classifyFloat, type FloatVision, openClassifier, type PictureClassifier } from './classify.ts';
+export { type FoldedTensor, foldLlama, foldVit, foldWeights, type ReadTensor } from './fold.ts';
 export { type FoldedStack, foldedLayer, foldedName } from './folded.ts';
+export {
+  boundWeights,
+  type FloatModel,
+  type GeneratedIds,
+  type GenerationRequest,
+  generateFloat,
+  openGenerator,
+  type TextGenerator,
+} from './generate.ts';
 export {
   type LlamaOutput,
   llama,
@@ -29,3 +40,24 @@ export {
   planOf,
   type ScopeRange,
 } from './plan.ts';
+export { greedy, type Logits, type Sampler, type SamplingOptions, sampler, seededNormal, seededUniform } from './sample.ts';
+export {
+  loadShape,
+  type ModelShape,
+  parseShape,
+  type ShapeRun,
+  shapeStack,
+  traceShape,
+  traceShapeLayer,
+} from './shapes.ts';
+export { patchCount, patches, traceVit, traceVitPrivate, type VitOutput, vit, vitStack } from './vit.ts';
+export {
+  loadWeights,
+  privateWeightShapes,
+  randomLlamaWeights,
+  randomVitWeights,
+  randomWeights,
+  serverInputs,
+  type WeightReader,
+  weightShapes,
+} from './weights.ts';

@@ -239,7 +239,11 @@ function growing(
 }
 
 /** Cosines and sines of positions start … start + tokens − 1, (tokens, Dh) each: the angles of the two halves are the same. */
-export function rotaryRows(config: LlamaConfig, start: number, tokens: number): { cos: Float64Array; sin: Float64Array } {
+export function rotaryRows(
+  config: Pick<LlamaConfig, 'headDim' | 'ropeTheta' | 'ropeScaling'>,
+  start: number,
+  tokens: number,
+): { cos: Float64Array; sin: Float64Array } {
   const frequencies = ropeFrequencies(config);
   const cos = new Float64Array(tokens * config.headDim);
   const sin = new Float64Array(tokens * config.headDim);

@@ -1,0 +1,172 @@
+import { SottoError } from '../errors/index.ts';
+import type { Shape } from '../program/index.ts';
+import type { LlamaConfig, ModelConfig, VitConfig } from './config.ts';
+import { foldedName } from './folded.ts';
+import type { ActivationPlan, Plan } from './plan.ts';
+import { patchCount } from './vit.ts';
+
+export interface FoldedTensor {
+  readonly shape: Shape;
+  readonly values: Float64Array;
+}
+/** Gives a published tensor's values, row-major. */
+export type ReadTensor = (name: string) => Promise<Float32Array | Float64Array>;
+
+interface FoldedPart {
+  /** Its matrix is (out, in). */
+  readonly name: string;
+  readonly out: number;
+  readonly bias: boolean;
+  readonly scale?: number;
+}
+
+/**
+ * The private weights of a Llama, one after the other, never more than one layer at a time in memory. Norm gains go into the next
+ * matrix, 1/√Dh into the queries; matrices become (in, out); query, key, value and gate, up are fused along `out`.
+ */
+export async function* foldLlama(config: LlamaConfig, plan: Plan, read: ReadTensor): AsyncGenerator<[string, FoldedTensor]> {
+  const { hiddenSize: d, intermediateSize: ff, vocabSize, headDim, attentionBias, mlpBias } = config;
+  const [wide, narrow] = [config.numAttentionHeads * headDim, config.numKeyValueHeads * headDim];
+  const tensor = checkedReader(read);
+  const folded = folder(tensor);
+  yield ['private/embedding', { shape: [vocabSize, d], values: await tensor('model.embed_tokens.weight', vocabSize * d) }];
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    const name = (part: string): string => `model.layers.${layer}.${part}`;
+    const part = (text: string, out: number, bias: boolean, scale = 1): FoldedPart => ({ name: name(text), out, bias, scale });
+    yield* folded(foldedName(layer, 'attention.qkv'), d, { gain: name('input_layernorm.weight') }, [
+      part('self_attn.q_proj', wide, attentionBias, 1 / Math.sqrt(headDim)),
+      part('self_attn.k_proj', narrow, attentionBias),
+      part('self_attn.v_proj', narrow, attentionBias),
+    ]);
+    yield* folded(foldedName(layer, 'attention.out'), wide, {}, [part('self_attn.o_proj', d, attentionBias)]);
+    yield* folded(foldedName(layer, 'mlp.gateUp'), d, { gain: name('post_attention_layernorm.weight') }, [
+      part('mlp.gate_proj', ff, mlpBias),
+      part('mlp.up_proj', ff, mlpBias),
+    ]);
+    const { activation } = plan.layers[layer]!;
+    if (activation.kind === 'quadratic') {
+      const width = coefficientWidth(activation, ff);
+      for (const letter of ['a', 'b', 'c'])
+        yield [
+          foldedName(layer, `mlp.act.${letter}`),
+          { shape: [width], values: await tensor(name(`mlp.act.${letter}`), width) },
+        ];
+    }
+    yield* folded(foldedName(layer, 'mlp.down'), ff, {}, [part('mlp.down_proj', d, mlpBias)]);
+  }
+  const head = config.tieWordEmbeddings ? 'model.embed_tokens' : 'lm_head';
+  yield* folded('private/head', d, { gain: 'model.norm.weight' }, [{ name: head, out: vocabSize, bias: false }]);
+}
+
+/**
+ * The private weights of a vision transformer: LayerNorm's gain and bias go into the next matrix and its bias, the projection's bias
+ * into the positions, the first position into the class token, a quadratic's coefficients into two matrices and a bias.
+ */
+export async function* foldVit(config: VitConfig, plan: Plan, read: ReadTensor): AsyncGenerator<[string, FoldedTensor]> {
+  const { hiddenSize: d, intermediateSize: ff, headDim, qkvBias } = config;
+  const tensor = checkedReader(read);
+  const folded = folder(tensor);
+  yield* foldPictureEmbedding(config, tensor, folded);
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    const name = (part: string): string => `vit.encoder.layer.${layer}.${part}`;
+    const norm = (part: string) => ({ gain: name(`${part}.weight`), shift: name(`${part}.bias`) });
+    const part = (text: string, out: number, bias: boolean, scale = 1): FoldedPart => ({ name: name(text), out, bias, scale });
+    yield* folded(foldedName(layer, 'attention.qkv'), d, norm('layernorm_before'), [
+      part('attention.attention.query', d, qkvBias, 1 / Math.sqrt(headDim)),
+      part('attention.attention.key', d, qkvBias),
+      part('attention.attention.value', d, qkvBias),
+    ]);
+    yield* folded(foldedName(layer, 'attention.out'), d, {}, [part('attention.output.dense', d, true)]);
+    yield* folded(foldedName(layer, 'mlp.up'), d, norm('layernorm_after'), [part('intermediate.dense', ff, true)]);
+    const { activation } = plan.layers[layer]!;
+    const down = part('output.dense', d, true);
+    if (activation.kind !== 'quadratic') yield* folded(foldedName(layer, 'mlp.down'), ff, {}, [down]);
+    else {
+      const width = coefficientWidth(activation, ff);
+      const coefficient = (letter: string) => ({ name: name(`intermediate.act.${letter}`), width });
+      yield* folded(foldedName(layer, 'mlp.down.square'), ff, { gain: coefficient('a') }, [{ ...down, bias: false }]);
+      yield* folded(foldedName(layer, 'mlp.down.linear'), ff, { gain: coefficient('b'), shift: coefficient('c') }, [down]);
+    }
+  }
+  const classes = config.labels.length;
+  const norm = { gain: 'vit.layernorm.weight', shift: 'vit.layernorm.bias' };
+  yield* folded('private/head', d, norm, [{ name: 'classifier', out: classes, bias: true }]);
+}
+
+/** The private weights of any supported model. */
+export function foldWeights(config: ModelConfig, plan: Plan, read: ReadTensor): AsyncGenerator<[string, FoldedTensor]> {
+  return config.family === 'llama' ? foldLlama(config, plan, read) : foldVit(config, plan, read);
+}
+
+async function* foldPictureEmbedding(
+  config: VitConfig,
+  tensor: CheckedReader,
+  folded: Folder,
+): AsyncGenerator<[string, FoldedTensor]> {
+  const { hiddenSize: d, patchSize, numChannels } = config;
+  const [projection, count] = ['vit.embeddings.patch_embeddings.projection', patchCount(config)];
+  yield* folded('private/embedding.patch', numChannels * patchSize ** 2, {}, [{ name: projection, out: d, bias: false }]);
+  const positions = await tensor('vit.embeddings.position_embeddings', (count + 1) * d);
+  const first = await tensor('vit.embeddings.cls_token', d);
+  const bias = await tensor(`${projection}.bias`, d);
+  const placed = positions.subarray(d).map((value, at) => value + bias[at % d]!);
+  yield ['private/embedding.position', { shape: [count, d], values: placed }];
+  yield ['private/embedding.class', { shape: [1, d], values: first.map((value, at) => value + positions[at]!) }];
+}
+
+const coefficientWidth = (activation: ActivationPlan & { kind: 'quadratic' }, width: number): number =>
+  activation.per === 'layer' ? 1 : width;
+
+type CheckedReader = (name: string, length: number) => Promise<Float64Array>;
+
+/** Reads a tensor as float64, or throws a `model` error that names it where its size is not what config.json says. */
+function checkedReader(read: ReadTensor): CheckedReader {
+  return async (name, length) => {
+    const values = await read(name);
+    if (values.length === length) return Float64Array.from(values);
+    throw new SottoError('model', `${values.length} values where the configuration asks for ${length}`, {
+      place: { tensor: name },
+      remedy: 'check that config.json and its plan describe these weights',
+    });
+  };
+}
+
+/** What is folded into a matrix from its left: x ↦ gain ∘ x + shift. A name stands for a vector of the matrix's inputs. */
+interface Left {
+  readonly gain?: string | { name: string; width: number };
+  readonly shift?: string | { name: string; width: number };
+}
+type Folder = (name: string, inputs: number, left: Left, parts: readonly FoldedPart[]) => AsyncGenerator<[string, FoldedTensor]>;
+
+/** Fuses parts along `out`: `name` (in, out) and, where a part or a shift needs it, `name.bias` (out). */
+function folder(tensor: CheckedReader): Folder {
+  const vector = async (source: Left['gain'], width: number): Promise<Float64Array | undefined> => {
+    if (source === undefined) return undefined;
+    const { name, width: stored } = typeof source === 'string' ? { name: source, width } : source;
+    const values = await tensor(name, stored);
+    return stored === width ? values : new Float64Array(width).fill(values[0]!);
+  };
+  return async function* (name, inputs, left, parts) {
+    const outputs = parts.reduce((sum, part) => sum + part.out, 0);
+    const [gain, shift] = [await vector(left.gain, inputs), await vector(left.shift, inputs)];
+    const matrix = new Float64Array(inputs * outputs);
+    const bias = new Float64Array(outputs);
+    let column = 0;
+    for (const { name: source, out, bias: hasBias, scale = 1 } of parts) {
+      const values = await tensor(`${source}.weight`, out * inputs);
+      const added = hasBias ? await tensor(`${source}.bias`, out) : undefined;
+      for (let row = 0; row < out; row++) {
+        let constant = added?.[row] ?? 0;
+        for (let k = 0; k < inputs; k++) {
+          const value = values[row * inputs + k]!;
+          matrix[k * outputs + column] = scale * value * (gain?.[k] ?? 1);
+          if (shift !== undefined) constant += value * shift[k]!;
+        }
+        bias[column++] = scale * constant;
+      }
+    }
+    yield [name, { shape: [inputs, outputs], values: matrix }];
+    const needed = shift !== undefined || parts.some((part) => part.bias);
+    if (needed) yield [`${name}.bias`, { shape: [outputs], values: bias }];
+  };
+}
