@@ -4,7 +4,7 @@ import type { Composite, NodeOf, Ops, Program, Ref, Shape, Tensor } from '../src
 import { copyInto, gradient, lower, lowerings, prune, size, Tracer, trace } from '../src/program/index.ts';
 
 /** A Llama-shaped model as the benchmark trains it: no biases, the embedding tied to the output, weights (out, in). */
-interface Model {
+export interface Model {
   readonly width: number;
   readonly layers: number;
   readonly heads: number;
@@ -58,10 +58,10 @@ function llamaLoss(ops: Ops<Ref>, model: Model): Ref {
 }
 
 const everyComposite = new Set(Object.keys(lowerings) as Composite[]);
-const adam = { rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, decay: 0.1, norm: 1 };
+export const adam = { rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, decay: 0.1, norm: 1 };
 
 /** Forward, backward, clipping by the global norm and AdamW as one program with state NAME, first/NAME and second/NAME. */
-function trainingStep(model: Model): { program: Program; parameters: Map<string, Shape> } {
+export function trainingStep(model: Model): { program: Program; parameters: Map<string, Shape> } {
   const loss = trace((ops) => ({ loss: llamaLoss(ops, model) }));
   const parameters = new Map<string, Shape>();
   for (const { operation, parameters: given } of loss.nodes)
