@@ -1,3 +1,4 @@
+import { SottoError } from '../errors/index.ts';
 import type { Block, RingKernels } from './contract.ts';
 
 /** Moves of dense tensors in kernel memory; every function returns a block of its own. */
@@ -59,6 +60,23 @@ export function constant(kernels: RingKernels, values: Float64Array, from: Shape
   const out = move(kernels, own, shape, wide, 0);
   kernels.free(own);
   return out;
+}
+
+/** One row of zeros and a single one for every index. Throws an `input` error that names `field` for an index outside the table. */
+export function oneHot(kernels: RingKernels, indices: ArrayLike<number>, depth: number, field: string): Block {
+  const values = new Float64Array(indices.length * depth);
+  for (let row = 0; row < indices.length; row++) {
+    const index = indices[row]!;
+    if (!Number.isInteger(index) || index < 0 || index >= depth)
+      throw new SottoError('input', `token ${index} at position ${row} is not in 0 … ${depth - 1}`, {
+        place: { field },
+        remedy: "use the model's own tokenizer",
+      });
+    values[row * depth + index] = 1;
+  }
+  const block = kernels.allocate(values.length);
+  kernels.encode(block, values, 0, kernels.wordBits);
+  return block;
 }
 
 /** A fresh block with the result of an operation that writes one. */

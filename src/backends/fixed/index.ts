@@ -1,2 +1,2 @@
 /** Bit-exact simulation of the ring arithmetic, one party's view of nobody: for accuracy, ranges and checks. */
-export { encodeOneHot, type RoundingOffsets, type SimulationOptions, simulate } from './simulate.ts';
+export { type RoundingOffsets, type SimulationOptions, simulate } from './simulate.ts';

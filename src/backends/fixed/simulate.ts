@@ -1,5 +1,5 @@
 import { SottoError } from '../../errors/index.ts';
-import { type Block, BlockCounts, concat, constant, fresh, move, pad, type RingKernels } from '../../kernels/index.ts';
+import { type Block, BlockCounts, concat, constant, fresh, move, oneHot, pad, type RingKernels } from '../../kernels/index.ts';
 import { size, type Tensor } from '../../program/index.ts';
 import type { RingInterpreter, RingNode, RingNodeOf, RingProgram } from '../ring/index.ts';
 import { type FixedValue, largest, largestProduct, RangeGuard } from './checks.ts';
@@ -71,7 +71,7 @@ async function source(node: Source, program: RingProgram, { kernels, weights, in
   const tensor = await (node.operation === 'serverInput' ? weights : inputs)(node.parameters.name);
   const guard = new RangeGuard(kernels, program.ring);
   if (node.operation === 'clientInput' && node.parameters.encoding === 'oneHot') {
-    return { block: encodeOneHot(kernels, tensor, node.shape.at(-1)!, node.parameters.name), most: 1 };
+    return { block: oneHot(kernels, tensor.values, node.shape.at(-1)!, node.parameters.name), most: 1 };
   }
   const factor = node.operation === 'serverInput' ? node.parameters.factor : 1;
   const values = Float64Array.from(tensor.values, (value) => value * factor);
@@ -94,22 +94,6 @@ async function source(node: Source, program: RingProgram, { kernels, weights, in
       : error;
   }
   return guard.measured(block);
-}
-
-/** One row of zeros and a one for every index. Throws an `input` error for an index outside the table. */
-export function encodeOneHot(kernels: RingKernels, indices: Tensor, depth: number, name: string): Block {
-  const rows = new Float64Array(indices.values.length * depth);
-  indices.values.forEach((index: number, row: number) => {
-    if (!Number.isInteger(index) || index < 0 || index >= depth)
-      throw new SottoError('input', `token ${index} at position ${row} is not in 0 … ${depth - 1}`, {
-        place: { field: name },
-        remedy: "use the model's own tokenizer",
-      });
-    rows[row * depth + index] = 1;
-  });
-  const block = kernels.allocate(rows.length);
-  kernels.encode(block, rows, 0, kernels.wordBits);
-  return block;
 }
 
 type Numbered<P> = P & { readonly index: number };

@@ -15,12 +15,13 @@ const nothing: Material = { dealerToServer: 0, dealerToClient: 0, clientToServer
 export const wordBitsOf = (ringBits: number): 32 | 64 => (ringBits <= 32 ? 32 : 64);
 
 /**
- * Correction bytes of one distributed point function over 2^indexBits points: 16 + 1 bytes a level (seed and two control bits) and
- * one block of 128 bits for the output. A leaf block holds 128 / wordBits points, so the tree is that much shallower.
+ * Correction bytes of one distributed point function over 2^indexBits points: a seed and two control bits a level, and one block of
+ * words at the leaf, which holds up to 128 bits of them.
  */
 export function pointFunctionBytes(indexBits: number, wordBits: 32 | 64): number {
-  const levels = Math.max(0, indexBits - Math.log2(128 / wordBits));
-  return levels * 17 + 16;
+  const leafBits = Math.min(indexBits, wordBits === 64 ? 1 : 2);
+  const levels = indexBits - leafBits;
+  return 16 * levels + Math.ceil(levels / 8) + 2 ** leafBits * (wordBits / 8);
 }
 
 /** What a node costs offline under the dealer and the helper: the declaration that every run is checked against. */

@@ -25,13 +25,13 @@ export function interpolatedTable(
 ): InterpolatedTable {
   const { rangeBits, indexBits, extraBits } = table;
   const restBits = ring.fraction + rangeBits - indexBits;
-  if (restBits < 1 || indexBits < 1 || indexBits > 20)
+  if (restBits < 1 || indexBits < 1 || indexBits > 16)
     throw new SottoError(
       'range',
       `a table with ${indexBits} index bits over 2^${rangeBits} leaves ${restBits} bits to interpolate`,
       {
         place: { scope },
-        remedy: `choose between 1 and ${Math.min(20, ring.fraction + rangeBits - 1)} index bits in the plan`,
+        remedy: `choose between 1 and ${Math.min(16, ring.fraction + rangeBits - 1)} index bits in the plan`,
       },
     );
   const step = 2 ** (restBits - ring.fraction);

@@ -1,0 +1,52 @@
+import type { Block } from '../../../kernels/index.ts';
+import type { Pads } from '../random.ts';
+import type { EncryptBlocks } from './dpf.ts';
+
+/**
+ * A source of correlated randomness, as the two parties of the online protocol see it. Each correlation is an oblivious linear
+ * evaluation: the client holds one factor, the server the other, and each gets an additive share of the product. The client's shares
+ * are pads; the server's are pads plus corrections. The dealer and the helper implement this; a two-party source will.
+ */
+export interface ServerCorrelations {
+  /** b of openings and wrap bits, σ of lookups, point function seeds. */
+  readonly pads: Pads;
+  /** Makes the corrections of a node ready; everything below then answers at once. */
+  load(node: number): Promise<void>;
+  /** c_s with c_c + c_s = x_c · W. */
+  linear(node: number, length: number): Block;
+  /** q_s of squares and products. */
+  product(node: number, length: number): Block;
+  /** q_s modulo 2^width of a wrap bit, q_c + q_s = m_c · b. */
+  bit(node: number, length: number, width: number): Block;
+  /** Correction words of the point functions of a lookup. */
+  lookup(node: number, bytes: number): Uint8Array;
+}
+
+export interface ClientCorrelations {
+  readonly pads: Pads;
+  load(node: number): Promise<void>;
+  lookup(node: number, bytes: number): Uint8Array;
+}
+
+/** What every role's pads are for, by operation: the second argument of `Pads`. */
+export const purpose = {
+  /** client: the share that an input, a pin, a linear map or a floating truncation is pinned to; q_c of products. */
+  share: 0,
+  /** client: k, which hides the dealer's and the client's halves of a linear correlation from the server. */
+  blind: 1,
+  /** client: q_c of a wrap bit. */
+  wrap: 0,
+  /** client: r, the low bits that a truncation is pinned to. */
+  low: 1,
+  /** client: a, which masks the client's top bit of a floating value. */
+  top: 1,
+  /** client: the share of a truncated floating value. */
+  pinned: 2,
+  /** server: b of an opening or of a wrap bit; σ of a lookup. */
+  mask: 0,
+  /** both: seeds of point functions. */
+  seeds: 1,
+} as const;
+
+/** The cipher that point functions are expanded with. */
+export type PointFunctionCipher = EncryptBlocks;

@@ -1,0 +1,7 @@
+/** The secure backend: one online protocol, its roles and its sources of correlated randomness. */
+
+export type { MaterialSource } from './correlations/bundle.ts';
+export type { PointFunctionCipher } from './correlations/contract.ts';
+export { Ledger, type ScopeRecord } from './ledger.ts';
+export { memoryBundle, type Rehearsal, type RehearsalOptions, rehearse } from './rehearse.ts';
+export * from './roles.ts';

@@ -1,0 +1,286 @@
+import { SottoError } from '../../errors/index.ts';
+import type { Block, RingKernels } from '../../kernels/index.ts';
+import type { EntropySource, KeyDerivation, PrgFactory } from '../../math/random.ts';
+import type { Channel } from '../../net/contract.ts';
+import { size, type Tensor } from '../../program/index.ts';
+import { seedBytes } from '../cost/index.ts';
+import { maskedWeights, packedBytes, type RingNodeOf, type RingProgram } from '../ring/index.ts';
+import { clientProtocol } from './client.ts';
+import {
+  type MaterialSource,
+  materialLayout,
+  storedClientCorrelations,
+  storedServerCorrelations,
+} from './correlations/bundle.ts';
+import type { PointFunctionCipher } from './correlations/contract.ts';
+import { deal } from './correlations/dealer.ts';
+import { prepare } from './correlations/prepare.ts';
+import { weightKey, weightMask } from './correlations/weights.ts';
+import type { Ledger } from './ledger.ts';
+import type { Protocol } from './protocol.ts';
+import { pads } from './random.ts';
+import { runParty } from './runner.ts';
+import { serverProtocol } from './server.ts';
+import { StreamReader, StreamWriter } from './stream.ts';
+
+/** Frame kinds of setup and offline streams. */
+export const setupFrame = 2;
+export const offlineFrame = 3;
+
+/** What a role is given by its platform. Every role has kernels of its own. */
+export interface Platform {
+  readonly kernels: RingKernels;
+  readonly entropy: EntropySource;
+  readonly derive: KeyDerivation;
+  readonly prg: PrgFactory;
+  readonly cipher: PointFunctionCipher;
+  /** Milliseconds. */
+  readonly now: () => number;
+}
+
+/** What all three roles agree on before a run. `context` binds seeds to the session: program hash and the handshake's nonces. */
+export interface Session {
+  readonly program: RingProgram;
+  readonly context: readonly Uint8Array[];
+}
+
+const machine = (platform: Platform, { program }: Session) => ({ kernels: platform.kernels, ring: program.ring, program });
+const pairSeed = (platform: Platform, session: Session, master: Uint8Array, pair: 'client' | 'server'): Uint8Array<ArrayBuffer> =>
+  platform.derive(master, `sotto correlations ${pair}/v1`, session.context);
+
+/** Encodes a weight as ring words: what the server loads, folds and masks. */
+export function encodeWeight(platform: Platform, program: RingProgram, node: RingNodeOf<'serverInput'>, tensor: Tensor): Block {
+  const { name, factor, fraction } = node.parameters;
+  if (tensor.values.length !== size(node.shape))
+    throw new SottoError('model', `${tensor.values.length} values where the shape is [${node.shape}]`, {
+      place: { tensor: name },
+      remedy: 'check that the checkpoint fits its config.json',
+    });
+  const block = platform.kernels.allocate(size(node.shape));
+  const values = factor === 1 ? tensor.values : Float64Array.from(tensor.values, (value) => value * factor);
+  platform.kernels.encode(block, values instanceof Int32Array ? Float64Array.from(values) : values, fraction, program.ring.bits);
+  return block;
+}
+
+const weightNodes = (program: RingProgram): RingNodeOf<'serverInput'>[] =>
+  maskedWeights(program).map((index) => program.nodes[index] as RingNodeOf<'serverInput'>);
+const setupBytes = (program: RingProgram): number =>
+  weightNodes(program).reduce((sum, node) => sum + packedBytes(size(node.shape), program.ring.bits), 0);
+
+// --- setup: once per model and pair ---
+
+/** The server masks its weights: V = W − A to the dealer, A's seed to the client. */
+export async function serverSetup(
+  platform: Platform,
+  { program }: Session,
+  channels: { client: Channel; dealer: Channel },
+  weight: (name: string) => Promise<Tensor>,
+): Promise<void> {
+  const { kernels } = platform;
+  const seed = new Uint8Array(seedBytes);
+  platform.entropy(seed);
+  const toClient = new StreamWriter(channels.client, setupFrame);
+  await toClient.write(seed);
+  await toClient.finish();
+  const toDealer = new StreamWriter(channels.dealer, setupFrame);
+  for (const node of weightNodes(program)) {
+    const block = encodeWeight(platform, program, node, await weight(node.parameters.name));
+    const mask = weightMask(kernels, node, seed, platform);
+    kernels.subtract(block, block, mask);
+    const bytes = kernels.pack(block, program.ring.bits);
+    kernels.free(mask);
+    kernels.free(block);
+    await toDealer.write(bytes);
+  }
+  await toDealer.finish();
+  seed.fill(0);
+}
+
+export async function clientSetup(_: Platform, __: Session, channels: { server: Channel }): Promise<Uint8Array> {
+  return await new StreamReader(channels.server, setupFrame, seedBytes).read(seedBytes);
+}
+
+/** The dealer keeps V packed, by weight. */
+export async function dealerSetup(
+  _: Platform,
+  { program }: Session,
+  channels: { server: Channel },
+): Promise<Map<string, Uint8Array>> {
+  const stream = new StreamReader(channels.server, setupFrame, setupBytes(program));
+  const masked = new Map<string, Uint8Array>();
+  for (const node of weightNodes(program))
+    masked.set(weightKey(node), await stream.read(packedBytes(size(node.shape), program.ring.bits)));
+  return masked;
+}
+
+// --- offline: once per run ---
+
+export async function dealerOffline(
+  platform: Platform,
+  session: Session,
+  channels: { client: Channel; server: Channel },
+  masked: ReadonlyMap<string, Uint8Array>,
+): Promise<void> {
+  const { kernels, entropy, prg } = platform;
+  const [toClient, toServer] = [channels.client, channels.server].map((channel) => new StreamWriter(channel, offlineFrame)) as [
+    StreamWriter,
+    StreamWriter,
+  ];
+  const prgs = [];
+  for (const [writer, pair] of [
+    [toClient, 'client'],
+    [toServer, 'server'],
+  ] as const) {
+    const master = new Uint8Array(seedBytes);
+    entropy(master);
+    await writer.write(master);
+    const seed = pairSeed(platform, session, master, pair);
+    prgs.push(prg(seed));
+    master.fill(0);
+    seed.fill(0);
+  }
+  await deal({
+    ...machine(platform, session),
+    clientPads: pads(kernels, prgs[0]!),
+    serverPads: pads(kernels, prgs[1]!),
+    cipher: platform.cipher,
+    maskedWeight: async (node) => {
+      const block = kernels.allocate(size(node.shape));
+      kernels.unpack(block, masked.get(weightKey(node))!, session.program.ring.bits);
+      return block;
+    },
+    toServer: (bytes) => toServer.write(bytes),
+    toClient: (bytes) => toClient.write(bytes),
+  });
+  await toServer.finish();
+  await toClient.finish();
+}
+
+/** Where a party stores its bundle as it comes: the derived seed first. */
+export type MaterialSink = (bytes: Uint8Array) => Promise<void>;
+
+export async function clientOffline(
+  platform: Platform,
+  session: Session,
+  channels: { server: Channel; dealer: Channel },
+  maskSeed: Uint8Array,
+  sink: MaterialSink,
+): Promise<void> {
+  const layout = materialLayout(session.program);
+  const fromDealer = new StreamReader(channels.dealer, offlineFrame, seedBytes + layout.dealerToClientBytes);
+  const seed = pairSeed(platform, session, await fromDealer.read(seedBytes), 'client');
+  await sink(seed);
+  const toServer = new StreamWriter(channels.server, offlineFrame);
+  const halves = prepare({
+    ...machine(platform, session),
+    pads: pads(platform.kernels, platform.prg(seed)),
+    mask: async (node) => weightMask(platform.kernels, node, maskSeed, platform),
+    toServer: (bytes) => toServer.write(bytes),
+  }).then(() => toServer.finish());
+  // Both directions at once: the dealer may wait for this stream to be read before it goes on with the server's.
+  await Promise.all([fromDealer.forEach(sink), halves]);
+}
+
+export async function serverOffline(
+  platform: Platform,
+  session: Session,
+  channels: { client: Channel; dealer: Channel },
+  sink: MaterialSink,
+): Promise<void> {
+  const layout = materialLayout(session.program);
+  const fromDealer = new StreamReader(channels.dealer, offlineFrame, seedBytes + layout.dealerToServerBytes);
+  await sink(pairSeed(platform, session, await fromDealer.read(seedBytes), 'server'));
+  await fromDealer.forEach(sink);
+  await new StreamReader(channels.client, offlineFrame, layout.clientToServerBytes).forEach(sink);
+}
+
+// --- online ---
+
+/** Material after the seed. */
+const afterSeed = (source: MaterialSource): MaterialSource => ({
+  read: (offset, length) => source.read(seedBytes + offset, length),
+});
+
+export interface ClientRun {
+  readonly channel: Channel;
+  readonly bundle: MaterialSource;
+  /** The client's inputs, asked for by name when the run comes to them. */
+  readonly input: (name: string) => Promise<Tensor>;
+  readonly output: (name: string, value: Tensor) => void;
+  /** Lets a test look at what this party computes; the run uses what it returns. */
+  readonly observe?: (protocol: Protocol) => Protocol;
+}
+
+export async function clientOnline(platform: Platform, session: Session, run: ClientRun): Promise<Ledger> {
+  const { program } = session;
+  const prg = platform.prg(await run.bundle.read(0, seedBytes));
+  const layout = materialLayout(program);
+  const source = afterSeed(run.bundle);
+  const correlations = storedClientCorrelations({ kernels: platform.kernels, program, layout, source, prg });
+  const inputs = new Map<string, Tensor>();
+  const protocol = clientProtocol({
+    ...machine(platform, session),
+    correlations,
+    cipher: platform.cipher,
+    input: (name) => {
+      const value = inputs.get(name)!;
+      inputs.delete(name);
+      return value;
+    },
+    output: run.output,
+  });
+  return await runParty({
+    ...machine(platform, session),
+    side: 'client',
+    protocol: run.observe?.(protocol) ?? protocol,
+    channel: run.channel,
+    now: platform.now,
+    load: (node) => {
+      if (node.operation === 'lookup') return correlations.load(node.index);
+      if (node.operation !== 'clientInput') return undefined;
+      return run.input(node.parameters.name).then((value) => void inputs.set(node.parameters.name, value));
+    },
+  });
+}
+
+export interface ServerRun {
+  readonly channel: Channel;
+  readonly bundle: MaterialSource;
+  readonly weight: (name: string) => Promise<Tensor>;
+  readonly observe?: (protocol: Protocol) => Protocol;
+}
+
+export async function serverOnline(platform: Platform, session: Session, run: ServerRun): Promise<Ledger> {
+  const { program } = session;
+  const prg = platform.prg(await run.bundle.read(0, seedBytes));
+  const layout = materialLayout(program);
+  const source = afterSeed(run.bundle);
+  const correlations = storedServerCorrelations({ kernels: platform.kernels, program, layout, source, prg });
+  const weights = new Map<number, Block>();
+  const protocol = serverProtocol({
+    ...machine(platform, session),
+    correlations,
+    cipher: platform.cipher,
+    weight: (node) => {
+      const block = weights.get(node)!;
+      weights.delete(node);
+      return block;
+    },
+  });
+  return await runParty({
+    ...machine(platform, session),
+    side: 'server',
+    protocol: run.observe?.(protocol) ?? protocol,
+    channel: run.channel,
+    now: platform.now,
+    load: (node) => {
+      if (node.operation === 'serverInput')
+        return run
+          .weight(node.parameters.name)
+          .then((tensor) => void weights.set(node.index, encodeWeight(platform, program, node, tensor)));
+      return needsMaterial.has(node.operation) ? correlations.load(node.index) : undefined;
+    },
+  });
+}
+
+const needsMaterial = new Set(['linear', 'diagonal', 'square', 'product', 'matrixProduct', 'truncate', 'lookup']);

@@ -1,0 +1,223 @@
+import { SottoError } from '../../errors/index.ts';
+import { BlockCounts } from '../../kernels/index.ts';
+import type { Channel } from '../../net/contract.ts';
+import { frameHeaderBytes } from '../../net/frame.ts';
+import { type Direction, type Hop, schedule } from '../ring/index.ts';
+import { Ledger } from './ledger.ts';
+import { type Held, type Machine, type NumberedNode, nothing, type Protocol, type Step } from './protocol.ts';
+
+/** The kind of every online frame on the client–server channel. */
+export const onlineFrame = 1;
+
+export interface RunOptions extends Machine {
+  readonly side: 'client' | 'server';
+  readonly protocol: Protocol;
+  readonly channel: Channel;
+  /** Makes ready what a node reads besides its inputs: weights, material, the client's next input. */
+  readonly load: (node: NumberedNode) => Promise<void> | undefined;
+  /** Milliseconds, for the ledger. */
+  readonly now: () => number;
+}
+
+/**
+ * Runs one party's protocol. Every node whose inputs are there runs; what the nodes say is packed into one frame a hop, in the order
+ * that `schedule` fixes for both parties. A frame of another size than the schedule's is a `peer` error.
+ */
+export async function runParty(options: RunOptions): Promise<Ledger> {
+  const run = new Run(options);
+  try {
+    await run.all(schedule(options.program));
+  } finally {
+    run.end();
+  }
+  return run.ledger;
+}
+
+class Run {
+  readonly ledger = new Ledger();
+  readonly #options: RunOptions;
+  readonly #nodes: NumberedNode[];
+  readonly #values: (Held | undefined)[];
+  readonly #held: BlockCounts;
+  /** Inputs that have no value yet; a client's input also waits for the outputs before it. */
+  readonly #missing: Int32Array;
+  readonly #uses: Int32Array;
+  readonly #readers: number[][];
+  readonly #ready: number[] = [];
+  readonly #waiting = new Map<number, Step>();
+  readonly #outbox = new Map<number, Uint8Array>();
+  readonly #inbox = new Map<number, Uint8Array>();
+
+  constructor(options: RunOptions) {
+    this.#options = options;
+    this.#nodes = options.program.nodes.map((node, index) => ({ ...node, index }) as NumberedNode);
+    this.#values = new Array(this.#nodes.length);
+    this.#held = new BlockCounts(options.kernels);
+    this.#missing = new Int32Array(this.#nodes.length);
+    this.#uses = new Int32Array(this.#nodes.length);
+    this.#readers = this.#nodes.map(() => []);
+    this.#wire();
+  }
+
+  /** The server's plaintexts are loaded where they are first read, so they hold nobody up and are not in memory before. */
+  #wire(): void {
+    const reveals: number[] = [];
+    for (const node of this.#nodes) {
+      if (node.operation === 'reveal') reveals.push(node.index);
+      for (const input of node.inputs) this.#uses[input]!++;
+      if (isPlain(node)) continue;
+      const awaited = new Set(node.inputs.filter((input) => !isPlain(this.#nodes[input]!)));
+      if (node.operation === 'clientInput' && this.#options.side === 'client') for (const reveal of reveals) awaited.add(reveal);
+      this.#missing[node.index] = awaited.size;
+      for (const input of awaited) this.#readers[input]!.push(node.index);
+      if (awaited.size === 0) this.#ready.push(node.index);
+    }
+  }
+
+  async all(hops: readonly Hop[]): Promise<void> {
+    for (const hop of hops) {
+      await this.#compute();
+      if (isMine(hop.direction, this.#options.side)) await this.#send(hop);
+      else await this.#receive(hop);
+    }
+    await this.#compute();
+    if (this.#waiting.size > 0) this.#broken('the schedule ended with steps still waiting');
+  }
+
+  end(): void {
+    this.#held.releaseAll();
+  }
+
+  #broken(reason: string): never {
+    throw new SottoError('peer', reason, {
+      place: { party: this.#options.channel.peer },
+      remedy: 'check that both parties run the same version of sotto',
+    });
+  }
+
+  async #compute(): Promise<void> {
+    for (let at = 0; at < this.#ready.length; at++) await this.#start(this.#nodes[this.#ready[at]!]!);
+    this.#ready.length = 0;
+  }
+
+  async #start(node: NumberedNode): Promise<void> {
+    const inputs: Held[] = [];
+    for (const input of node.inputs) inputs.push(this.#values[input] ?? (await this.#plain(this.#nodes[input]!)));
+    const loading = this.#options.load(node);
+    if (loading !== undefined) await loading;
+    this.#timed(node, () => {
+      const result = this.#apply(node, inputs);
+      if (!('next' in result)) this.#settle(node, result);
+      else this.#advance(node, result, undefined);
+    });
+  }
+
+  #timed(node: NumberedNode, work: () => void): void {
+    const start = this.#options.now();
+    work();
+    this.ledger.at(node.scope).seconds += (this.#options.now() - start) / 1000;
+  }
+
+  #apply(node: NumberedNode, inputs: Held[]): Held | Step {
+    return (this.#options.protocol[node.operation] as (node: NumberedNode, ...inputs: Held[]) => Held | Step)(node, ...inputs);
+  }
+
+  /** A server's plaintext and the moves of it, on demand. */
+  async #plain(node: NumberedNode): Promise<Held> {
+    const inputs: Held[] = [];
+    for (const input of node.inputs) inputs.push(this.#values[input] ?? (await this.#plain(this.#nodes[input]!)));
+    const loading = this.#options.load(node);
+    if (loading !== undefined) await loading;
+    const result = this.#apply(node, inputs) as Held;
+    this.#keep(node, result);
+    return result;
+  }
+
+  /** Runs a step until it waits for bytes that are not there, or is done. */
+  #advance(node: NumberedNode, step: Step, received: Uint8Array | undefined): void {
+    let result = received === undefined ? step.next() : step.next(received);
+    while (!result.done) {
+      if ('send' in result.value) {
+        this.#outbox.set(node.index, result.value.send);
+        result = step.next(empty);
+        continue;
+      }
+      const bytes = this.#inbox.get(node.index);
+      if (bytes === undefined) {
+        this.#waiting.set(node.index, step);
+        return;
+      }
+      this.#inbox.delete(node.index);
+      result = step.next(bytes);
+    }
+    this.#settle(node, result.value);
+  }
+
+  #keep(node: NumberedNode, value: Held): void {
+    if (value.block !== undefined) this.#held.hold(value.block);
+    this.#values[node.index] = value;
+    for (const input of node.inputs) this.#used(input);
+    if (this.#uses[node.index] === 0) this.#drop(node.index);
+  }
+
+  #settle(node: NumberedNode, value: Held): void {
+    this.#keep(node, value);
+    for (const reader of this.#readers[node.index]!) if (--this.#missing[reader]! === 0) this.#ready.push(reader);
+  }
+
+  #used(index: number): void {
+    if (--this.#uses[index]! === 0) this.#drop(index);
+  }
+
+  #drop(index: number): void {
+    const block = this.#values[index]?.block;
+    if (block !== undefined) this.#held.release(block);
+    this.#values[index] = nothing;
+  }
+
+  async #send(hop: Hop): Promise<void> {
+    const frame = new Uint8Array(hop.bytes);
+    let at = 0;
+    for (const message of hop.messages) {
+      const bytes = this.#outbox.get(message.node);
+      const { scope } = this.#nodes[message.node]!;
+      if (bytes === undefined || bytes.length !== message.bytes)
+        throw new SottoError('usage', `a message of ${bytes?.length ?? 'no'} bytes where ${message.bytes} are declared`, {
+          place: { scope },
+          remedy: 'this is a defect of sotto: report it with the scope',
+        });
+      this.#outbox.delete(message.node);
+      frame.set(bytes, at);
+      at += bytes.length;
+      this.ledger.message(message.node, scope, hop.direction, bytes.length);
+    }
+    await this.#options.channel.send(onlineFrame, frame);
+    this.ledger.frame(hop.direction, frame.length + frameHeaderBytes);
+  }
+
+  async #receive(hop: Hop): Promise<void> {
+    const frame = await this.#options.channel.receive();
+    if (frame.kind !== onlineFrame) this.#broken(`a frame of kind ${frame.kind} in the middle of a run`);
+    if (frame.payload.length !== hop.bytes)
+      this.#broken(`a frame of ${frame.payload.length} bytes where the program asks for ${hop.bytes}`);
+    this.ledger.frame(hop.direction, frame.payload.length + frameHeaderBytes);
+    let at = 0;
+    for (const message of hop.messages) {
+      const node = this.#nodes[message.node]!;
+      const bytes = frame.payload.subarray(at, at + message.bytes);
+      at += message.bytes;
+      this.ledger.message(message.node, node.scope, hop.direction, bytes.length);
+      const step = this.#waiting.get(message.node);
+      if (step === undefined) this.#inbox.set(message.node, bytes);
+      else {
+        this.#waiting.delete(message.node);
+        this.#timed(node, () => this.#advance(node, step, bytes));
+      }
+    }
+  }
+}
+
+const empty = new Uint8Array(0);
+const isPlain = (node: NumberedNode): boolean => node.state === 'server' || node.state === 'index';
+const isMine = (direction: Direction, side: 'client' | 'server'): boolean =>
+  (direction === 'clientToServer') === (side === 'client');
