@@ -1,5 +1,6 @@
 /** The program language: what models are written in and every backend interprets. */
 export { isComposite, lowerings } from './composites.ts';
+export type * from './execution.ts';
 export { gradient } from './gradient.ts';
 export { apply, copyInto, interpret, lower, taken } from './interpret.ts';
 export { lastUses } from './lifetimes.ts';
@@ -8,4 +9,3 @@ export { broadcastShapes, broadcastStrides, same, shapeOf, size, stridesOf } fro
 export { programHash, text } from './text.ts';
 export { prune, Tracer, trace } from './trace.ts';
 export type * from './types.ts';
-export type * from './execution.ts';

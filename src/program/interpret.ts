@@ -9,7 +9,10 @@ export function lower(program: Program, keep: ReadonlySet<Composite> = new Set()
   const tracer = new Tracer();
   const refs = copyInto(tracer, program, keep);
   // Lowerings may use composites themselves, so one pass is repeated until nothing is left to lower.
-  const lowered = prune({ nodes: tracer.nodes, outputs: new Map([...program.outputs].map(([name, index]) => [name, refs[index]!])) });
+  const lowered = prune({
+    nodes: tracer.nodes,
+    outputs: new Map([...program.outputs].map(([name, index]) => [name, refs[index]!])),
+  });
   return lowered.nodes.some((node) => isComposite(node.operation) && !keep.has(node.operation)) ? lower(lowered, keep) : lowered;
 }
 
@@ -66,6 +69,9 @@ export function interpret<V>(program: Program, table: Interpreter<V>, release?: 
 export function apply<V>(table: Interpreter<V>, node: Node, inputs: V[]): V {
   const rule = table[node.operation] as ((node: Node, ...inputs: V[]) => V) | undefined;
   if (rule === undefined)
-    throw new SottoError('model', `no meaning for ${node.operation}`, { place: { scope: node.scope }, remedy: 'lower the program first' });
+    throw new SottoError('model', `no meaning for ${node.operation}`, {
+      place: { scope: node.scope },
+      remedy: 'lower the program first',
+    });
   return rule(node, ...inputs);
 }

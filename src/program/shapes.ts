@@ -59,7 +59,8 @@ const attention = (node: { scope: string }, scores?: Shape, values?: Shape, mask
   const [s, v] = [scores!, values!];
   if (s.length !== v.length || s.at(-1) !== v.at(-2) || !same(s.slice(0, -2), v.slice(0, -2)))
     fail('attention', node.scope, `scores [${s}] and values [${v}] do not fit`);
-  if (broadcastShapes(s, mask!)?.join() !== s.join()) fail('attention', node.scope, `mask [${mask}] does not broadcast to scores [${s}]`);
+  if (broadcastShapes(s, mask!)?.join() !== s.join())
+    fail('attention', node.scope, `mask [${mask}] does not broadcast to scores [${s}]`);
   return [...s.slice(0, -1), v.at(-1)!];
 };
 
@@ -67,7 +68,8 @@ const matmul = (node: { scope: string }, x?: Shape, y?: Shape): Shape => {
   const [a, b] = [x!, y!];
   if (a.length < 2 || b.length < 2) fail('matmul', node.scope, `ranks ${a.length} and ${b.length}, at least 2 needed`);
   if (a.at(-1) !== b.at(-2)) fail('matmul', node.scope, `inner extents of [${a}] and [${b}] differ`);
-  if (b.length > 2 && !same(a.slice(0, -2), b.slice(0, -2))) fail('matmul', node.scope, `leading axes of [${a}] and [${b}] differ`);
+  if (b.length > 2 && !same(a.slice(0, -2), b.slice(0, -2)))
+    fail('matmul', node.scope, `leading axes of [${a}] and [${b}] differ`);
   return [...a.slice(0, -1), b.at(-1)!];
 };
 
@@ -80,7 +82,9 @@ const rules: ShapeRules = {
   },
   reshape: (node, x) => {
     const { shape } = node.parameters;
-    return size(shape) === size(x!) ? shape : fail('reshape', node.scope, `[${x}] has ${size(x!)} elements, [${shape}] ${size(shape)}`);
+    return size(shape) === size(x!)
+      ? shape
+      : fail('reshape', node.scope, `[${x}] has ${size(x!)} elements, [${shape}] ${size(shape)}`);
   },
   transpose: (node, x) => {
     const { permutation } = node.parameters;
@@ -141,7 +145,8 @@ const rules: ShapeRules = {
   },
   gather: (_, table, indices) => [...indices!, ...table!.slice(1)],
   scatterAdd: (node, indices, values) => {
-    if (!same(values!.slice(0, indices!.length), indices!)) fail('scatterAdd', node.scope, `indices [${indices}], values [${values}]`);
+    if (!same(values!.slice(0, indices!.length), indices!))
+      fail('scatterAdd', node.scope, `indices [${indices}], values [${values}]`);
     return [node.parameters.rows, ...values!.slice(indices!.length)];
   },
   oneHot: (node, indices) => [...indices!, node.parameters.depth],
@@ -153,7 +158,8 @@ const rules: ShapeRules = {
   gelu: keep,
   quadratic: (node, x, ...coefficients) => {
     for (const c of coefficients)
-      if (broadcastShapes(x!, c)?.join() !== x!.join()) fail('quadratic', node.scope, `coefficients [${c}] do not broadcast to [${x}]`);
+      if (broadcastShapes(x!, c)?.join() !== x!.join())
+        fail('quadratic', node.scope, `coefficients [${c}] do not broadcast to [${x}]`);
     return x!;
   },
   softmax: keep,
@@ -164,7 +170,8 @@ const rules: ShapeRules = {
   layerNorm: keep,
   rotary: (node, x, cos, sin) => {
     const tail = x!.slice(-2);
-    if (!same(tail, cos!) || !same(tail, sin!) || tail[1]! % 2 !== 0) fail('rotary', node.scope, `x [${x}], cos [${cos}], sin [${sin}]`);
+    if (!same(tail, cos!) || !same(tail, sin!) || tail[1]! % 2 !== 0)
+      fail('rotary', node.scope, `x [${x}], cos [${cos}], sin [${sin}]`);
     return x!;
   },
   softmaxAttention: attention,
@@ -183,7 +190,14 @@ export function shapeOf(node: Pick<Node, 'operation' | 'parameters' | 'scope'>, 
   return rule(node, ...inputs);
 }
 
-const indexPreserving: ReadonlySet<Operation> = new Set<Operation>(['reshape', 'transpose', 'slice', 'concat', 'broadcast', 'stopGradient']);
+const indexPreserving: ReadonlySet<Operation> = new Set<Operation>([
+  'reshape',
+  'transpose',
+  'slice',
+  'concat',
+  'broadcast',
+  'stopGradient',
+]);
 
 /** Indices stay indices under moves; arg max makes them; everything else is float. */
 export function elementOf(node: Pick<Node, 'operation' | 'parameters'>, inputs: readonly Element[]): Element {

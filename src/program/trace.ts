@@ -1,4 +1,4 @@
-import { shapeOf, elementOf } from './shapes.ts';
+import { elementOf, shapeOf } from './shapes.ts';
 import type { BoundedTable, Element, Node, NodeOf, Operation, Ops, Owner, Program, Ref, Shape } from './types.ts';
 
 type Table = { table?: BoundedTable | undefined };
