@@ -14,7 +14,6 @@ const sentences = [
   'the cat sat on the mat, the cat ate the rat.\nThen the rat ran — “no!” it said; the end.',
   'Där äter grüne Öchslein größere Äpfel als die größten Ochsen, sagte Größe zu Öl.',
   '猫は猫が好きです。猫は魚が好きです。',
-  '\uFEFFa byte order mark first and \uFEFF inside',
   'aaaaaaaa aaaaaaaa abababab <0x41> <0x41> <0x41> <0x41>',
 ];
 /** Every text that is Unicode, save what the layout cannot tell apart: ▁ from a space, special tokens from their names. */
@@ -35,6 +34,13 @@ describe('byte-pair tokenizer', () => {
       ['▁', 'a'],
       ['▁a', 'b'],
       ['▁a', 'c'],
+    ]);
+    const ties = trainBytePairTokenizer(['zw zw xy xy'], { vocabularySize: 259 + 5 + 4, characterCoverage: 1 });
+    expect((ties['tokenizer.json'].model as typeof model).merges.map((pair) => pair.join(''))).toEqual([
+      '▁x',
+      '▁z',
+      '▁xy',
+      '▁zw',
     ]);
     expect([model.vocab['<unk>'], model.vocab['<0x00>'], model.vocab['▁a'], model.vocab['▁ac'], model.vocab.c]).toEqual([
       0, 3, 259, 261, 265,
