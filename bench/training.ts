@@ -4,7 +4,7 @@ import type { Composite, NodeOf, Ops, Program, Ref, Shape, Tensor } from '../src
 import { copyInto, gradient, lower, lowerings, prune, size, Tracer, trace } from '../src/program/index.ts';
 
 /** A Llama-shaped model as the benchmark trains it: no biases, the embedding tied to the output, weights (out, in). */
-export interface Model {
+interface Model {
   readonly width: number;
   readonly layers: number;
   readonly heads: number;
@@ -111,7 +111,7 @@ function productsOf(step: Program): { program: Program; bound: Map<string, Tenso
       .map((node) => {
         const [x, y] = node.inputs.map((input) => operand(lowered.nodes[input]!.shape));
         const product = ops.matmul(x!, y!);
-        const corner = node.shape.reduce((part, _, axis) => ops.slice(part, axis, 0, 1), product);
+        const corner = node.shape.reduce<Ref>((part, _, axis) => ops.slice(part, axis, 0, 1), product);
         return ops.reshape(corner, [1]);
       });
     return { corners: ops.concat(corners, 0) };

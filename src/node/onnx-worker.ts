@@ -20,6 +20,8 @@ export type Request =
       readonly model: Uint8Array;
       readonly options: InferenceSession.SessionOptions;
       readonly bound: readonly (readonly [string, number])[];
+      /** Tensors that become part of the session. */
+      readonly packed: readonly Parcel[];
       readonly outputs: readonly Signature[];
       /** Input and output names of what stays here between runs, with its first values. */
       readonly state: readonly { readonly input: string; readonly output: string; readonly parcel: Parcel }[];
@@ -47,6 +49,8 @@ interface Port {
  * sources: it may use nothing but its arguments.
  */
 export function serve(runtime: Runtime, port: Port): void {
+  // Errors are thrown; they need not be printed too.
+  runtime.env.logLevel = 'fatal';
   interface Resident {
     current: Tensor;
     next: Tensor;
@@ -78,7 +82,9 @@ export function serve(runtime: Runtime, port: Port): void {
   });
 
   const create = async (request: Request & { kind: 'create' }): Promise<void> => {
-    const session = await runtime.InferenceSession.create(request.model, request.options);
+    const externalData = request.packed.map(({ name, values }) => ({ path: name, data: new Uint8Array(values.buffer) }));
+    const options = externalData.length === 0 ? request.options : { ...request.options, externalData };
+    const session = await runtime.InferenceSession.create(request.model, options);
     loaded.set(request.session, {
       session,
       bound: Object.fromEntries(request.bound.map(([name, key]) => [name, held.get(key)!])),

@@ -110,6 +110,15 @@ describe('bound tensors', () => {
     expect(await two.run(feeds)).toEqual(expected);
     await two.close();
   });
+  it('packed into the session give what shared ones give', async () => {
+    const packing = onnxBackend({ weights: 'packed' });
+    const weights = new Map([['w', normal([3, 4])]]);
+    const feeds = new Map([['x', normal([2, 3])]]);
+    const results = [];
+    for (const each of [backend, packing]) results.push(await (await each.compile(program, weights)).run(feeds));
+    expectClose(results[1]!.get('y')!, results[0]!.get('y')!, 1e-6);
+    await packing.close();
+  });
   it('may be views into a larger buffer', async () => {
     const whole = new Float32Array(20).map((_, i) => i);
     const w = { shape: [3, 4], values: whole.subarray(4, 16) };

@@ -12,19 +12,19 @@ export function numbers(seed: number): () => number {
   };
 }
 
-export interface CaseInput {
+interface CaseInput {
   readonly shape: Shape;
   readonly element: Element;
   readonly values: Float64Array;
 }
 /** One use of an operation: inputs with values away from kinks and poles, and the expression. */
-export interface Case {
+interface Case {
   readonly inputs: readonly CaseInput[];
   readonly build: (ops: Ops<Ref>, ...inputs: Ref[]) => Ref;
 }
 type Random = () => number;
 const whole = (random: Random, low: number, high: number): number => low + Math.floor(random() * (high - low + 1));
-export const shapeOf = (random: Random, low = 1, high = 4): number[] =>
+const shapeOf = (random: Random, low = 1, high = 4): number[] =>
   Array.from({ length: whole(random, low, high) }, () => whole(random, 1, 4));
 
 /** Values of magnitude 0.2…2 with either sign, no two closer than a step, so that no finite difference crosses a kink. */
@@ -50,7 +50,7 @@ const fixed = (shape: Shape, values: ArrayLike<number>): CaseInput => ({
 });
 
 /** Two shapes that broadcast: extents dropped to one here and there, leading axes dropped from one side. */
-export function broadcastPair(random: Random): [Shape, Shape] {
+function broadcastPair(random: Random): [Shape, Shape] {
   const shape = shapeOf(random);
   const thin = (): Shape => shape.map((extent) => (random() < 0.3 ? 1 : extent)).slice(whole(random, 0, shape.length));
   return random() < 0.5 ? [shape, thin()] : [thin(), shape.map((extent) => (random() < 0.3 ? 1 : extent))];

@@ -39,7 +39,7 @@ const take: Definition<'gather' | 'embedding'> =
   };
 const inverseRoot = (value: number): number => 1 / Math.sqrt(value);
 
-export const definitions: { [P in Operation]: Definition<P> } = {
+const definitions: { [P in Operation]: Definition<P> } = {
   input: (_, x) => x!.at,
   constant:
     ({ parameters: { shape, values } }) =>

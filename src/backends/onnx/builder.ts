@@ -6,7 +6,7 @@ import type { Attribute, ElementType, OnnxNode, OnnxTensor } from './proto.ts';
  * What a value stands for before it must exist as a tensor. Consumers that know the form use its parts (a product needs no repeated
  * rows, a sum of gradients no tensor of zeros); for all others `GraphBuilder.name` writes it out once.
  */
-export type Lazy =
+type Lazy =
   | { readonly kind: 'broadcast'; readonly of: Value }
   | { readonly kind: 'transpose'; readonly of: Value; readonly permutation: readonly number[] }
   | { readonly kind: 'oneHot'; readonly indices: Value }

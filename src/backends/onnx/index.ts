@@ -12,16 +12,19 @@ const elementType = (element: Element): ElementType => (element === 'index' ? 'i
 
 /**
  * The program as the bytes of an ONNX ModelProto: float32 values and int32 indices, every input of the program is a graph input
- * `inputName(name)`, every output a graph output `outputName(name)`. Node names start with the scope, so that profiles read as the model does.
+ * `inputName(name)`, every output a graph output `outputName(name)`. Node names start with the scope, so that profiles read as the model does. Inputs
+ * named in `external` become initialisers whose data the caller gives at load time, as external data at `inputName(name)`.
  */
-export function toOnnx(program: Program): Uint8Array {
+export function toOnnx(program: Program, external: ReadonlySet<string> = new Set()): Uint8Array {
   const graph = new GraphBuilder();
   const inputs: OnnxValue[] = [];
   const values = new Map<string, Value>();
   for (const node of program.nodes) {
     if (node.operation !== 'input') continue;
     const { name, shape, element } = node.parameters;
-    inputs.push({ name: inputName(name), shape, type: elementType(element) });
+    const value = { name: inputName(name), shape, type: elementType(element) };
+    if (external.has(name)) graph.tensors.push({ ...value, bytes: undefined });
+    else inputs.push(value);
     values.set(name, { shape, element, scope: node.scope, name: inputName(name), lazy: undefined });
   }
   const results = interpret(program, onnxTable(graph, values));

@@ -5,7 +5,7 @@ import { PbfWriter } from 'pbf';
  * `onnx/onnx.proto`, IR version 9).
  */
 const irVersion = 9;
-export const elementTypes = { float32: 1, int32: 6, int64: 7 } as const;
+const elementTypes = { float32: 1, int32: 6, int64: 7 } as const;
 export type ElementType = keyof typeof elementTypes;
 const attributeTypes = { FLOAT: 1, INT: 2, STRING: 3, INTS: 7 } as const;
 
@@ -14,7 +14,9 @@ const operatorSet = { domain: 1, version: 2 } as const;
 const graphField = { node: 1, name: 2, initializer: 5, input: 11, output: 12 } as const;
 const nodeField = { input: 1, output: 2, name: 3, operator: 4, attribute: 5, domain: 7 } as const;
 const attributeField = { name: 1, float: 2, int: 3, string: 4, ints: 8, type: 20 } as const;
-const tensorField = { dimensions: 1, dataType: 2, name: 8, rawData: 9 } as const;
+const tensorField = { dimensions: 1, dataType: 2, name: 8, rawData: 9, externalData: 13, dataLocation: 14 } as const;
+const externalLocation = 1;
+const stringEntry = { key: 1, value: 2 } as const;
 const valueInfo = { name: 1, type: 2 } as const;
 const typeField = { tensorType: 1 } as const;
 const tensorType = { elementType: 1, shape: 2 } as const;
@@ -37,12 +39,12 @@ export interface OnnxNode {
   readonly attributes: Readonly<Record<string, Attribute>>;
 }
 
-/** A tensor written into the model; `bytes` are little endian. */
+/** A tensor written into the model (`bytes` are little endian) or, without bytes, given at load time as external data of its name. */
 export interface OnnxTensor {
   readonly name: string;
   readonly type: ElementType;
   readonly shape: readonly number[];
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array | undefined;
 }
 
 export interface OnnxValue {
@@ -90,7 +92,19 @@ function writeTensor(tensor: OnnxTensor, pbf: PbfWriter): void {
   for (const extent of tensor.shape) pbf.writeVarintField(tensorField.dimensions, extent);
   pbf.writeVarintField(tensorField.dataType, elementTypes[tensor.type]);
   pbf.writeStringField(tensorField.name, tensor.name);
-  pbf.writeBytesField(tensorField.rawData, tensor.bytes);
+  if (tensor.bytes !== undefined) {
+    pbf.writeBytesField(tensorField.rawData, tensor.bytes);
+    return;
+  }
+  const length = tensor.shape.reduce((product, extent) => product * extent, 4);
+  const place = { location: tensor.name, offset: '0', length: String(length) };
+  for (const entry of Object.entries(place)) pbf.writeMessage(tensorField.externalData, writeStringEntry, entry);
+  pbf.writeVarintField(tensorField.dataLocation, externalLocation);
+}
+
+function writeStringEntry([key, value]: [string, string], pbf: PbfWriter): void {
+  pbf.writeStringField(stringEntry.key, key);
+  pbf.writeStringField(stringEntry.value, value);
 }
 
 function writeDimension(extent: number, pbf: PbfWriter): void {
