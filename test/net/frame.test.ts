@@ -9,9 +9,12 @@ const encoded = (frames: { kind: number; payload: Uint8Array }[], from = 0) =>
   new Uint8Array(
     Buffer.concat(frames.flatMap(({ kind, payload }, i) => [encodeFrameHeader(kind, payload.length, from + i), payload])),
   );
-const anyFrames = fc.array(fc.record({ kind: fc.integer({ min: 0, max: 255 }), payload: fc.uint8Array({ maxLength: 100 }) }), {
-  maxLength: 8,
-});
+const anyFrames = fc.array(
+  fc.record({ kind: fc.integer({ min: 0, max: 255 }), payload: fc.uint8Array({ maxLength: 100, size: 'max' }) }),
+  {
+    maxLength: 8,
+  },
+);
 
 function inPieces(stream: Uint8Array, cuts: number[]): Uint8Array[] {
   const places = [0, ...cuts.map((cut) => cut % (stream.length + 1)).sort((a, b) => a - b), stream.length];
@@ -64,6 +67,7 @@ describe('the frame codec', () => {
   it('refuses a payload over its bound when the header is complete, before any of it arrives or is allocated', () => {
     const decoder = new FrameDecoder('server', 100);
     expect(decoder.push(encoded([{ kind: 0, payload: new Uint8Array(100) }]))).toHaveLength(1);
+    expect(() => new FrameDecoder('server', 100).push(encodeFrameHeader(0, 101, 0))).toThrow(/announces 101 bytes/);
     const before = process.memoryUsage().arrayBuffers;
     expect(() => decoder.push(encodeFrameHeader(0, 0xffffffff, 1))).toThrow(/announces 4294967295 bytes/);
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 20);
@@ -71,7 +75,7 @@ describe('the frame codec', () => {
 
   it('answers any bytes with frames within the bound or a typed error, and allocates no more than it was given plus the bound', () => {
     const hostile = fc.oneof(
-      fc.uint8Array({ maxLength: 300 }),
+      fc.uint8Array({ maxLength: 300, size: 'max' }),
       fc
         .tuple(anyFrames, fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { maxLength: 3 }))
         .map(([frames, changes]) => {

@@ -340,7 +340,7 @@ describe('a bundle header', () => {
       });
     const any = fc.oneof(
       changed,
-      fc.uint8Array({ maxLength: 200 }),
+      fc.uint8Array({ maxLength: 200, size: 'max' }),
       fc.json().map((text) => new TextEncoder().encode(text)),
       fc.nat(good.length).map((end) => good.slice(0, end)),
     );
