@@ -15,6 +15,8 @@ interface PublishedTokenizer {
   id_to_token(id: number): string | undefined;
   get_vocab(): Map<string, number>;
   readonly decoder: unknown;
+  /** Cuts normalised text into the parts that are encoded one by one. */
+  pre_tokenizer: ((text: string) => string[]) | null;
 }
 
 export interface Tokenizer {
@@ -55,6 +57,7 @@ export async function loadTokenizer(files: Files): Promise<Tokenizer> {
   };
   const published = guarded('loading the tokenizer', () => new Published(definition, config) as PublishedTokenizer);
   keepByteOrderMarks(published);
+  if (piecesStartAtSpaces(definition)) published.pre_tokenizer = (text) => text.split(/(?<=[^▁])(?=▁)/);
   return guarded('loading the tokenizer', () => wrap(published, config, file, guarded));
 }
 
@@ -196,4 +199,18 @@ function keepByteOrderMarks(published: PublishedTokenizer): void {
     if (Array.isArray(fields.decoders)) for (const inner of fields.decoders) visit(inner);
   };
   visit(published.decoder);
+}
+
+/**
+ * True where no piece of a byte-pair encoding without a pre-tokenizer goes on past the ▁ after a word. Then words are encoded
+ * one by one with the same result as the whole text, and the library finds most of them in its cache.
+ */
+function piecesStartAtSpaces(definition: Record<string, unknown>): boolean {
+  const model = definition.model as Record<string, unknown>;
+  if (model.type !== 'BPE' || definition.pre_tokenizer !== null || !Array.isArray(model.merges)) return false;
+  if (model.ignore_merges || model.continuing_subword_prefix || model.continuing_subword_suffix || model.end_of_word_suffix)
+    return false;
+  return (model.merges as (string | string[])[]).every(
+    (merge) => !/[^▁]▁/.test(typeof merge === 'string' ? merge.split(' ', 2).join('') : merge.join('')),
+  );
 }

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Tokenizer } from '@huggingface/tokenizers';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { memoryFiles } from '../../src/models/files.ts';
@@ -21,7 +22,7 @@ const anyText = fc
   .oneof(
     fc.string({ unit: 'binary', maxLength: 60 }),
     fc.string({ unit: 'grapheme', maxLength: 40 }),
-    fc.constantFrom(...sentences),
+    fc.constantFrom(...sentences, '\uFEFFa mark \uFEFF of the byte order'),
   )
   .filter((text) => !/\p{Surrogate}|▁|<unk>|<s>|<\/s>/u.test(text));
 
@@ -75,6 +76,28 @@ describe('byte-pair tokenizer', () => {
         fc.property(fc.array(fc.nat(tokenizer.vocabularySize - 1), { maxLength: 30 }), (ids) => {
           const decoder = streamingDecoder(tokenizer);
           expect(ids.map((id) => decoder.push(id)).join('') + decoder.end()).toBe(tokenizer.decode(ids));
+        }),
+        { numRuns: 200 },
+      );
+    }
+  });
+
+  it('encodes as the library does without the split at spaces', async () => {
+    const trained = trainBytePairTokenizer([...sentences, 'a  b   c    d  the   cat'], { vocabularySize: 420 });
+    const spaced = fc
+      .array(fc.constantFrom('the', 'cat', 'x', ' ', '  ', '\n', 'ä', '▁', '<s>'), { maxLength: 20 })
+      .map((parts) => parts.join(''));
+    // Published vocabularies also join spaces, and some join words across them.
+    const model = trained['tokenizer.json'].model as { vocab: Record<string, number>; merges: string[][] };
+    for (const extra of [[], [['▁', '▁']], [['▁the', '▁']]]) {
+      const vocab = { ...model.vocab, ...Object.fromEntries(extra.map((pair, index) => [pair.join(''), 420 + index])) };
+      const changed = { ...model, vocab, merges: [...model.merges, ...extra] };
+      const variant = { ...trained, 'tokenizer.json': { ...trained['tokenizer.json'], model: changed } };
+      const tokenizer = await load(variant);
+      const library = new Tokenizer(variant['tokenizer.json'], variant['tokenizer_config.json']);
+      fc.assert(
+        fc.property(fc.oneof(anyText, spaced), (text) => {
+          expect(tokenizer.encode(text)).toEqual(library.encode(text).ids);
         }),
         { numRuns: 200 },
       );
