@@ -162,6 +162,7 @@ export interface PrivateGeneration {
 export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: PrivateGeneration): Program {
   const { promptTokens, newTokens, embedding } = generation;
   checkLength(config, promptTokens);
+  checkLength(config, newTokens);
   checkLength(config, promptTokens + newTokens - 1);
   return trace((ops) =>
     decode(ops, llamaStack(config), plan, {
