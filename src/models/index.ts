@@ -1,5 +1,26 @@
 export { block, type Context, encoderContext, type Layer } from './block.ts';
+export {
+  type Checkpoint,
+  type CheckpointContents,
+  companionFiles,
+  type LoadedTensor,
+  openCheckpoint,
+  writeCheckpoint,
+} from './checkpoint.ts';
 export { type Classification, classifyFloat, type FloatVision, openClassifier, type PictureClassifier } from './classify.ts';
+export {
+  type ActivationName,
+  activationNames,
+  type LlamaConfig,
+  type ModelConfig,
+  parseLlamaConfig,
+  parseModelConfig,
+  parseVitConfig,
+  type RopeScaling,
+  supportedModelTypes,
+  type VitConfig,
+} from './config.ts';
+export { type ByteRange, type Files, fileLabel, memoryFiles } from './files.ts';
 export { type FoldedTensor, foldLlama, foldVit, foldWeights, type ReadTensor } from './fold.ts';
 export { type FoldedStack, foldedLayer, foldedName } from './folded.ts';
 export {
@@ -40,6 +61,8 @@ export {
   planOf,
   type ScopeRange,
 } from './plan.ts';
+export { type PixelValues, type Preprocessor, parsePreprocessor, preprocess, type RgbImage } from './preprocess.ts';
+export { type NamedTensor, openSafetensors, readTensor, type TensorEntry, writeSafetensors, writeShards } from './safetensors.ts';
 export { greedy, type Logits, type Sampler, type SamplingOptions, sampler, seededNormal, seededUniform } from './sample.ts';
 export {
   loadShape,
@@ -50,6 +73,7 @@ export {
   traceShape,
   traceShapeLayer,
 } from './shapes.ts';
+export { loadTokenizer, type StreamingDecoder, streamingDecoder, type Tokenizer } from './tokenizer.ts';
 export { patchCount, patches, traceVit, traceVitPrivate, type VitOutput, vit, vitStack } from './vit.ts';
 export {
   loadWeights,
