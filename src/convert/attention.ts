@@ -1,0 +1,130 @@
+import type { FloatBackend, Program } from '../program/index.ts';
+import { attentionNode, observe, type Subject, type Weights } from './observe.ts';
+
+export interface AttentionFit {
+  readonly exponent: number;
+  readonly epsilon: number;
+}
+
+export interface AttentionShift {
+  /** c for every query head, in the order of the query matrix. */
+  readonly shifts: Float64Array;
+  /** Σ (power − softmax)² / Σ softmax² of the mixed values, at those c. */
+  readonly relativeError: number;
+}
+
+/**
+ * Per head, the c on a grid for which x^p with x = 1 + (s − mean s)/c mixes the values most like softmax does, on the scores that
+ * calibration produces in this layer. 1/c is folded into the query matrix, so the converted model has no parameter for it.
+ */
+export async function fitAttention<P>(
+  subject: Subject<P>,
+  options: AttentionFit & {
+    readonly program: Program;
+    readonly layer: number;
+    readonly heads: number;
+    readonly weights: Weights;
+    readonly backend: FloatBackend;
+  },
+): Promise<AttentionShift> {
+  const { program, layer, heads, weights, backend, exponent, epsilon } = options;
+  const { node, index, scores, values } = attentionNode(program, layer);
+  const causal = node.inputs[2] !== undefined && program.nodes[node.inputs[2]]!.shape.length > 1;
+  const grid = Array.from({ length: 29 }, (_, i) => exponent * 2 ** (-3 + i / 4));
+  const errors = new Float64Array(heads * grid.length);
+  let energy = 0;
+  const nodes = new Map([
+    ['scores', scores],
+    ['values', values],
+    ['mixed', index],
+  ]);
+  await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
+    const shape = found.get('scores')!.shape;
+    const mixed = found.get('mixed')!.values;
+    for (let i = 0; i < mixed.length; i++) energy += mixed[i]! ** 2;
+    const layout = rowLayout(shape, found.get('values')!.shape, heads, causal);
+    const s = found.get('scores')!.values;
+    const v = found.get('values')!.values;
+    grid.forEach((c, at) => {
+      addErrors(layout, { s, v, mixed }, { c, exponent, epsilon }, (head, error) => {
+        errors[head * grid.length + at]! += error;
+      });
+    });
+  });
+  const shifts = new Float64Array(heads);
+  let error = 0;
+  for (let head = 0; head < heads; head++) {
+    const own = errors.subarray(head * grid.length, (head + 1) * grid.length);
+    const best = own.indexOf(Math.min(...own));
+    shifts[head] = grid[best]!;
+    error += own[best]!;
+  }
+  return { shifts, relativeError: error / energy };
+}
+
+/** Scores (…, groups of heads, heads of a group × tokens, keys) row by row. */
+interface RowLayout {
+  readonly rows: number;
+  readonly keys: number;
+  readonly width: number;
+  readonly head: (row: number) => number;
+  /** How many keys the row sees, from the first on. */
+  readonly length: (row: number) => number;
+  /** Where the row's values start, as a row of the values. */
+  readonly valueStart: (row: number) => number;
+}
+
+function rowLayout(scores: readonly number[], values: readonly number[], heads: number, causal: boolean): RowLayout {
+  const keys = scores.at(-1)!;
+  const perGroup = scores.at(-2)!;
+  const groups = scores.at(-3) ?? 1;
+  const queries = (perGroup * groups) / heads;
+  const rows = scores.reduce((product, extent) => product * extent, 1) / keys;
+  return {
+    rows,
+    keys,
+    width: values.at(-1)!,
+    head: (row) => Math.floor(row / queries) % heads,
+    length: (row) => (causal ? keys - queries + (row % queries) + 1 : keys),
+    valueStart: (row) => Math.floor(row / perGroup) * keys,
+  };
+}
+
+/** Every fourth row: enough for one number a head. */
+const rowStride = 4;
+
+function addErrors(
+  layout: RowLayout,
+  { s, v, mixed }: { s: ArrayLike<number>; v: ArrayLike<number>; mixed: ArrayLike<number> },
+  { c, exponent, epsilon }: { c: number; exponent: number; epsilon: number },
+  add: (head: number, error: number) => void,
+): void {
+  const { rows, keys, width } = layout;
+  const sums = new Float64Array(width);
+  for (let row = rowStride - 1; row < rows; row += rowStride) {
+    const length = layout.length(row);
+    const start = row * keys;
+    const values = layout.valueStart(row) * width;
+    let mean = 0;
+    for (let k = 0; k < length; k++) mean += s[start + k]!;
+    mean /= length;
+    sums.fill(0);
+    let total = 0;
+    for (let k = 0; k < length; k++) {
+      let power = 1 + (s[start + k]! - mean) / c;
+      for (let p = exponent; p > 1; p /= 2) power *= power;
+      total += power;
+      for (let j = 0; j < width; j++) sums[j]! += power * v[values + k * width + j]!;
+    }
+    const denominator = epsilon * length + total;
+    let error = 0;
+    for (let j = 0; j < width; j++) error += (sums[j]! / denominator - mixed[row * width + j]!) ** 2;
+    add(layout.head(row), error * rowStride);
+  }
+}
+
+/** Divides each head's rows of a query matrix (heads·Dh, inputs) or bias (heads·Dh) by its shift. */
+export function foldShifts(values: Float32Array, shifts: ArrayLike<number>): Float32Array {
+  const perHead = values.length / shifts.length;
+  return values.map((value, i) => value / shifts[Math.floor(i / perHead)]!);
+}

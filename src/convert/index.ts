@@ -1,0 +1,15 @@
+/** Conversion of published checkpoints into polynomial ones: fits, calibration, plans. */
+export { type ActivationFit, fitActivation, type Initialisation, type Quadratics } from './activation.ts';
+export { type AttentionFit, type AttentionShift, fitAttention, foldShifts } from './attention.ts';
+export { type CalibrationOptions, calibrate, defaultRing } from './calibrate.ts';
+export {
+  type CalibrationIds,
+  type Conversion,
+  type ConversionOptions,
+  calibrateLlama,
+  convertCheckpoint,
+  type LayerReport,
+  llamaSubject,
+} from './checkpoint.ts';
+export type { Subject, Weights } from './observe.ts';
+export { type ArgumentRange, chooseTable, interpolationError } from './tables.ts';

@@ -1,0 +1,64 @@
+import { SottoError } from '../errors/index.ts';
+import type { BoundedTable } from '../program/index.ts';
+
+/** The arguments that a bounded function met: smallest and largest. */
+export interface ArgumentRange {
+  readonly min: number;
+  readonly max: number;
+}
+
+/** Largest relative error of the interpolation at or above the smallest argument met. */
+const errorLimit = 1e-3;
+const indexBitsLimit = 14;
+
+/**
+ * The cheapest table for f on arguments like those met: its range covers `margin` times the largest, its nodes (whose number costs)
+ * are as few as keep the relative error under 1e-3 from the smallest on, and its results keep 12 significant bits. Where 2^14 nodes
+ * cannot, throws a `range` error that names the scope.
+ */
+export function chooseTable(
+  f: (argument: number) => number,
+  { min, max }: ArgumentRange,
+  options: { readonly margin: number; readonly fraction: number; readonly scope: string },
+): BoundedTable {
+  const { margin, fraction, scope } = options;
+  if (!(min > 0 && max >= min && Number.isFinite(max)))
+    throw new SottoError('range', `calibration met arguments from ${min} to ${max}`, {
+      place: { scope },
+      remedy: 'calibrate on texts that the model was made for',
+    });
+  const rangeBits = Math.ceil(Math.log2(max * margin));
+  const smallest = Math.min(f(max), f(2 ** rangeBits));
+  const extraBits = Math.min(24, Math.max(0, Math.ceil(12 - fraction - Math.log2(smallest))));
+  for (let indexBits = 4; indexBits <= indexBitsLimit; indexBits++) {
+    const table = { rangeBits, indexBits, extraBits };
+    if (fraction + rangeBits - indexBits < 1) break;
+    if (interpolationError(f, table, { min, max }) < errorLimit) return table;
+  }
+  throw new SottoError('range', `arguments from ${min.toPrecision(3)} to ${max.toPrecision(3)} need a table of more than 2^${indexBitsLimit} nodes`, {
+    place: { scope },
+    remedy: 'train with a range penalty, or lower the margin',
+  });
+}
+
+/**
+ * Largest relative error of reading f between nodes by central slopes (the rule of the ring's tables), on a fine grid over the range.
+ * The index of an argument is rounded up or down at random, so both neighbours count.
+ */
+export function interpolationError(f: (argument: number) => number, table: BoundedTable, { min, max }: ArgumentRange): number {
+  const step = 2 ** (table.rangeBits - table.indexBits);
+  const nodes = 2 ** table.indexBits;
+  let worst = 0;
+  const points = 4000;
+  for (let i = 0; i <= points; i++) {
+    const x = min * (max / min) ** (i / points);
+    for (const index of [Math.floor(x / step), Math.ceil(x / step)]) {
+      // Beyond the last node there is none: the ring wraps, which the margin keeps away.
+      const at = Math.min(index, nodes - 1) * step;
+      const value = f(Math.max(at, step));
+      const slope = (f(Math.max(at + step / 2, step)) - f(Math.max(at - step / 2, step / 2))) / step;
+      worst = Math.max(worst, Math.abs(value + slope * (x - at) - f(x)) / Math.abs(f(x)));
+    }
+  }
+  return worst;
+}

@@ -1,0 +1,5 @@
+/** Pure numerics and the contracts of randomness. */
+export { PolynomialMoments, solvePositive, staticFit } from './fit.ts';
+export { type Pseudorandom, pseudorandom } from './pseudorandom.ts';
+export type * from './random.ts';
+export { clusteredRatio, type Estimate, estimate, quantile, ranks } from './statistics.ts';

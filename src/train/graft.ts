@@ -1,0 +1,32 @@
+import type { NodeOf, Operation, Program, Ref, Tracer } from '../program/index.ts';
+
+/**
+ * Appends a program to a trace and gives its outputs. Inputs named in `bind` become those nodes; the others are declared as
+ * `prefix + name`.
+ */
+export function graft(
+  tracer: Tracer,
+  program: Program,
+  options: { readonly prefix?: string; readonly bind?: ReadonlyMap<string, Ref> } = {},
+): Map<string, Ref> {
+  const { prefix = '', bind = new Map<string, Ref>() } = options;
+  const refs: Ref[] = [];
+  for (const node of program.nodes) {
+    if (node.operation === 'input') {
+      const { name, shape, owner, element } = node.parameters;
+      refs.push(bind.get(name) ?? tracer.within(node.scope, () => tracer.input(prefix + name, shape, owner, element)));
+      continue;
+    }
+    const inputs = node.inputs.map((input) => refs[input]!);
+    refs.push(tracer.push(node.operation, inputs, node.parameters as NodeOf<Operation>['parameters'], prefix + node.scope));
+  }
+  return new Map([...program.outputs].map(([name, index]) => [name, refs[index]!]));
+}
+
+/** The float inputs of a program: its weights, by name and shape. */
+export function floatInputs(program: Program): Map<string, readonly number[]> {
+  const found = new Map<string, readonly number[]>();
+  for (const node of program.nodes)
+    if (node.operation === 'input' && node.element === 'float') found.set(node.parameters.name, node.shape);
+  return found;
+}

@@ -1,0 +1,145 @@
+import { SottoError } from '../errors/index.ts';
+import type { Program, Ref } from '../program/index.ts';
+import { prune, size, Tracer } from '../program/index.ts';
+import { graft } from './graft.ts';
+
+/** The weight of each term; a term of weight 0 is not computed. */
+export interface LossWeights {
+  /** Negative log likelihood of the next token, nats per token. */
+  readonly nll?: number;
+  /** Forward KL(teacher ‖ student) of the softened distributions times temperature², nats per token. */
+  readonly kl?: number;
+  readonly temperature?: number;
+  /** Mean squared difference of the logits. */
+  readonly logitMse?: number;
+  /** Σ(student − teacher)² / Σ teacher² of the hidden states, mean over layers. */
+  readonly hiddenMse?: number;
+  /** The same of the attention blocks' outputs. */
+  readonly attentionMse?: number;
+  /** Mean over power attentions of Σ max(0, |x| − rangeLimit)² per row. */
+  readonly range?: number;
+  readonly rangeLimit?: number;
+}
+
+/** What a term may look at: outputs by name, and where in the trace. `weights` are per position and sum to 1. */
+export interface LossContext {
+  readonly ops: Tracer;
+  readonly weights: LossWeights;
+  readonly student: ReadonlyMap<string, Ref>;
+  readonly teacher: ReadonlyMap<string, Ref> | undefined;
+  readonly labels: Ref;
+  readonly positionWeights: Ref;
+}
+type Term = (context: LossContext) => Ref;
+export type LossTerm = 'nll' | 'kl' | 'logitMse' | 'hiddenMse' | 'attentionMse' | 'range';
+
+/** The table of losses: another loss is another line. */
+const terms: Record<LossTerm, Term> = {
+  nll: ({ ops, student, labels, positionWeights }) => ops.crossEntropy(student.get('logits')!, labels, positionWeights),
+  kl: (context) => {
+    const { ops, weights, student } = context;
+    const temperature = weights.temperature ?? 1;
+    const [own, theirs] = [student.get('logits')!, fromTeacher(context, 'logits')].map((logits) =>
+      ops.logSoftmax(ops.scale(logits, 1 / temperature)),
+    ) as [Ref, Ref];
+    const perToken = ops.sum(ops.multiply(ops.exp(theirs), ops.subtract(theirs, own)), [ops.shape(own).length - 1]);
+    return ops.scale(weighted(context, perToken), temperature ** 2);
+  },
+  logitMse: (context) => {
+    const { ops, student } = context;
+    const own = student.get('logits')!;
+    const squares = ops.square(ops.subtract(own, fromTeacher(context, 'logits')));
+    const vocabulary = ops.shape(own).at(-1)!;
+    return weighted(context, ops.scale(ops.sum(squares, [ops.shape(own).length - 1]), 1 / vocabulary));
+  },
+  hiddenMse: (context) => relativeError(context, 'hidden.'),
+  attentionMse: (context) => relativeError(context, 'attention.'),
+  range: (context) => rangePenalty(context),
+};
+
+const fromTeacher = ({ teacher }: LossContext, name: string): Ref => {
+  const found = teacher?.get(name);
+  if (found !== undefined) return found;
+  throw new SottoError('usage', `a loss compares ${name} with a teacher's, and there is none`, {
+    place: { field: 'losses' },
+    remedy: 'train with a teacher, or leave this loss out',
+  });
+};
+
+/** Σ weights · perToken (…, 1). */
+const weighted = ({ ops, positionWeights }: LossContext, perToken: Ref): Ref => {
+  const flat = ops.multiply(ops.reshape(perToken, ops.shape(positionWeights)), positionWeights);
+  return total(ops, flat);
+};
+const total = (ops: Tracer, x: Ref): Ref => ops.reshape(ops.sum(ops.reshape(x, [size(ops.shape(x))]), [0]), []);
+
+function relativeError(context: LossContext, prefix: string): Ref {
+  const { ops, student } = context;
+  const names = [...student.keys()].filter((name) => name.startsWith(prefix));
+  const parts = names.map((name) => {
+    const [own, theirs] = [student.get(name)!, fromTeacher(context, name)];
+    return ops.divide(total(ops, ops.square(ops.subtract(own, theirs))), ops.offset(total(ops, ops.square(theirs)), 1e-12));
+  });
+  return ops.scale(addUp(ops, parts, `outputs ${prefix}*`), 1 / names.length);
+}
+
+function addUp(ops: Tracer, parts: readonly Ref[], what: string): Ref {
+  if (parts.length === 0)
+    throw new SottoError('usage', `a loss needs ${what}, which the model does not give`, {
+      place: { field: 'losses' },
+      remedy: 'leave this loss out',
+    });
+  return parts.reduce((sum, part) => ops.add(sum, part));
+}
+
+/** Looks the arguments of the powers up in the student's own nodes: s and mask of every power attention traced so far. */
+function rangePenalty({ ops, weights }: LossContext): Ref {
+  const limit = weights.rangeLimit ?? 8;
+  const parts = ops.nodes.flatMap((node) => {
+    if (node.operation !== 'powerAttention' || node.scope.startsWith(teacherPrefix)) return [];
+    const [scores, , mask, inverseLengths] = node.inputs as [Ref, Ref, Ref, Ref];
+    const masked = ops.multiply(scores, mask);
+    const mean = ops.multiply(ops.sum(masked, [ops.shape(masked).length - 1]), inverseLengths);
+    const x = ops.multiply(ops.offset(ops.subtract(masked, mean), 1), mask);
+    const excess = ops.relu(ops.offset(ops.maximum(x, ops.scale(x, -1)), -limit));
+    return [ops.scale(total(ops, ops.square(excess)), 1 / (size(node.shape) / node.shape.at(-1)!))];
+  });
+  return ops.scale(addUp(ops, parts, 'power attentions'), 1 / parts.length);
+}
+
+export const teacherPrefix = 'teacher/';
+
+/**
+ * Student, and teacher where a loss needs one, and the weighted sum of losses as one program. Its outputs: `loss`, `loss/TERM`. Its
+ * inputs beyond the students' own: `labels` and `positionWeights` (both of the shape of ids), and `teacher/NAME` for the teacher's
+ * weights. Both see the same index inputs.
+ */
+export function lossProgram(options: { student: Program; teacher?: Program | undefined; losses: LossWeights }): Program {
+  const { losses } = options;
+  const ops = new Tracer();
+  const student = graft(ops, options.student);
+  const shared = new Map<string, Ref>();
+  ops.nodes.forEach((node, index) => {
+    if (node.operation === 'input' && node.element === 'index') shared.set(node.parameters.name, index as Ref);
+  });
+  const logits = student.get('logits')!;
+  const positions = ops.shape(logits).slice(0, -1);
+  const used = (Object.keys(terms) as LossTerm[]).filter((term) => (losses[term] ?? 0) !== 0);
+  const teacher = options.teacher && graft(ops, options.teacher, { prefix: teacherPrefix, bind: shared });
+  const context: LossContext = {
+    ops,
+    weights: losses,
+    student,
+    teacher,
+    labels: ops.input('labels', positions, 'public', 'index'),
+    positionWeights: ops.input('positionWeights', positions, 'public'),
+  };
+  const outputs = new Map<string, number>();
+  const parts = used.map((term) => {
+    const value = ops.within(`loss.${term}`, () => terms[term](context));
+    outputs.set(`loss/${term}`, value);
+    return ops.scale(value, losses[term]!);
+  });
+  outputs.set('loss', ops.reshape(addUp(ops, parts, 'at least one weight above 0, for a model'), []));
+  return prune({ nodes: ops.nodes, outputs });
+}

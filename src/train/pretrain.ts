@@ -1,0 +1,95 @@
+import { SottoError } from '../errors/index.ts';
+import { type Pseudorandom, pseudorandom } from '../math/index.ts';
+import { openCheckpoint, writeCheckpoint } from '../models/checkpoint.ts';
+import { parseLlamaConfig } from '../models/config.ts';
+import { exactPlan, traceLlama } from '../models/index.ts';
+import { loadTokenizer } from '../models/tokenizer.ts';
+import type { Tensor } from '../program/index.ts';
+import { encodeDocuments } from './data.ts';
+import type { RunFolder } from './folder.ts';
+import { floatInputs } from './graft.ts';
+import { type Trainer, train, type Weights } from './loop.ts';
+import type { PretrainRecipe } from './recipe.ts';
+import type { RunOptions, Texts } from './run.ts';
+import { trainBytePairTokenizer } from './tokenizer.ts';
+
+/** A small Llama from random weights: trains the tokenizer, then the model on next-token likelihood. */
+export async function pretrain(recipe: PretrainRecipe, folder: RunFolder, texts: Texts, options: RunOptions): Promise<Trainer> {
+  if (!(await folder.start.exists('config.json'))) await writeStart(recipe, folder, texts.train);
+  const checkpoint = await openCheckpoint(folder.start);
+  const config = parseLlamaConfig(checkpoint.config);
+  const tokenizer = await loadTokenizer(folder.start);
+  const start: Weights = await checkpoint.readAll();
+  const result = await train({
+    recipe,
+    folder,
+    backend: options.backend,
+    student: (shape) => traceLlama(config, exactPlan(config), shape),
+    teacher: undefined,
+    losses: { nll: 1 },
+    train: encodeDocuments(texts.train, tokenizer),
+    heldOut: encodeDocuments(texts.heldOut, tokenizer),
+    start,
+    trained: [...start.keys()].map((name) => ({ name, rate: 1 })),
+    clock: options.clock,
+    progress: options.progress,
+    stop: options.stop,
+  });
+  await writeCheckpoint(folder.result, {
+    config: checkpoint.config,
+    tensors: namedTensors(result.weights),
+    companions: folder.start,
+  });
+  return result;
+}
+
+export const namedTensors = (weights: ReadonlyMap<string, Tensor>) =>
+  [...weights].map(([name, { shape, values }]) => ({ name, shape, values: Float32Array.from(values) }));
+
+async function writeStart(recipe: PretrainRecipe, folder: RunFolder, texts: readonly string[]): Promise<void> {
+  const { model, tokenizer } = recipe;
+  if (model.hiddenSize % model.heads !== 0 || model.heads % model.keyValueHeads !== 0)
+    throw new SottoError('input', 'heads do not divide the hidden size, or key-value heads do not divide heads', {
+      place: { field: 'model.heads' },
+      remedy: 'choose sizes that divide',
+    });
+  const trained = trainBytePairTokenizer(texts, { vocabularySize: tokenizer.vocabularySize });
+  const config = {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    hidden_size: model.hiddenSize,
+    intermediate_size: model.intermediateSize,
+    num_hidden_layers: model.layers,
+    num_attention_heads: model.heads,
+    num_key_value_heads: model.keyValueHeads,
+    vocab_size: tokenizer.vocabularySize,
+    max_position_embeddings: recipe.context,
+    rms_norm_eps: model.normEpsilon,
+    rope_theta: model.ropeTheta,
+    hidden_act: 'silu',
+    tie_word_embeddings: true,
+    bos_token_id: 1,
+    eos_token_id: 2,
+    attention_bias: false,
+    torch_dtype: 'float32',
+  };
+  const parsed = parseLlamaConfig(config);
+  const shapes = floatInputs(traceLlama(parsed, exactPlan(parsed), { batch: 1, tokens: 1 }));
+  const random = pseudorandom(recipe.seed, 1);
+  const tensors = [...shapes].map(([name, shape]) => ({ name, shape, values: initialValues(name, shape, model.layers, random) }));
+  const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+  const extra = {
+    'tokenizer.json': json(trained['tokenizer.json']),
+    'tokenizer_config.json': json(trained['tokenizer_config.json']),
+  };
+  await writeCheckpoint(folder.start, { config, tensors, extra });
+}
+
+/** Gains 1; matrices normal with variance 1/inputs, those that write into the residual stream less; embeddings 0.1. */
+function initialValues(name: string, shape: readonly number[], layers: number, random: Pseudorandom): Float32Array {
+  const length = shape.reduce((product, extent) => product * extent, 1);
+  if (shape.length === 1) return new Float32Array(length).fill(1);
+  const residual = /\.(o_proj|down_proj)\.weight$/.test(name) ? 1 / Math.sqrt(2 * layers) : 1;
+  const deviation = name.includes('embed_tokens') ? 0.1 : residual / Math.sqrt(shape[1]!);
+  return Float32Array.from({ length }, () => deviation * random.normal());
+}

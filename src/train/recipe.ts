@@ -1,0 +1,120 @@
+import { z } from 'zod';
+import { SottoError } from '../errors/index.ts';
+
+const count = (limit: number) => z.number().int().min(1).max(limit);
+const share = z.number().min(0).max(1);
+const weight = z.number().min(0).max(1e6);
+
+const optimiserSchema = z.strictObject({
+  kind: z.literal('adamw'),
+  /** Learning rate after the warm-up. */
+  rate: z.number().gt(0).max(1),
+  /** Factor of the rate for the coefficients of activations. */
+  coefficientRate: z.number().min(0).max(100).default(1),
+  warmup: z.number().int().min(0).max(1e7).default(0),
+  /** Share of the rate that is left at the last step. */
+  floor: share.default(0.1),
+  beta1: share.default(0.9),
+  beta2: share.default(0.95),
+  epsilon: z.number().gt(0).max(1).default(1e-8),
+  decay: z.number().min(0).max(10).default(0),
+  clip: z.number().gt(0).max(1e6).default(1),
+});
+
+const dataSchema = z.strictObject({
+  /** Text files, looked up in the data folder, joined in this order. */
+  text: z.array(z.string().min(1).max(1024)).min(1).max(64),
+  separator: z.string().min(1).max(100).default('<|endoftext|>'),
+  /** Every n-th document is held back for evaluation. */
+  holdOutEvery: z.number().int().min(2).max(1e6).default(20),
+});
+
+/** Further documents, none of them held back: what a model writes, for where there is little text. */
+const writtenSchema = z.strictObject({
+  /** The writer's folder, looked up in the models folder. */
+  model: z.string().min(1).max(1024),
+  texts: count(1e7),
+  /** Tokens of the writer a text, at most. */
+  length: count(2 ** 17),
+  temperature: z.number().min(0).max(10).default(1),
+  seed: z.number().int().min(0).max(2 ** 48),
+});
+
+const common = {
+  name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,79}$/),
+  seed: z.number().int().min(0).max(2 ** 48),
+  data: dataSchema,
+  written: writtenSchema.optional(),
+  /** Tokens a row. */
+  context: count(2 ** 17),
+  batch: count(2 ** 14),
+  steps: count(1e8),
+  optimiser: optimiserSchema,
+  checkpointEvery: count(1e8).default(100),
+  evaluateEvery: count(1e8).default(100),
+  /** Rows of held-back text per evaluation, at most. */
+  evaluateRows: count(1e6).default(64),
+};
+
+const pretrainSchema = z.strictObject({
+  kind: z.literal('pretrain'),
+  ...common,
+  tokenizer: z.strictObject({ vocabularySize: count(2 ** 20) }),
+  model: z.strictObject({
+    hiddenSize: count(2 ** 14),
+    intermediateSize: count(2 ** 16),
+    layers: count(512),
+    heads: count(1024),
+    keyValueHeads: count(1024),
+    ropeTheta: z.number().gt(0).max(1e12).default(10000),
+    normEpsilon: z.number().gt(0).max(0.1).default(1e-5),
+  }),
+});
+
+export const lossSchema = z.strictObject({
+  nll: weight.default(0),
+  kl: weight.default(0),
+  temperature: z.number().gt(0).max(100).default(1),
+  logitMse: weight.default(0),
+  hiddenMse: weight.default(0),
+  attentionMse: weight.default(0),
+  range: weight.default(0),
+  rangeLimit: z.number().gt(0).max(1e6).default(8),
+});
+
+const distillSchema = z.strictObject({
+  kind: z.literal('distill'),
+  ...common,
+  /** The teacher's folder, looked up in the models folder. */
+  teacher: z.string().min(1).max(1024),
+  conversion: z.strictObject({
+    /** Exponent of the power that replaces softmax: 2, 4, 8 or 16; 0 keeps softmax. */
+    exponent: z.union([0, 2, 4, 8, 16].map((value) => z.literal(value))),
+    /** `none` keeps the activation. */
+    activation: z.enum(['none', 'layer', 'channel']),
+    initialisation: z.enum(['static', 'direct', 'scale']).default('direct'),
+    /** Text rows of the fits and of the final calibration. */
+    calibrationRows: count(1e5).default(16),
+    /** What the tables' ranges allow beyond what calibration saw. */
+    margin: z.number().min(1).max(1e3).default(2),
+  }),
+  losses: lossSchema,
+});
+
+const recipeSchema = z.discriminatedUnion('kind', [pretrainSchema, distillSchema]);
+export type Recipe = z.output<typeof recipeSchema>;
+export type PretrainRecipe = z.output<typeof pretrainSchema>;
+export type DistillRecipe = z.output<typeof distillSchema>;
+
+/** Checks a recipe and fills in its defaults. Unknown keys and values out of range are `input` errors that name the field. */
+export function parseRecipe(raw: unknown, file = 'recipe'): Recipe {
+  const result = recipeSchema.safeParse(raw);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0]!;
+  const keys = issue.code === 'unrecognized_keys' ? issue.keys : [];
+  throw new SottoError('input', issue.message.slice(0, 300), {
+    place: { file, field: [...issue.path, ...keys.slice(0, 1)].map(String).join('.').slice(0, 120) || '(whole)' },
+    remedy: 'correct the field; the folder recipes/ has examples',
+    cause: result.error,
+  });
+}

@@ -1,0 +1,85 @@
+import { SottoError } from '../errors/index.ts';
+import type { Files } from '../models/files.ts';
+import { jsonBytes, readJson } from '../models/json.ts';
+import type { OnnxBackend } from '../node/onnx.ts';
+import { holdOut, splitDocuments } from './data.ts';
+import { distill } from './distill.ts';
+import { openRunFolder, type RunFolder } from './folder.ts';
+import type { Progress, Timer, Trainer } from './loop.ts';
+import { pretrain } from './pretrain.ts';
+import type { Recipe } from './recipe.ts';
+import { writeTexts } from './write.ts';
+
+/** Documents for training, and those held back from it. */
+export interface Texts {
+  readonly train: readonly string[];
+  readonly heldOut: readonly string[];
+}
+
+export interface RunOptions {
+  readonly recipe: Recipe;
+  /** Where the run lives; made where missing. The result is its folder `checkpoint`. */
+  readonly directory: string;
+  /** Continues a run that stopped. Without it, a folder that holds a run is refused. */
+  readonly resume?: boolean;
+  /** Where the recipe's texts are looked up. */
+  readonly data: Files;
+  /** Opens the folder of a checkpoint that the recipe names. */
+  readonly models: (name: string) => Files;
+  readonly backend: OnnxBackend;
+  readonly clock: Timer;
+  readonly progress?: ((progress: Progress) => void) | undefined;
+  /** Asked after every step: true saves the state and ends the call early. */
+  readonly stop?: ((step: number) => boolean) | undefined;
+}
+
+const textLimitBytes = 2 ** 30;
+
+/**
+ * Runs a recipe to its end, or to `stop`. Continuing a stopped run gives the same weights, bit for bit, as one that never stopped.
+ * Errors: `usage` for a folder in use or of another run, `input` for texts, `range` where a loss or gradient is no number.
+ */
+export async function runRecipe(options: RunOptions): Promise<Trainer> {
+  const { recipe, directory, resume = false } = options;
+  const texts = holdOut(await readTexts(recipe, options.data), recipe.data.holdOutEvery);
+  const folder = await openRunFolder(directory, recipe, resume);
+  try {
+    const train = [...texts.train, ...(await writtenTexts(options, folder))];
+    return recipe.kind === 'pretrain'
+      ? await pretrain(recipe, folder, { ...texts, train }, options)
+      : await distill(recipe, folder, { ...texts, train }, options);
+  } finally {
+    await folder.close();
+  }
+}
+
+/** What the recipe's writer writes, kept in the run's folder: a run that resumes trains on the very same texts. */
+async function writtenTexts({ recipe, models, backend }: RunOptions, folder: RunFolder): Promise<string[]> {
+  if (recipe.written === undefined) return [];
+  const path = 'written.json';
+  if (!(await folder.files.exists(path))) {
+    const { model, ...writing } = recipe.written;
+    await folder.files.write(path, jsonBytes(await writeTexts(models(model), { ...writing, backend })));
+  }
+  const texts = await readJson(folder.files, path, textLimitBytes);
+  if (Array.isArray(texts) && texts.every((text) => typeof text === 'string')) return texts;
+  throw new SottoError('input', 'the file is not a list of texts', {
+    place: { file: `${folder.directory}/${path}` },
+    remedy: 'start the run again in a new folder',
+  });
+}
+
+/** The documents of a recipe, in order. */
+export async function readTexts(recipe: Pick<Recipe, 'data'>, files: Files): Promise<string[]> {
+  const documents: string[] = [];
+  for (const path of recipe.data.text) {
+    const sizeBytes = await files.size(path);
+    if (sizeBytes > textLimitBytes)
+      throw new SottoError('resource', `the text has ${sizeBytes} bytes, more than the ${textLimitBytes} held in memory`, {
+        place: { file: `${files.name}/${path}` },
+        remedy: 'give less text',
+      });
+    documents.push(...splitDocuments(new TextDecoder().decode(await files.read(path)), recipe.data.separator));
+  }
+  return documents;
+}
