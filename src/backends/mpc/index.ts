@@ -2,6 +2,7 @@
 
 export type { MaterialSource } from './correlations/bundle.ts';
 export type { PointFunctionCipher } from './correlations/contract.ts';
+export { fixedKeysHex } from './correlations/dpf.ts';
 export { Ledger, type ScopeRecord } from './ledger.ts';
 export { memoryBundle, type Rehearsal, type RehearsalOptions, rehearse } from './rehearse.ts';
 export * from './roles.ts';

@@ -1,7 +1,7 @@
 import { SottoError } from '../../errors/index.ts';
 import type { Block, RingKernels } from '../../kernels/index.ts';
 import type { EntropySource, KeyDerivation, PrgFactory } from '../../math/random.ts';
-import type { Channel } from '../../net/contract.ts';
+import type { Channel, Frame } from '../../net/contract.ts';
 import { size, type Tensor } from '../../program/index.ts';
 import { seedBytes } from '../cost/index.ts';
 import { maskedWeights, packedBytes, type RingNodeOf, type RingProgram } from '../ring/index.ts';
@@ -247,6 +247,8 @@ export interface ServerRun {
   readonly channel: Channel;
   readonly bundle: MaterialSource;
   readonly weight: (name: string) => Promise<Tensor>;
+  /** The client may end a run early with a frame of its own kind. */
+  readonly interrupt?: (frame: Frame) => Error;
   readonly observe?: (protocol: Protocol) => Protocol;
 }
 
@@ -273,6 +275,7 @@ export async function serverOnline(platform: Platform, session: Session, run: Se
     protocol: run.observe?.(protocol) ?? protocol,
     channel: run.channel,
     now: platform.now,
+    ...(run.interrupt === undefined ? {} : { interrupt: run.interrupt }),
     load: (node) => {
       if (node.operation === 'serverInput')
         return run

@@ -1,6 +1,6 @@
 import { SottoError } from '../../errors/index.ts';
 import { BlockCounts } from '../../kernels/index.ts';
-import type { Channel } from '../../net/contract.ts';
+import type { Channel, Frame } from '../../net/contract.ts';
 import { frameHeaderBytes } from '../../net/frame.ts';
 import { type Direction, type Hop, schedule } from '../ring/index.ts';
 import { Ledger } from './ledger.ts';
@@ -17,6 +17,8 @@ export interface RunOptions extends Machine {
   readonly load: (node: NumberedNode) => Promise<void> | undefined;
   /** Milliseconds, for the ledger. */
   readonly now: () => number;
+  /** What a frame of another kind in the middle of a run means; the run ends with the error that this returns. */
+  readonly interrupt?: (frame: Frame) => Error;
 }
 
 /**
@@ -197,6 +199,7 @@ class Run {
 
   async #receive(hop: Hop): Promise<void> {
     const frame = await this.#options.channel.receive();
+    if (frame.kind !== onlineFrame && this.#options.interrupt !== undefined) throw this.#options.interrupt(frame);
     if (frame.kind !== onlineFrame) this.#broken(`a frame of kind ${frame.kind} in the middle of a run`);
     if (frame.payload.length !== hop.bytes)
       this.#broken(`a frame of ${frame.payload.length} bytes where the program asks for ${hop.bytes}`);

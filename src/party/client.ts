@@ -1,0 +1,180 @@
+import { forecast } from '../backends/cost/index.ts';
+import { clientOffline, clientOnline, clientSetup } from '../backends/mpc/index.ts';
+import { SottoError } from '../errors/index.ts';
+import type { ModelConfig } from '../models/config.ts';
+import { greedy, type Sampler } from '../models/index.ts';
+import type { Tokenizer } from '../models/tokenizer.ts';
+import type { Channel } from '../net/contract.ts';
+import { connect } from '../node/sockets.ts';
+import type { Tensor } from '../program/index.ts';
+import { openBundleStore } from './bundles.ts';
+import { type Control, greet, type RunRequest, receiveControl, refuse, sameProgram, sendControl } from './control.ts';
+import { manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
+import { nodePlatform } from './platform.ts';
+import { type ClientReport, firstWords, PhaseMeter, scopesOf, watchFirst } from './report.ts';
+import { nonce, runBundle, sessionOf } from './session.ts';
+
+/** What the client wants: a text continued, or a picture named. */
+export type ClientTask =
+  | {
+      readonly kind: 'generate';
+      readonly prompt: { readonly text: string } | { readonly ids: readonly number[] };
+      readonly newTokens: number;
+      readonly sample?: Sampler;
+      /** The prompt's tokens, before the run. */
+      readonly onPrompt?: (ids: readonly number[], tokenizer: Tokenizer) => void;
+      readonly onToken?: (id: number) => void;
+    }
+  | { readonly kind: 'classify'; readonly pixels: (manifest: Control<'manifest'>) => Promise<Tensor> };
+
+export interface ClientOptions {
+  readonly server: string;
+  readonly dealer: string;
+  readonly state: string;
+  readonly ring: { readonly bits: number; readonly fraction: number };
+  readonly timeoutMilliseconds: number;
+  readonly task: ClientTask;
+  /** Each set of logits as it is opened. */
+  readonly onLogits?: (logits: Float64Array) => void;
+}
+
+/** The text ended: the rest of the run is not needed. */
+class TextEnded extends Error {}
+
+/** One private run as the client: gets the public manifest, owns the input, learns the output. It never sees a weight. */
+export async function runClient(options: ClientOptions): Promise<ClientReport> {
+  const { timeoutMilliseconds } = options;
+  const opened: Channel[] = [];
+  try {
+    const server = await connect({ address: options.server, peer: 'server', timeoutMilliseconds });
+    opened.push(server);
+    await greet(server, 'client', ['server']);
+    const manifest = await receiveControl(server, 'manifest');
+    const prepared = await prepareTask(options, manifest);
+    const traced = traceRun(manifest.config, prepared.run);
+    const own = nonce();
+    await sendControl(server, { type: 'request', run: prepared.run, program: traced.hash, nonce: own });
+    const agreed = await receiveControl(server, 'session');
+    sameProgram('server', agreed.program, traced.hash);
+    if (agreed.nonces.client !== own)
+      throw new SottoError('peer', 'answered another request', { place: { party: 'server' }, remedy: 'start the run again' });
+    const dealer = await connect({ address: options.dealer, peer: 'dealer', timeoutMilliseconds });
+    opened.push(dealer);
+    await greet(dealer, 'client', ['dealer']);
+    await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash });
+    return await runPhases(options, { server, dealer }, agreed, traced, prepared);
+  } catch (error) {
+    const reason = error instanceof SottoError ? error.reason : 'the client failed';
+    await Promise.all(opened.map((channel) => refuse(channel, reason)));
+    throw error;
+  } finally {
+    await Promise.all(opened.map((channel) => channel.close()));
+  }
+}
+
+/** The client's inputs by name, and what its outputs do. */
+interface Prepared {
+  readonly run: RunRequest;
+  readonly promptIds: readonly number[];
+  readonly newIds: number[];
+  readonly input: (name: string) => Promise<Tensor>;
+  readonly output: (logits: Float64Array) => void;
+}
+
+async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>): Promise<Prepared> {
+  const { task, ring } = options;
+  if (task.kind === 'classify') {
+    const pixels = await task.pixels(manifest);
+    const run: RunRequest = { task: 'classify', promptTokens: 1, newTokens: 1, ring };
+    return { run, promptIds: [], newIds: [], input: async () => pixels, output: (logits) => options.onLogits?.(logits) };
+  }
+  const tokenizer = await manifestTokenizer(manifest);
+  const promptIds = 'ids' in task.prompt ? task.prompt.ids : tokenizer.encode(task.prompt.text);
+  if (promptIds.length === 0)
+    throw new SottoError('input', 'the prompt has no tokens', {
+      place: { field: 'prompt' },
+      remedy: 'give a text or the ids of at least one token',
+    });
+  task.onPrompt?.(promptIds, tokenizer);
+  const run: RunRequest = { task: 'generate', promptTokens: promptIds.length, newTokens: task.newTokens, ring };
+  const newIds: number[] = [];
+  return {
+    run,
+    promptIds,
+    newIds,
+    input: async (name) => {
+      if (name === 'prompt') return { shape: [promptIds.length], values: Int32Array.from(promptIds) };
+      return { shape: [1], values: Int32Array.of(newIds.at(-1)!) };
+    },
+    output: (logits) => {
+      options.onLogits?.(logits);
+      const id = (task.sample ?? greedy)(logits);
+      newIds.push(id);
+      task.onToken?.(id);
+    },
+  };
+}
+
+async function runPhases(
+  options: ClientOptions,
+  channels: { server: Channel; dealer: Channel },
+  agreed: Control<'session'>,
+  traced: TracedRun,
+  prepared: Prepared,
+): Promise<ClientReport> {
+  const platform = nodePlatform(options.ring.bits);
+  const session = sessionOf(traced.ringProgram, agreed);
+  const meter = new PhaseMeter([channels.server, channels.dealer], platform.now);
+  const maskSeed = await meter.measure('setup', () => clientSetup(platform, session, channels));
+  const store = await openBundleStore(options.state, 'client');
+  const header = {
+    id: agreed.bundle,
+    program: traced.hash,
+    ring: options.ring,
+    weights: agreed.weights,
+    createdFor: 'client',
+  } as const;
+  const writer = await store.write(header);
+  await meter.measure('offline', () => clientOffline(platform, session, channels, maskSeed, (bytes) => writer.append(bytes)));
+  maskSeed.fill(0);
+  await writer.finish();
+  await channels.dealer.close();
+  let saw = '';
+  const server = watchFirst(channels.server, (payload) => {
+    saw = firstWords(payload);
+  });
+  const ends = endIds(traced.config);
+  const ledger = await runBundle(store, header, channels.server, TextEnded, (bundle) =>
+    meter.measure('online', () =>
+      clientOnline(platform, session, {
+        channel: server,
+        bundle,
+        input: async (name) => {
+          if (prepared.newIds.length > 0 && ends.has(prepared.newIds.at(-1)!)) {
+            await sendControl(channels.server, { type: 'stop', tokens: prepared.newIds.length });
+            throw new TextEnded();
+          }
+          return await prepared.input(name);
+        },
+        output: (_, value) => prepared.output(value.values as Float64Array),
+      }),
+    ),
+  );
+  return {
+    role: 'client',
+    processId: process.pid,
+    seconds: meter.seconds,
+    sentBytes: meter.sentBytes,
+    onlineComputeSeconds: ledger?.seconds ?? 0,
+    hops: ledger?.hops ?? 0,
+    scopes: ledger === undefined ? [] : scopesOf(ledger),
+    peakKernelBytes: platform.kernels.peakBytes,
+    saw,
+    forecast: forecast(traced.ringProgram).total,
+    promptIds: prepared.promptIds,
+    newIds: prepared.newIds,
+    stopped: ledger === undefined ? 'eos' : 'length',
+  };
+}
+
+const endIds = (config: ModelConfig): ReadonlySet<number> => new Set(config.family === 'llama' ? config.eosTokenIds : []);

@@ -1,0 +1,131 @@
+import { z } from 'zod';
+import { SottoError } from '../errors/index.ts';
+import type { Channel } from '../net/contract.ts';
+
+/** The version of everything that parties say to each other: control messages, streams, protocol. */
+export const protocolVersion = 'sotto/1';
+/** The frame kind of control messages: JSON before and after the phases, and in the middle of a run only `stop`. */
+export const controlFrame = 0;
+
+const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`));
+const count = z.number().int().min(1).max(1_000_000);
+export const ringSchema = z.strictObject({ bits: z.number().int().min(4).max(64), fraction: z.number().int().min(1).max(40) });
+/** What a run is: the client asks for it, the server checks it, all three trace it. */
+export const runSchema = z.strictObject({
+  task: z.enum(['generate', 'classify']),
+  promptTokens: count,
+  newTokens: count,
+  ring: ringSchema,
+});
+export type RunRequest = z.infer<typeof runSchema>;
+
+const schemas = {
+  /** First on every connection. */
+  hello: z.strictObject({ type: z.literal('hello'), version: z.string().max(100), role: z.enum(['client', 'server', 'dealer']) }),
+  /** Server → client: everything public about the model. */
+  manifest: z.strictObject({
+    type: z.literal('manifest'),
+    config: z.record(z.string(), z.unknown()),
+    files: z.record(z.string(), z.string()),
+  }),
+  /** Client → server. */
+  request: z.strictObject({ type: z.literal('request'), run: runSchema, program: hex(32), nonce: hex(16) }),
+  /** Server → dealer. */
+  order: z.strictObject({
+    type: z.literal('order'),
+    config: z.record(z.string(), z.unknown()),
+    run: runSchema,
+    program: hex(32),
+    weights: hex(32),
+    nonces: z.strictObject({ client: hex(16), server: hex(16) }),
+  }),
+  /** Dealer → server → client: the run is agreed on. */
+  session: z.strictObject({
+    type: z.literal('session'),
+    bundle: hex(16),
+    program: hex(32),
+    weights: hex(32),
+    nonces: z.strictObject({ client: hex(16), server: hex(16), dealer: hex(16) }),
+  }),
+  /** Client → dealer: which session this connection belongs to. */
+  join: z.strictObject({ type: z.literal('join'), bundle: hex(16), program: hex(32) }),
+  /** Both ways before the run: the bundle is claimed durably. */
+  claimed: z.strictObject({ type: z.literal('claimed'), bundle: hex(16) }),
+  /** Client → server in the middle of a run: the text has ended; the rest of the bundle is burned. */
+  stop: z.strictObject({ type: z.literal('stop'), tokens: count }),
+  /** Any: the peer gave up, and why. */
+  refusal: z.strictObject({ type: z.literal('refusal'), reason: z.string().max(2000) }),
+} as const;
+type Schemas = typeof schemas;
+export type ControlType = keyof Schemas;
+export type Control<T extends ControlType> = z.infer<Schemas[T]>;
+
+export async function sendControl<T extends ControlType>(channel: Channel, message: Control<T>): Promise<void> {
+  await channel.send(controlFrame, new TextEncoder().encode(JSON.stringify(message)));
+}
+
+/** Reads a control message of one type. A refusal, another type or another frame is a `peer` error that says so. */
+export async function receiveControl<T extends ControlType>(channel: Channel, type: T): Promise<Control<T>> {
+  const frame = await channel.receive();
+  if (frame.kind !== controlFrame) throw unexpected(channel.peer, `a frame of kind ${frame.kind}`, type);
+  return parseControl(frame.payload, channel.peer, type);
+}
+
+export function parseControl<T extends ControlType>(payload: Uint8Array, peer: string, type: T): Control<T> {
+  let raw: unknown;
+  try {
+    raw = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
+  } catch (cause) {
+    throw unexpected(peer, 'bytes that are not JSON', type, cause);
+  }
+  const refusal = schemas.refusal.safeParse(raw);
+  if (refusal.success)
+    throw new SottoError('peer', `refused: ${refusal.data.reason}`, { place: { party: peer }, remedy: "see that party's log" });
+  const result = schemas[type].safeParse(raw);
+  if (!result.success)
+    throw unexpected(peer, `something that is no ${type}: ${result.error.issues[0]!.message}`, type, result.error);
+  return result.data as Control<T>;
+}
+
+function unexpected(party: string, what: string, type: string, cause?: unknown): SottoError {
+  return new SottoError('peer', `sent ${what} where ${type} was due`, {
+    place: { party },
+    remedy: 'check that all parties run the same version of sotto',
+    cause,
+  });
+}
+
+/** Both sides say who they are; another version or role is a `peer` error, and the other side is told. */
+export async function greet(channel: Channel, own: 'client' | 'server' | 'dealer', expected: readonly string[]): Promise<string> {
+  await sendControl(channel, { type: 'hello', version: protocolVersion, role: own });
+  const hello = await receiveControl(channel, 'hello');
+  if (hello.version !== protocolVersion) {
+    await refuse(channel, `version ${protocolVersion} was expected, not ${hello.version}`);
+    throw new SottoError('peer', `speaks ${hello.version}, this party ${protocolVersion}`, {
+      place: { party: channel.peer },
+      remedy: 'install the same version of sotto on both sides',
+    });
+  }
+  if (!expected.includes(hello.role)) {
+    await refuse(channel, `the role ${hello.role} has no business here`);
+    throw new SottoError('peer', `is a ${hello.role}`, {
+      place: { party: channel.peer },
+      remedy: `connect a ${expected.join(' or ')} here`,
+    });
+  }
+  return hello.role;
+}
+
+/** Tells the peer why this side gives up. The reason is this side's own sentence and holds no secret. */
+export async function refuse(channel: Channel, reason: string): Promise<void> {
+  await sendControl(channel, { type: 'refusal', reason: reason.slice(0, 2000) }).catch(() => undefined);
+}
+
+/** Program hashes must agree before anything secret is said. */
+export function sameProgram(party: string, theirs: string, own: string): void {
+  if (theirs !== own)
+    throw new SottoError('peer', `runs the program ${theirs.slice(0, 12)}…, this party ${own.slice(0, 12)}…`, {
+      place: { party },
+      remedy: 'use the same model, plan, lengths, ring and version of sotto on all sides',
+    });
+}

@@ -1,0 +1,9 @@
+/** Parties as processes: roles, sessions, bundles, and a launcher for one machine. */
+export { openBundleStore } from './bundles.ts';
+export { type ClientOptions, type ClientTask, runClient } from './client.ts';
+export { type DealerOptions, runDealer } from './dealer.ts';
+export { type LaunchOptions, type LaunchResult, launchLocal } from './launch.ts';
+export { readManifest, traceRun } from './manifest.ts';
+export { readPixels } from './pixels.ts';
+export type { ClientReport, Role, RoleReport, ScopeReport } from './report.ts';
+export { runServer, type ServerOptions } from './server.ts';

@@ -1,0 +1,64 @@
+import { createHash } from 'node:crypto';
+import { quantise, type RingProgram } from '../backends/ring/index.ts';
+import { SottoError } from '../errors/index.ts';
+import { type ModelConfig, parseModelConfig } from '../models/config.ts';
+import { type Files, memoryFiles } from '../models/files.ts';
+import { type Plan, planOf, traceLlamaPrivate, traceVitPrivate } from '../models/index.ts';
+import { loadTokenizer, type Tokenizer } from '../models/tokenizer.ts';
+import { type Program, programHash } from '../program/index.ts';
+import type { Control, RunRequest } from './control.ts';
+
+/** Public files of a checkpoint: the client needs them to turn text into tokens. */
+const publicFiles = ['tokenizer.json', 'tokenizer_config.json', 'preprocessor_config.json', 'generation_config.json'] as const;
+
+/** The public half of a checkpoint: its configuration without calibration ranges, its tokenizer. No weight, no coefficient. */
+export async function readManifest(files: Files, config: Record<string, unknown>): Promise<Control<'manifest'>> {
+  const contents: Record<string, string> = {};
+  for (const name of publicFiles) {
+    if (await files.exists(name)) contents[name] = new TextDecoder().decode(await files.read(name));
+  }
+  return { type: 'manifest', config: withoutRanges(config), files: contents };
+}
+
+function withoutRanges(config: Record<string, unknown>): Record<string, unknown> {
+  const plan = config.sotto;
+  if (typeof plan !== 'object' || plan === null) return config;
+  const { ranges: _, ...rest } = plan as Record<string, unknown>;
+  return { ...config, sotto: rest };
+}
+
+/** The manifest's files, for the loaders that read folders. */
+export function manifestFiles(manifest: Control<'manifest'>): Files {
+  const encoder = new TextEncoder();
+  return memoryFiles(Object.fromEntries(Object.entries(manifest.files).map(([name, text]) => [name, encoder.encode(text)])));
+}
+
+export const manifestTokenizer = (manifest: Control<'manifest'>): Promise<Tokenizer> => loadTokenizer(manifestFiles(manifest));
+
+/** What all three parties derive from the public configuration and the run, each for itself. */
+export interface TracedRun {
+  readonly config: ModelConfig;
+  readonly plan: Plan;
+  readonly program: Program;
+  readonly ringProgram: RingProgram;
+  /** SHA-256 of the program's text, the ring and the protocol's version. */
+  readonly hash: string;
+}
+
+export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): TracedRun {
+  const config = parseModelConfig(rawConfig);
+  const plan = planOf(config);
+  const { promptTokens, newTokens } = run;
+  if ((run.task === 'generate') !== (config.family === 'llama'))
+    throw new SottoError('usage', `a ${config.family} does not ${run.task}`, {
+      remedy: `use ${config.family === 'llama' ? 'generate' : 'classify'}`,
+    });
+  const program =
+    config.family === 'llama'
+      ? traceLlamaPrivate(config, plan, { promptTokens, newTokens, embedding: 'secret' })
+      : traceVitPrivate(config, plan);
+  const hash = createHash('sha256')
+    .update(JSON.stringify({ program: programHash(program), ring: run.ring, protocol: 'dealer/1' }))
+    .digest('hex');
+  return { config, plan, program, ringProgram: quantise(program, run.ring), hash };
+}

@@ -1,0 +1,87 @@
+import type { Costs } from '../backends/cost/index.ts';
+import type { Ledger } from '../backends/mpc/index.ts';
+import type { Channel } from '../net/contract.ts';
+
+export type Role = 'client' | 'server' | 'dealer';
+export type Phase = 'setup' | 'offline' | 'online';
+
+/** One scope of one party's ledger. */
+export interface ScopeReport {
+  readonly scope: string;
+  readonly clientToServerBytes: number;
+  readonly serverToClientBytes: number;
+  readonly seconds: number;
+}
+
+/** What one party measured itself. Nothing in it is secret to the party's own side; words it saw are masked ones. */
+export interface RoleReport {
+  readonly role: Role;
+  readonly processId: number;
+  /** Wall clock of each phase. */
+  readonly seconds: Record<Phase, number>;
+  /** Bytes this party sent in each phase, frame headers included. */
+  readonly sentBytes: Record<Phase, number>;
+  /** Seconds this party computed in the online phase, waiting excluded. */
+  readonly onlineComputeSeconds: number;
+  readonly hops: number;
+  readonly scopes: readonly ScopeReport[];
+  readonly peakKernelBytes: number;
+  /** The first words of a message from the other side, in hexadecimal: what the secret looks like from here. */
+  readonly saw: string;
+}
+
+/** The client's report also has the forecast that it made from the public program. */
+export interface ClientReport extends RoleReport {
+  readonly forecast: Costs;
+  readonly promptIds: readonly number[];
+  readonly newIds: readonly number[];
+  readonly stopped: 'eos' | 'length';
+}
+
+export const scopesOf = (ledger: Ledger): ScopeReport[] => [...ledger.scopes].map(([scope, record]) => ({ scope, ...record }));
+
+/** Measures phases: bytes this party's channels sent since the last call, and the clock. */
+export class PhaseMeter {
+  readonly seconds: Record<Phase, number> = { setup: 0, offline: 0, online: 0 };
+  readonly sentBytes: Record<Phase, number> = { setup: 0, offline: 0, online: 0 };
+  readonly #channels: readonly { counters: { sentBytes: number } }[];
+  readonly #now: () => number;
+
+  constructor(channels: readonly { counters: { sentBytes: number } }[], now: () => number) {
+    this.#channels = channels;
+    this.#now = now;
+  }
+
+  #sent(): number {
+    return this.#channels.reduce((sum, channel) => sum + channel.counters.sentBytes, 0);
+  }
+
+  async measure<T>(phase: Phase, work: () => Promise<T>): Promise<T> {
+    const [start, sent] = [this.#now(), this.#sent()];
+    try {
+      return await work();
+    } finally {
+      this.seconds[phase] = (this.#now() - start) / 1000;
+      this.sentBytes[phase] = this.#sent() - sent;
+    }
+  }
+}
+
+/** The same channel, telling of the first payload that it received. */
+export function watchFirst(channel: Channel, first: (payload: Uint8Array) => void): Channel {
+  let seen = false;
+  return {
+    peer: channel.peer,
+    counters: channel.counters,
+    send: (kind, payload) => channel.send(kind, payload),
+    close: (reason) => channel.close(reason),
+    async receive() {
+      const frame = await channel.receive();
+      if (!seen) first(frame.payload);
+      seen = true;
+      return frame;
+    },
+  };
+}
+
+export const firstWords = (bytes: Uint8Array): string => Buffer.from(bytes.subarray(0, 24)).toString('hex');

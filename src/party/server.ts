@@ -1,0 +1,152 @@
+import { randomBytes } from 'node:crypto';
+import { serverOffline, serverOnline, serverSetup } from '../backends/mpc/index.ts';
+import { SottoError } from '../errors/index.ts';
+import { openCheckpoint } from '../models/checkpoint.ts';
+import { parseModelConfig } from '../models/config.ts';
+import { foldWeights, planOf } from '../models/index.ts';
+import type { Channel } from '../net/contract.ts';
+import { folderFiles } from '../node/files.ts';
+import { connect, listen } from '../node/sockets.ts';
+import type { Tensor } from '../program/index.ts';
+import { openBundleStore } from './bundles.ts';
+import { type Control, controlFrame, greet, parseControl, receiveControl, refuse, sameProgram, sendControl } from './control.ts';
+import { readManifest, type TracedRun, traceRun } from './manifest.ts';
+import { nodePlatform } from './platform.ts';
+import { firstWords, PhaseMeter, type RoleReport, scopesOf, watchFirst } from './report.ts';
+import { nonce, runBundle, sessionOf } from './session.ts';
+
+export interface ServerOptions {
+  readonly model: string;
+  readonly listen: string;
+  readonly dealer: string;
+  /** Where bundles and claims are kept. */
+  readonly state: string;
+  readonly timeoutMilliseconds: number;
+  readonly onListening?: (address: string) => void;
+}
+
+/** The client ended the text before the run's length: no failure. */
+export class TextEnded extends Error {
+  readonly tokens: number;
+  constructor(tokens: number) {
+    super(`the text ended after ${tokens} tokens`);
+    this.tokens = tokens;
+  }
+}
+
+/** One private run as the server: owns the weights, learns the run's shape and when a text ends, and nothing of its content. */
+export async function runServer(options: ServerOptions): Promise<RoleReport> {
+  const checkpoint = await openCheckpoint(folderFiles(options.model));
+  const config = parseModelConfig(checkpoint.config);
+  const manifest = await readManifest(checkpoint.files, checkpoint.config);
+  const weights = new Map<string, Tensor>();
+  for await (const [name, tensor] of foldWeights(config, planOf(config), (tensor) => checkpoint.read(tensor)))
+    weights.set(name, tensor);
+  const { timeoutMilliseconds } = options;
+  const listener = await listen({ address: options.listen, peer: 'client', timeoutMilliseconds });
+  const opened: Channel[] = [];
+  try {
+    options.onListening?.(listener.address);
+    const dealer = await connect({ address: options.dealer, peer: 'dealer', timeoutMilliseconds });
+    opened.push(dealer);
+    await greet(dealer, 'server', ['dealer']);
+    const client = await listener.accept({ peer: 'client', timeoutMilliseconds });
+    opened.push(client);
+    await greet(client, 'server', ['client']);
+    return await serveOne(options, { client, dealer }, manifest, weights);
+  } catch (error) {
+    const reason = error instanceof SottoError ? error.message : 'the server failed';
+    await Promise.all(opened.map((channel) => refuse(channel, reason)));
+    throw error;
+  } finally {
+    await Promise.all(opened.map((channel) => channel.close()));
+    await listener.close();
+  }
+}
+
+async function serveOne(
+  options: ServerOptions,
+  channels: { client: Channel; dealer: Channel },
+  manifest: Control<'manifest'>,
+  weights: ReadonlyMap<string, Tensor>,
+): Promise<RoleReport> {
+  const { client, dealer } = channels;
+  await sendControl(client, manifest);
+  const request = await receiveControl(client, 'request');
+  const traced = traceRun(manifest.config, request.run);
+  sameProgram('client', request.program, traced.hash);
+  const agreed = await agree(channels, manifest, request, traced);
+  const session = sessionOf(traced.ringProgram, agreed);
+  const platform = nodePlatform(request.run.ring.bits);
+  const weight = async (name: string): Promise<Tensor> => {
+    const tensor = weights.get(name);
+    if (tensor !== undefined) return tensor;
+    throw new SottoError('model', 'the folded checkpoint has no such tensor', {
+      place: { tensor: name },
+      remedy: 'check that config.json fits the weights',
+    });
+  };
+  const meter = new PhaseMeter([client, dealer], platform.now);
+  await meter.measure('setup', () => serverSetup(platform, session, channels, weight));
+  const store = await openBundleStore(options.state, 'server');
+  const header = {
+    id: agreed.bundle,
+    program: traced.hash,
+    ring: request.run.ring,
+    weights: agreed.weights,
+    createdFor: 'server',
+  } as const;
+  const writer = await store.write(header);
+  await meter.measure('offline', () => serverOffline(platform, session, channels, (bytes) => writer.append(bytes)));
+  await writer.finish();
+  let saw = '';
+  const watched = watchFirst(client, (payload) => {
+    saw = firstWords(payload);
+  });
+  const ledger = await runBundle(store, header, client, TextEnded, (bundle) =>
+    meter.measure('online', () =>
+      serverOnline(platform, session, {
+        channel: watched,
+        bundle,
+        weight,
+        interrupt: (frame) =>
+          frame.kind === controlFrame
+            ? new TextEnded(parseControl(frame.payload, 'client', 'stop').tokens)
+            : new SottoError('peer', `a frame of kind ${frame.kind} in the middle of a run`, {
+                place: { party: 'client' },
+                remedy: 'run the same version on both sides',
+              }),
+      }),
+    ),
+  );
+  return {
+    role: 'server',
+    processId: process.pid,
+    seconds: meter.seconds,
+    sentBytes: meter.sentBytes,
+    onlineComputeSeconds: ledger?.seconds ?? 0,
+    hops: ledger?.hops ?? 0,
+    scopes: ledger === undefined ? [] : scopesOf(ledger),
+    peakKernelBytes: platform.kernels.peakBytes,
+    saw,
+  };
+}
+
+/** The client's request goes to the dealer with the public configuration; the dealer names the bundle; the client gets the same. */
+async function agree(
+  { client, dealer }: { client: Channel; dealer: Channel },
+  manifest: Control<'manifest'>,
+  request: Control<'request'>,
+  traced: TracedRun,
+): Promise<Control<'session'>> {
+  // Names this masked copy of the weights: a new A, made in this setup, is a new identity, so old material never fits it.
+  const weights = randomBytes(32).toString('hex');
+  const nonces = { client: request.nonce, server: nonce() };
+  await sendControl(dealer, { type: 'order', config: manifest.config, run: request.run, program: traced.hash, weights, nonces });
+  const agreed = await receiveControl(dealer, 'session');
+  sameProgram('dealer', agreed.program, traced.hash);
+  if (agreed.weights !== weights || agreed.nonces.client !== nonces.client || agreed.nonces.server !== nonces.server)
+    throw new SottoError('peer', 'answered for another run', { place: { party: 'dealer' }, remedy: 'start the run again' });
+  await sendControl(client, agreed);
+  return agreed;
+}

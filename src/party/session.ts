@@ -1,0 +1,55 @@
+import { randomBytes } from 'node:crypto';
+import type { MaterialSource, Session } from '../backends/mpc/index.ts';
+import type { RingProgram } from '../backends/ring/index.ts';
+import { SottoError } from '../errors/index.ts';
+import type { Channel } from '../net/contract.ts';
+import type { BundleHeader, BundleStore } from './bundles.ts';
+import { type Control, receiveControl, sendControl } from './control.ts';
+
+export const nonce = (): string => randomBytes(16).toString('hex');
+
+/** What binds every seed of a run to it: program, bundle and a nonce of each party. */
+export function sessionOf(program: RingProgram, agreed: Control<'session'>): Session {
+  const { client, server, dealer } = agreed.nonces;
+  const context = [agreed.program, agreed.bundle, client, server, dealer].map((hex) => new Uint8Array(Buffer.from(hex, 'hex')));
+  return { program, context };
+}
+
+/** Both sides tell each other that their half of the bundle is claimed on disk, before the first byte of the run. */
+async function confirmClaims(channel: Channel, bundle: string): Promise<void> {
+  await sendControl(channel, { type: 'claimed', bundle });
+  const theirs = await receiveControl(channel, 'claimed');
+  if (theirs.bundle !== bundle)
+    throw new SottoError('material', `claimed the bundle ${theirs.bundle}, this party ${bundle}`, {
+      place: { party: channel.peer },
+      remedy: 'start the run again: both bundles are burned',
+    });
+}
+
+/**
+ * Claims a bundle durably, runs, and burns it: after a whole run, after an error, and after a text that ended early alike. Returns
+ * undefined where the run ended with an error of class `ended`.
+ */
+export async function runBundle<T>(
+  store: BundleStore,
+  header: BundleHeader,
+  channel: Channel,
+  ended: new (...parameters: never[]) => Error,
+  run: (bundle: MaterialSource) => Promise<T>,
+): Promise<T | undefined> {
+  await store.claim(header.id, { program: header.program, ring: header.ring, weights: header.weights });
+  try {
+    await confirmClaims(channel, header.id);
+    const reader = await store.open(header.id);
+    try {
+      return await run(reader);
+    } finally {
+      await reader.close();
+    }
+  } catch (error) {
+    if (error instanceof ended) return undefined;
+    throw error;
+  } finally {
+    await store.burn(header.id);
+  }
+}
