@@ -25,7 +25,8 @@ export const layers = [
   ['train', node, ['errors', 'math', 'program', 'backends/onnx', 'backends/reference', 'models', 'convert', 'node']],
   ['evaluate', node, ['errors', 'math', 'program', 'backends/onnx', 'backends/reference', 'models', 'convert', 'node']],
   ['party', node, ['errors', 'math', 'kernels', 'program', 'backends/ring', 'backends/cost', 'backends/fixed', 'backends/mpc', 'net', 'models', 'convert', 'node']],
-  ['cli', node, ['errors', 'math', 'kernels', 'program', 'backends/reference', 'backends/onnx', 'backends/ring', 'backends/cost', 'backends/fixed', 'backends/mpc', 'net', 'models', 'convert', 'node', 'train', 'evaluate', 'party']],
+  ['package', node, ['errors', 'math', 'kernels', 'program', 'backends/reference', 'backends/onnx', 'backends/ring', 'backends/cost', 'backends/fixed', 'backends/mpc', 'net', 'models', 'convert', 'node', 'train', 'evaluate', 'party']],
+  ['cli', node, ['errors', 'math', 'kernels', 'program', 'backends/reference', 'backends/onnx', 'backends/ring', 'backends/cost', 'backends/fixed', 'backends/mpc', 'net', 'models', 'convert', 'node', 'train', 'evaluate', 'party', 'package']],
 ];
 
 const write = (path, value) => writeFileSync(join(root, path), `${JSON.stringify(value, null, 2)}\n`);
@@ -41,4 +42,4 @@ for (const [name, kind, imports] of layers) {
     references: imports.map((other) => ({ path: `${relative(join(root, here), join(root, 'src', other))}` })),
   });
 }
-write('tsconfig.json', { files: [], references: [...layers.map(([name]) => ({ path: `src/${name}` })), { path: 'src/package' }] });
+write('tsconfig.json', { files: [], references: layers.map(([name]) => ({ path: `src/${name}` })) });
