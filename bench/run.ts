@@ -10,6 +10,7 @@ import type { Measurement } from './measure.ts';
 const benches: Record<string, () => Promise<object>> = {
   kernels: async () => (await import('./kernels.ts')).kernels(),
   training: async () => (await import('./training.ts')).training(),
+  layer: async () => (await import('./layer.ts')).layer(),
 };
 
 function machine(): object {

@@ -205,7 +205,7 @@ function encode(ops: Ops<Ref>, shape: ModelShape, plan: Plan, tokens: number, em
 export function traceShapeLayer(shape: ModelShape, plan: Plan, { tokens }: { tokens: number }): Program {
   checkPositions(shape, tokens);
   return trace((ops) => {
-    const x = ops.input('x', [tokens, shape.hiddenSize], 'client');
+    const x = ops.scope('input', () => ops.input('x', [tokens, shape.hiddenSize], 'client'));
     const layer = foldedLayer(ops, shapeStack(shape), plan.layers[0]!, 0, serverWeights(ops));
     return { hidden: block(ops, layer, 0, x, wholeContext(ops, shape, tokens)).hidden };
   });

@@ -489,6 +489,7 @@ class Quantiser {
         place: { field: name },
         remedy: 'reveal only what depends on both sides',
       });
+    this.#out.scope = 'output';
     const fraction = Math.min(x.fraction, this.#ring.fraction);
     this.#out.push('reveal', [this.#at(x, fraction)], { name, fraction }, { shape: x.shape, state: 'pinned', fraction });
   }

@@ -1,0 +1,135 @@
+// One role of the layer bench, in a process of its own: setup once, then offline and online `runs` times over Unix sockets.
+import process from 'node:process';
+import {
+  clientOffline,
+  clientOnline,
+  clientSetup,
+  dealerOffline,
+  dealerSetup,
+  type Ledger,
+  memoryBundle,
+  serverOffline,
+  serverOnline,
+  serverSetup,
+} from '../src/backends/mpc/index.ts';
+import type { Channel } from '../src/net/contract.ts';
+import { connect, listen } from '../src/node/sockets.ts';
+import { nodePlatform } from '../src/party/platform.ts';
+import { type LayerCase, traceLayer } from './layer-case.ts';
+
+export interface LayerOrder {
+  readonly role: 'client' | 'server' | 'dealer';
+  readonly directory: string;
+  readonly layer: LayerCase;
+}
+export interface LayerResult {
+  readonly role: LayerOrder['role'];
+  /** Per run. */
+  readonly onlineSeconds: number[];
+  readonly offlineSeconds: number[];
+  readonly computeSeconds: number[];
+  readonly sentBytes: { readonly setup: number; readonly offline: number; readonly online: number };
+  readonly hops: number;
+  /** Seconds of compute, and bytes both ways, by scope. */
+  readonly scopes: Record<string, number>;
+  readonly scopeBytes: Record<string, number>;
+  readonly peakKernelBytes: number;
+  readonly peakResidentBytes: number;
+  readonly output?: Float64Array;
+}
+
+const timeoutMilliseconds = 120_000;
+const barrierFrame = 9;
+
+/** Both sides are at the same place before the clock starts. */
+async function barrier(channel: Channel): Promise<void> {
+  await channel.send(barrierFrame, new Uint8Array(1));
+  await channel.receive();
+}
+
+async function open({ role, directory }: LayerOrder): Promise<Channel[]> {
+  const at = (name: string): string => `unix:${directory}/${name}.socket`;
+  const join = async (name: string): Promise<Channel> => {
+    const channel = await connect({ address: at(name), peer: name, timeoutMilliseconds });
+    return channel;
+  };
+  if (role === 'client') return [await join('server'), await join('dealer')];
+  const listener = await listen({ address: at(role), peer: 'client', timeoutMilliseconds });
+  if (role === 'server') return [await join('dealer-server'), await listener.accept({ peer: 'client' })];
+  const forServer = await listen({ address: at('dealer-server'), peer: 'server', timeoutMilliseconds });
+  return [await forServer.accept({ peer: 'server' }), await listener.accept({ peer: 'client' })];
+}
+
+async function run(order: LayerOrder): Promise<LayerResult> {
+  const { layer, role } = order;
+  const { ringProgram: program, weights, input } = traceLayer(layer);
+  const platform = nodePlatform(layer.ring.bits);
+  const session = { program, context: [] };
+  const [first, second] = (await open(order)) as [Channel, Channel];
+  const sent = (): number => first.counters.sentBytes + second.counters.sentBytes;
+  const tensors = role === 'server' ? weights() : new Map();
+  const weight = async (name: string) => tensors.get(name)!;
+  let start = sent();
+  const channels =
+    role === 'client' ? { server: first, dealer: second, client: first } : { dealer: first, client: second, server: first };
+  const maskSeed = role === 'client' ? await clientSetup(platform, session, channels) : new Uint8Array(0);
+  const masked = role === 'dealer' ? await dealerSetup(platform, session, channels) : new Map<string, Uint8Array>();
+  if (role === 'server') await serverSetup(platform, session, channels, weight);
+  const setup = sent() - start;
+  const result = { onlineSeconds: [] as number[], offlineSeconds: [] as number[], computeSeconds: [] as number[] };
+  let [offline, online] = [0, 0];
+  let ledger: Ledger | undefined;
+  let output: Float64Array | undefined;
+  for (let at = 0; at < layer.runs; at++) {
+    start = sent();
+    let clock = platform.now();
+    const bundle = memoryBundle();
+    if (role === 'client') await clientOffline(platform, session, channels, maskSeed, bundle.sink);
+    else if (role === 'server') await serverOffline(platform, session, channels, bundle.sink);
+    else await dealerOffline(platform, session, channels, masked);
+    result.offlineSeconds.push((platform.now() - clock) / 1000);
+    offline = sent() - start;
+    if (role === 'dealer') continue;
+    const channel = role === 'client' ? channels.server : channels.client;
+    await barrier(channel);
+    start = sent();
+    clock = platform.now();
+    if (role === 'client')
+      ledger = await clientOnline(platform, session, {
+        channel,
+        bundle: bundle.source,
+        input: async () => input(),
+        output: (_, value) => {
+          output = value.values as Float64Array;
+        },
+      });
+    else ledger = await serverOnline(platform, session, { channel, bundle: bundle.source, weight });
+    result.onlineSeconds.push((platform.now() - clock) / 1000);
+    result.computeSeconds.push(ledger.seconds);
+    online = sent() - start;
+  }
+  await Promise.all([first, second].map((channel) => channel.close()));
+  return {
+    role,
+    ...result,
+    sentBytes: { setup, offline, online },
+    hops: ledger?.hops ?? 0,
+    scopes: Object.fromEntries([...(ledger?.scopes ?? [])].map(([scope, record]) => [scope, record.seconds])),
+    scopeBytes: Object.fromEntries(
+      [...(ledger?.scopes ?? [])].map(([scope, record]) => [scope, record.clientToServerBytes + record.serverToClientBytes]),
+    ),
+    peakKernelBytes: platform.kernels.peakBytes,
+    peakResidentBytes: process.resourceUsage().maxRSS * 1024,
+    ...(output === undefined ? {} : { output }),
+  };
+}
+
+process.once('message', (order: LayerOrder) => {
+  run(order).then(
+    (result) => process.send!(result, () => process.exit(0)),
+    (error) => {
+      console.error(error);
+      process.exit(1);
+    },
+  );
+});
