@@ -6,6 +6,7 @@ import { createWasmKernels } from '../../src/kernels/index.ts';
 import { aesPrg, fixedKeyAes, hkdf } from '../../src/node/randomness.ts';
 
 const ciphers = fixedKeysHex.map((hex) => fixedKeyAes(Uint8Array.from(Buffer.from(hex, 'hex'))));
+export const fixedKeyCipher: Platform['cipher'] = (key, blocks) => ciphers[key]!(blocks);
 
 /** A role's platform with entropy from a seed, so that a test's run can be made again. */
 export function platform(ringBits: number, seed: number): Platform {
@@ -19,7 +20,7 @@ export function platform(ringBits: number, seed: number): Platform {
     },
     derive: hkdf,
     prg: aesPrg,
-    cipher: (key, blocks) => ciphers[key]!(blocks),
+    cipher: fixedKeyCipher,
     now: () => performance.now(),
   };
 }

@@ -1,0 +1,83 @@
+import type { Case } from './cases.ts';
+import {
+  type Column,
+  differingViews,
+  elementOf,
+  experiment,
+  type Fault,
+  isBijection,
+  type Outcome,
+  padBitsOf,
+  type Side,
+} from './exhaustive.ts';
+import { tiny } from './tiny.ts';
+
+/** What the enumerations conclude of one case, so that planted faults are judged by the same rule as the protocol. */
+export interface Verdict {
+  /** Assignments of the other side's secrets whose views differ from the first one's. Perfect secrecy is zero. */
+  readonly differing: number;
+  /** Whether the other side's pads and the view are in bijection. */
+  readonly bijective: boolean;
+  /** Lanes where an output's message is not the output less the receiver's own share. */
+  readonly wrongReveals: number;
+  readonly lanes: number;
+}
+
+/** Both sides' pads are enumerated together up to here; beyond, the viewer's own pads are fixed, a few times. */
+const jointLanes = 2 ** 16;
+
+/** A few of the viewer's own secrets: the first, one in between, the last. */
+const few = <T>(values: readonly T[]): T[] => [...new Set([values[0]!, values[Math.floor(values.length / 3)]!, values.at(-1)!])];
+
+/**
+ * One side's view of a case. Hidden from it are the other side's pads and secrets; its own are part of the view. The view is all that
+ * it receives, offline and online, with its own pads and its share of the result. What is left out: keys of point functions, and the
+ * server's share behind a lookup (both hide only computationally), and an output's message, which is checked to be the output less
+ * the receiver's share and so says nothing that the output does not.
+ */
+export async function judge(given: Case, viewer: Side, fault: Fault = {}): Promise<Verdict> {
+  const other = viewer === 'client' ? 'server' : 'client';
+  const program = tiny(given.bits, given.build);
+  const lanesOf = (...sides: Side[]): number => 2 ** padBitsOf(program, sides) * given[other].length;
+  const joint = lanesOf('client', 'server') <= jointLanes;
+  const large = lanesOf(other) > jointLanes;
+  const verdict = { differing: 0, bijective: true, wrongReveals: 0, lanes: 0 };
+  for (const own of few(given[viewer]).slice(0, large ? 2 : 3)) {
+    const common = { program, secrets: given[other].map((secret) => ({ ...secret, ...own })), fault };
+    const note = (outcome: Outcome, hiddenOnly: boolean): void => {
+      const reveals = outcome.program.nodes.flatMap((node, index) => (node.operation === 'reveal' ? [index] : []));
+      const view = outcome.views[viewer].filter(({ node }) => !reveals.includes(node));
+      verdict.lanes += outcome.lanes;
+      verdict.differing += differingViews(outcome, [...view, ...ownShare(outcome, viewer)]);
+      if (hiddenOnly && !isBijection(outcome, view)) verdict.bijective = false;
+      if (viewer === 'client') for (const node of reveals) verdict.wrongReveals += wrongReveals(outcome, node);
+    };
+    if (joint) note(await experiment({ ...common, enumerate: ['client', 'server'] }), false);
+    for (const fixed of large ? [1] : [1, 2, 3]) note(await experiment({ ...common, enumerate: [other], fixed }), true);
+  }
+  return verdict;
+}
+
+/** The viewer's share of the last value. */
+function ownShare(outcome: Outcome, viewer: Side): Column[] {
+  const { nodes, ring } = outcome.program;
+  if (viewer === 'server' && nodes.some((node) => node.operation === 'lookup')) return [];
+  const node = nodes.findLastIndex(
+    ({ operation, state }, i) => operation !== 'reveal' && state !== 'opening' && outcome.share(viewer, i).length > 0,
+  );
+  const words = outcome.share(viewer, node);
+  const perLane = words.length / outcome.lanes;
+  return Array.from({ length: perLane }, (_, element) => ({
+    node,
+    width: ring.bits,
+    words: elementOf(words, outcome.lanes, element),
+  }));
+}
+
+function wrongReveals(outcome: Outcome, reveal: number): number {
+  const { nodes, ring } = outcome.program;
+  const input = nodes[reveal]!.inputs[0]!;
+  const message = outcome.views.client.find(({ node }) => node === reveal)!.words;
+  const [output, own] = [[...outcome.outputs.values()][0]!, outcome.share('client', input)];
+  return message.filter((word, lane) => (output[lane]! - own[lane]! - word) % 2 ** ring.bits !== 0).length;
+}

@@ -1,0 +1,95 @@
+import { RingBuilder } from '../../src/backends/ring/builder.ts';
+import type { RingProgram } from '../../src/backends/ring/index.ts';
+
+/** Ring programs written by hand, one lane beside the other along the first axis (exhaustive.ts). No fraction bits. */
+export class Tiny {
+  readonly ring: RingBuilder;
+  readonly lanes: number;
+  constructor(bits: number, lanes: number) {
+    this.ring = new RingBuilder({ bits, fraction: 0 });
+    this.lanes = lanes;
+  }
+  /** A client's secret with `width` numbers a lane. */
+  input(name = 'x', width = 1): number {
+    const shape = width === 1 ? [this.lanes] : [this.lanes, width];
+    return this.ring.push('clientInput', [], { name, encoding: 'real', fraction: 0 }, { shape, state: 'pinned', fraction: 0 });
+  }
+  weight(name: string, shape: readonly number[]): number {
+    return this.ring.push('serverInput', [], { name, fraction: 0, factor: 1 }, { shape, state: 'server', fraction: 0 });
+  }
+  /** x + w with a secret of each side: a pinned wire whose server's share depends on the server's tensor. */
+  mixed(x = 'x', w = 'w', width = 1): number {
+    const input = this.input(x, width);
+    const { shape } = this.ring.node(input);
+    return this.ring.push('addServer', [input, this.weight(w, shape)], {}, { shape, state: 'pinned', fraction: 0 });
+  }
+  shape(x: number, shape: readonly number[]): number {
+    return this.ring.reshape(x, [this.lanes, ...shape]);
+  }
+  /** The same wire, treated as if the client's share depended on messages. */
+  floating(x: number): number {
+    const { shape } = this.ring.node(x);
+    return this.ring.push('reshape', [x], {}, { shape, state: 'floating', fraction: 0 });
+  }
+  linear(x: number, w: string, k: number, n: number): number {
+    const shape = [this.lanes, n];
+    const sizes = { m: this.lanes, k, n };
+    return this.ring.push('linear', [x, this.weight(w, [k, n])], sizes, { shape, state: 'pinned', fraction: 0 });
+  }
+  diagonal(x: number, w: string): number {
+    const { shape } = this.ring.node(x);
+    return this.ring.push('diagonal', [x, this.weight(w, shape)], {}, { shape, state: 'pinned', fraction: 0 });
+  }
+  square(x: number): number {
+    const { shape } = this.ring.node(x);
+    return this.ring.push('square', [x, this.ring.open(x)], {}, { shape, state: 'floating', fraction: 0 });
+  }
+  product(x: number, y: number): number {
+    const { shape } = this.ring.node(x);
+    const openings = [this.ring.open(x), this.ring.open(y)];
+    return this.ring.push('product', [x, y, ...openings], {}, { shape, state: 'floating', fraction: 0 });
+  }
+  /** One product of (m, k) and (k, n) matrices a lane. */
+  matrixProduct(x: number, y: number, m: number, k: number, n: number): number {
+    const openings = [this.ring.open(x), this.ring.open(y)];
+    const result = { shape: [this.lanes, m, n], state: 'floating', fraction: 0 } as const;
+    return this.ring.push('matrixProduct', [x, y, ...openings], { batch: this.lanes, m, k, n }, result);
+  }
+  truncate(x: number, bits: number): number {
+    return this.ring.truncate(x, bits);
+  }
+  /** A second truncation of the same wire, which the builder would merge. */
+  truncateAgain(x: number, bits: number): number {
+    const { shape } = this.ring.node(x);
+    return this.ring.push('truncate', [x], { bits }, { shape, state: 'pinned', fraction: 0 });
+  }
+  lookup(index: number, indexBits: number, tables: readonly (readonly number[])[]): number {
+    const shape = [tables.length, ...this.ring.node(index).shape];
+    const parameters = { indexBits, tables: tables.map((table) => Float64Array.from(table)) };
+    return this.ring.push('lookup', [index], parameters, { shape, state: 'floating', fraction: 0 });
+  }
+  /** value + slope · rest of a wire with one bit of rest, truncated once: what a row function does. */
+  rowFunction(x: number, indexBits: number, values: readonly number[], slopes: readonly number[]): number {
+    const { ring, lanes } = this;
+    const index = ring.truncate(x, 1);
+    const rest = ring.push('subtract', [x, ring.raise(index, 1)], {}, { shape: [lanes], state: 'pinned', fraction: 0 });
+    const looked = this.lookup(index, indexBits, [values, slopes]);
+    const part = (i: number): number => ring.reshape(ring.slice(looked, 0, i, i + 1), [lanes]);
+    const step = this.product(ring.pin(part(1)), rest);
+    const sum = ring.push('add', [ring.raise(part(0), 1), step], {}, { shape: [lanes], state: 'floating', fraction: 0 });
+    return ring.truncate(sum, 1);
+  }
+  reveal(x: number, name = 'y'): number {
+    const { shape } = this.ring.node(x);
+    return this.ring.push('reveal', [x], { name, fraction: 0 }, { shape, state: 'pinned', fraction: 0 });
+  }
+}
+
+/** A program for any number of lanes. */
+export const tiny =
+  (bits: number, build: (program: Tiny) => void) =>
+  (lanes: number): RingProgram => {
+    const program = new Tiny(bits, lanes);
+    build(program);
+    return program.ring.program();
+  };
