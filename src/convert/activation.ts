@@ -30,7 +30,12 @@ export interface ActivationFit {
  */
 export async function fitActivation<P>(
   subject: Subject<P>,
-  options: ActivationFit & { readonly program: Program; readonly layer: number; readonly weights: Weights; readonly backend: FloatBackend },
+  options: ActivationFit & {
+    readonly program: Program;
+    readonly layer: number;
+    readonly weights: Weights;
+    readonly backend: FloatBackend;
+  },
 ): Promise<Quadratics> {
   const { program, layer, weights, backend, per, initialisation, weighted } = options;
   const { argument, value, factor } = activationNodes(program, layer);

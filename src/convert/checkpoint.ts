@@ -92,7 +92,8 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
       for (const part of ['weight', 'bias']) {
         const name = `model.layers.${layer}.self_attn.q_proj.${part}`;
         const tensor = weights.get(name);
-        if (tensor !== undefined) weights.set(name, { shape: tensor.shape, values: foldShifts(tensor.values as Float32Array, fit.shifts) });
+        if (tensor !== undefined)
+          weights.set(name, { shape: tensor.shape, values: foldShifts(tensor.values as Float32Array, fit.shifts) });
       }
       report = { ...report, attention: fit.relativeError };
     }

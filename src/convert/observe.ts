@@ -42,7 +42,10 @@ const inScope = (program: Program, scope: string): number[] =>
   program.nodes.flatMap((node, index) => (node.scope === scope ? [index] : []));
 
 /** The activation of a layer: its argument, its value, and the other factor where it is a gate. */
-export function activationNodes(program: Program, layer: number): { argument: number; value: number; factor: number | undefined } {
+export function activationNodes(
+  program: Program,
+  layer: number,
+): { argument: number; value: number; factor: number | undefined } {
   const scope = `layers.${layer}.mlp.act`;
   // Constants and weights declared in the scope are not part of the chain of computation.
   const inside = inScope(program, scope).filter((index) => program.nodes[index]!.inputs.length > 0);

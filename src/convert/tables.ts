@@ -35,10 +35,14 @@ export function chooseTable(
     if (fraction + rangeBits - indexBits < 1) break;
     if (interpolationError(f, table, { min, max }) < errorLimit) return table;
   }
-  throw new SottoError('range', `arguments from ${min.toPrecision(3)} to ${max.toPrecision(3)} need a table of more than 2^${indexBitsLimit} nodes`, {
-    place: { scope },
-    remedy: 'train with a range penalty, or lower the margin',
-  });
+  throw new SottoError(
+    'range',
+    `arguments from ${min.toPrecision(3)} to ${max.toPrecision(3)} need a table of more than 2^${indexBitsLimit} nodes`,
+    {
+      place: { scope },
+      remedy: 'train with a range penalty, or lower the margin',
+    },
+  );
 }
 
 /**

@@ -61,7 +61,15 @@ export async function agreement(options: AgreementOptions): Promise<Agreement> {
   try {
     for (let start = 0; start < pieces.length; start += batch) {
       const group = pieces.slice(start, start + batch);
-      const logits = await Promise.all(compiled.map((executable) => run(executable, shape, group.map(({ ids }) => ids))));
+      const logits = await Promise.all(
+        compiled.map((executable) =>
+          run(
+            executable,
+            shape,
+            group.map(({ ids }) => ids),
+          ),
+        ),
+      );
       group.forEach(({ ids, source }, row) => {
         compare(ids, row * context, logits as [Tensor, Tensor], (position) => {
           const bucket = limits.findIndex((limit) => position < limit);
@@ -100,7 +108,12 @@ async function run(executable: Executable, { batch, tokens }: { batch: number; t
   return results.get('logits')!;
 }
 
-function compare(ids: Int32Array, offset: number, [teacher, student]: [Tensor, Tensor], sumsAt: (position: number) => Sums): void {
+function compare(
+  ids: Int32Array,
+  offset: number,
+  [teacher, student]: [Tensor, Tensor],
+  sumsAt: (position: number) => Sums,
+): void {
   const vocabulary = teacher.shape.at(-1)!;
   const p = new Float64Array(vocabulary);
   const q = new Float64Array(vocabulary);

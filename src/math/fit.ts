@@ -53,7 +53,7 @@ export class PolynomialMoments {
     return this.#fit(Array.from({ length: this.channels }, (_, channel) => channel));
   }
 
-  /** One polynomial a channel. A channel that hardly moves keeps the common one's higher coefficients by the ridge. */
+  /** One polynomial a channel. */
   fitChannels(): Float64Array[] {
     return Array.from({ length: this.channels }, (_, channel) => this.#fit([channel]));
   }

@@ -41,10 +41,7 @@ export interface Batch {
  * lays them end to end; a row takes the next `tokens + 1` ids. Every second row starts at the next document's begin, as generation
  * does; the others start where the row before them ended.
  */
-export function batches(
-  documents: Documents,
-  options: { batch: number; tokens: number; seed: number },
-): (step: number) => Batch {
+export function batches(documents: Documents, options: { batch: number; tokens: number; seed: number }): (step: number) => Batch {
   const { batch, tokens, seed } = options;
   const perEpoch = rowsOf(documents, tokens, pseudorandom(seed, 0)).length;
   if (perEpoch === 0)

@@ -57,6 +57,7 @@ export async function distill(recipe: DistillRecipe, folder: RunFolder, texts: T
   await writeCheckpoint(folder.result, {
     config: { ...converted.config, sotto: calibrated },
     tensors: namedTensors(result.weights),
+    dtype: recipe.dtype,
     companions: folder.start,
   });
   return result;
@@ -80,8 +81,7 @@ const outputsFor = ({ hiddenMse = 0, attentionMse = 0 }: LossWeights) => [
 /** The plan that a recipe's conversion asks for, for every layer. */
 export function recipePlan({ conversion }: Pick<DistillRecipe, 'conversion'>, config: LlamaConfig): Plan {
   const { exponent, activation } = conversion;
-  const attention: AttentionPlan =
-    exponent === 0 ? { kind: 'softmax' } : { kind: 'power', exponent, epsilon: defaultEpsilon };
+  const attention: AttentionPlan = exponent === 0 ? { kind: 'softmax' } : { kind: 'power', exponent, epsilon: defaultEpsilon };
   const layer: LayerPlan = {
     activation: activation === 'none' ? { kind: 'exact' } : { kind: 'quadratic', per: activation },
     attention,
@@ -108,7 +108,11 @@ interface Start {
   readonly options: RunOptions;
 }
 
-async function writeStart(recipe: DistillRecipe, folder: RunFolder, { teacher, config, documents, options }: Start): Promise<void> {
+async function writeStart(
+  recipe: DistillRecipe,
+  folder: RunFolder,
+  { teacher, config, documents, options }: Start,
+): Promise<void> {
   const { initialisation } = recipe.conversion;
   const conversion = await convertCheckpoint({
     checkpoint: teacher,

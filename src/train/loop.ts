@@ -130,8 +130,7 @@ async function runSteps(training: Training, { step, evaluation, log, from }: Run
     if (n % recipe.evaluateEvery === 0 || n === steps) heldOut = await evaluate(evaluation, step, training.trained);
     const seconds = (clock.now() - begin) / 1000;
     await log.append({ step: n, ...figures, ...(n % recipe.evaluateEvery === 0 || n === steps ? heldOut : {}), rate, seconds });
-    if (n % recipe.checkpointEvery === 0 || n === steps || stopping)
-      await writeState(folder.files, n, await step.readState());
+    if (n % recipe.checkpointEvery === 0 || n === steps || stopping) await writeState(folder.files, n, await step.readState());
     const done = n - from;
     training.progress?.({
       step: n,

@@ -16,7 +16,7 @@ export interface LossWeights {
   readonly hiddenMse?: number;
   /** The same of the attention blocks' outputs. */
   readonly attentionMse?: number;
-  /** Mean over power attentions of Σ max(0, |x| − rangeLimit)² per row. */
+  /** Mean over rows of power attentions of max(0, ln(mean power / rangeLimit))². */
   readonly range?: number;
   readonly rangeLimit?: number;
 }
@@ -92,17 +92,24 @@ function addUp(ops: Tracer, parts: readonly Ref[], what: string): Ref {
   return parts.reduce((sum, part) => ops.add(sum, part));
 }
 
-/** Looks the arguments of the powers up in the student's own nodes: s and mask of every power attention traced so far. */
+/**
+ * Keeps the rows' mean powers, the arguments of the reciprocals' tables, below the limit: the mean over rows of
+ * max(0, ln(mean power / limit))². It bounds |x| as well, as |x|^p ≤ keys · mean power. Scores and masks are looked up in the student's
+ * own nodes.
+ */
 function rangePenalty({ ops, weights }: LossContext): Ref {
-  const limit = weights.rangeLimit ?? 8;
-  const parts = ops.nodes.flatMap((node) => {
+  const limit = weights.rangeLimit ?? 16;
+  const parts = [...ops.nodes].flatMap((node) => {
     if (node.operation !== 'powerAttention' || node.scope.startsWith(teacherPrefix)) return [];
     const [scores, , mask, inverseLengths] = node.inputs as [Ref, Ref, Ref, Ref];
+    const axis = node.shape.length - 1;
     const masked = ops.multiply(scores, mask);
-    const mean = ops.multiply(ops.sum(masked, [ops.shape(masked).length - 1]), inverseLengths);
-    const x = ops.multiply(ops.offset(ops.subtract(masked, mean), 1), mask);
-    const excess = ops.relu(ops.offset(ops.maximum(x, ops.scale(x, -1)), -limit));
-    return [ops.scale(total(ops, ops.square(excess)), 1 / (size(node.shape) / node.shape.at(-1)!))];
+    const mean = ops.multiply(ops.sum(masked, [axis]), inverseLengths);
+    let power = ops.multiply(ops.offset(ops.subtract(masked, mean), 1), mask);
+    for (let p = node.parameters.exponent; p > 1; p /= 2) power = ops.square(power);
+    const meanPower = ops.multiply(ops.sum(power, [axis]), inverseLengths);
+    const excess = ops.relu(ops.offset(ops.log(meanPower), -Math.log(limit)));
+    return [ops.scale(total(ops, ops.square(excess)), 1 / size(ops.shape(meanPower)))];
   });
   return ops.scale(addUp(ops, parts, 'power attentions'), 1 / parts.length);
 }

@@ -38,6 +38,7 @@ export async function pretrain(recipe: PretrainRecipe, folder: RunFolder, texts:
   await writeCheckpoint(folder.result, {
     config: checkpoint.config,
     tensors: namedTensors(result.weights),
+    dtype: recipe.dtype,
     companions: folder.start,
   });
   return result;

@@ -37,12 +37,20 @@ const writtenSchema = z.strictObject({
   /** Tokens of the writer a text, at most. */
   length: count(2 ** 17),
   temperature: z.number().min(0).max(10).default(1),
-  seed: z.number().int().min(0).max(2 ** 48),
+  seed: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 48),
 });
 
 const common = {
   name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,79}$/),
-  seed: z.number().int().min(0).max(2 ** 48),
+  seed: z
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 48),
   data: dataSchema,
   written: writtenSchema.optional(),
   /** Tokens a row. */
@@ -54,6 +62,8 @@ const common = {
   evaluateEvery: count(1e8).default(100),
   /** Rows of held-back text per evaluation, at most. */
   evaluateRows: count(1e6).default(64),
+  /** What the result's weights are stored in. */
+  dtype: z.enum(['F32', 'F16', 'BF16']).default('F32'),
 };
 
 const pretrainSchema = z.strictObject({
@@ -79,7 +89,7 @@ export const lossSchema = z.strictObject({
   hiddenMse: weight.default(0),
   attentionMse: weight.default(0),
   range: weight.default(0),
-  rangeLimit: z.number().gt(0).max(1e6).default(8),
+  rangeLimit: z.number().gt(0).max(1e6).default(16),
 });
 
 const distillSchema = z.strictObject({

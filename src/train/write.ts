@@ -1,9 +1,9 @@
-import { type Pseudorandom, pseudorandom } from '../math/index.ts';
 import type { Context } from '../models/block.ts';
 import { openCheckpoint } from '../models/checkpoint.ts';
 import { type LlamaConfig, parseLlamaConfig } from '../models/config.ts';
 import type { Files } from '../models/files.ts';
 import { llama, type Plan, planOf, rotaryRows } from '../models/index.ts';
+import { type Sampler, sampler } from '../models/sample.ts';
 import { loadTokenizer } from '../models/tokenizer.ts';
 import type { OnnxBackend } from '../node/onnx.ts';
 import { type Program, type Ref, type Tensor, trace } from '../program/index.ts';
@@ -102,36 +102,29 @@ function positionFeeds(config: LlamaConfig, { capacity, position }: { capacity: 
   ]);
 }
 
+/** Seeds of texts do not meet below this many of one run. */
+const textsLimit = 1e7;
+
 /** A text under way. */
 class Draft {
   readonly ids: number[];
-  readonly #random: Pseudorandom;
+  readonly #choose: Sampler;
   readonly #options: Writing;
   done = false;
 
   constructor(options: Writing, number: number) {
     this.ids = [...options.prompt];
-    this.#random = pseudorandom(options.seed, number);
+    this.#choose = sampler({ temperature: options.temperature, seed: options.seed * textsLimit + number });
     this.#options = options;
   }
 
   /** Takes the logits at `position`, where they say what comes after the last id. */
   extend(position: number, logits: Float32Array, from: number, vocabulary: number): void {
     if (this.done || position + 1 < this.ids.length) return;
-    const id = choose(logits.subarray(from, from + vocabulary), this.#options.temperature, this.#random);
+    const id = this.#choose(logits.subarray(from, from + vocabulary));
     if (this.#options.stopIds.includes(id)) this.done = true;
     else this.ids.push(id);
   }
-}
-
-function choose(logits: Float32Array, temperature: number, random: Pseudorandom): number {
-  let best = 0;
-  for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
-  if (temperature === 0) return best;
-  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - logits[best]!) / temperature));
-  let left = random.uniform() * weights.reduce((sum, weight) => sum + weight, 0);
-  for (let i = 0; i < weights.length; i++) if ((left -= weights[i]!) < 0) return i;
-  return best;
 }
 
 /** Texts that the model of a checkpoint folder writes from its begin token on, decoded. */

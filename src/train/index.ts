@@ -1,0 +1,11 @@
+/** Training: recipes, runs that resume bit for bit, and their parts. */
+export { type Batch, batches, batchFeeds, type Documents, encodeDocuments, holdOut, splitDocuments } from './data.ts';
+export { recipePlan } from './distill.ts';
+export type { LogLine } from './folder.ts';
+export type { Progress, Timer, Trainer } from './loop.ts';
+export { type LossTerm, type LossWeights, lossProgram } from './losses.ts';
+export { type AdamW, optimiserStates, type StepOptions, schedule, type Trained, trainingStep } from './optimiser.ts';
+export { type DistillRecipe, type PretrainRecipe, parseRecipe, type Recipe } from './recipe.ts';
+export { type RunOptions, readTexts, runRecipe } from './run.ts';
+export { type TokenizerOptions, type TrainedTokenizer, trainBytePairTokenizer } from './tokenizer.ts';
+export { type Writing, write, writeTexts } from './write.ts';
