@@ -1,0 +1,22 @@
+#!/usr/bin/env node
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const packageFolder = join(dirname(fileURLToPath(import.meta.url)), '..');
+const { main } = await import('../dist/cli/main.js').catch((error) => {
+  if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
+  process.stderr.write(`sotto: the package is not built (${error.message}) — run \`npm run build\` in ${packageFolder}\n`);
+  process.exit(1);
+});
+// A reader that has seen enough (`sotto … | head`) is no failure.
+process.stdout.on('error', (error) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+process.exitCode = await main(process.argv.slice(2), {
+  out: (text) => void process.stdout.write(text),
+  error: (text) => void process.stderr.write(text),
+  outIsTerminal: process.stdout.isTTY === true,
+  errorIsTerminal: process.stderr.isTTY === true,
+  columns: process.stdout.columns ?? process.stderr.columns ?? 100,
+  now: () => performance.now(),
+  environment: process.env,
+  packageFolder,
+});

@@ -1,0 +1,259 @@
+import { type Command, Option } from 'commander';
+import type { Costs } from '../backends/cost/index.ts';
+import type { RingParameters } from '../backends/ring/index.ts';
+import { greedy, type Sampler, sampler, streamingDecoder, type Tokenizer } from '../models/index.ts';
+import { type Agreement, agree } from '../package/agreement.ts';
+import { type LoadedModel, openModel } from '../package/model.ts';
+import { checkRanges } from '../package/ranges.ts';
+import { type ClearBackend, fittingTokens, requirePolynomial, writer, writeText } from '../package/text.ts';
+import { type LaunchResult, launchLocal } from '../party/index.ts';
+import { Disagreement } from './exit.ts';
+import {
+  type BackendName,
+  backendOption,
+  fractionOption,
+  jsonOption,
+  progressOption,
+  type RingFlags,
+  ringOf,
+  ringOption,
+  type SamplingFlags,
+  samplingOf,
+  seedOption,
+  settingOption,
+  temperatureOption,
+  timeoutOption,
+  tokenIds,
+  topPOption,
+  transportOption,
+  whole,
+} from './options.ts';
+import { progress } from './progress.ts';
+import { measuredCosts, runTable } from './run.ts';
+import { seconds as formatSeconds } from './table.ts';
+import { printJson, type Terminal } from './terminal.ts';
+
+export interface GenerateFlags extends RingFlags, SamplingFlags {
+  readonly model: string;
+  readonly prompt?: string;
+  readonly promptIds?: number[];
+  readonly maxNewTokens: number;
+  readonly backend: BackendName;
+  readonly setting: string;
+  readonly transport: 'unix' | 'tcp';
+  readonly timeout: number;
+  readonly check?: true;
+  readonly json?: true;
+  readonly progress?: true;
+}
+
+const help = `
+Greedy unless a temperature is given. With --backend mpc three processes run on this machine: the client is given the prompt,
+the server the model, the dealer neither; the ledger of what they sent goes to stderr. A text that ends early shows its number
+of tokens to the server. --check runs the same prompt through the fixed and onnx backends in the launching process, which then
+is a trusted test harness: without it no process has both sides. Exit code 9 where the token numbers differ.
+
+Examples:
+  $ sotto generate --model stories --prompt "Once upon a time" --max-new-tokens 100
+  $ sotto generate --model stories --prompt-ids 1,403,407 --temperature 0.8 --top-p 0.9 --seed 7 --json
+  $ sotto generate --model converted --prompt "Once" --backend mpc --max-new-tokens 16 --check --json
+`;
+
+export function registerGenerate(program: Command, terminal: Terminal): void {
+  program
+    .command('generate')
+    .summary('continue a text, in the clear or privately')
+    .description('Continues a text with a Llama, in the clear or privately.')
+    .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout')
+    .addOption(new Option('--prompt <text>', 'the text to continue').conflicts('promptIds'))
+    .option('--prompt-ids <ids>', 'the same as token numbers: 1,2,3', tokenIds)
+    .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(64))
+    .addOption(backendOption())
+    .addOption(temperatureOption())
+    .addOption(topPOption())
+    .addOption(seedOption())
+    .addOption(settingOption())
+    .addOption(ringOption())
+    .addOption(fractionOption())
+    .addOption(transportOption())
+    .addOption(timeoutOption())
+    .option('--check', 'compare with the fixed and onnx backends')
+    .addOption(jsonOption())
+    .addOption(progressOption())
+    .addHelpText('after', help)
+    .action((flags: GenerateFlags, command: Command) => {
+      if (flags.prompt === undefined && flags.promptIds === undefined)
+        command.error("error: required option '--prompt <text>' or '--prompt-ids <ids>' not specified", { exitCode: 2 });
+      return generate(flags, terminal);
+    });
+}
+
+/** One text, however it was made. */
+interface Written {
+  readonly ids: readonly number[];
+  readonly promptTokens: number;
+  readonly stopped: 'eos' | 'length' | 'context';
+  readonly logits: readonly (Float32Array | Float64Array)[];
+  readonly run?: LaunchResult;
+}
+
+async function generate(flags: GenerateFlags, terminal: Terminal): Promise<void> {
+  const start = terminal.now();
+  const model = await openModel(flags.model);
+  const tokenizer = await model.tokenizer();
+  const promptIds = flags.promptIds ?? tokenizer.encode(flags.prompt!);
+  const ring = ringOf(flags);
+  const newTokens = fittingTokens(writer(model), promptIds.length, flags.maxNewTokens);
+  const written =
+    flags.backend === 'mpc'
+      ? await privately(flags, terminal, model, { promptIds, newTokens, ring })
+      : await clearly(flags, terminal, model, tokenizer, { promptIds, newTokens, ring, backend: flags.backend });
+  const elapsed = (terminal.now() - start) / 1000;
+  const agreement = flags.check ? await check(flags, terminal, model, written, ring) : undefined;
+  print(flags, terminal, { written, tokenizer, ring, elapsed, agreement });
+  const wrong = Object.entries(agreement ?? {}).filter(([, { sameIds }]) => !sameIds);
+  if (wrong.length > 0)
+    throw new Disagreement(`${wrong.map(([name]) => name).join(' and ')} chose other tokens than ${flags.backend}`);
+}
+
+interface Asked {
+  readonly promptIds: readonly number[];
+  readonly newTokens: number;
+  readonly ring: RingParameters;
+}
+
+async function clearly(
+  flags: GenerateFlags,
+  terminal: Terminal,
+  model: LoadedModel,
+  tokenizer: Tokenizer,
+  { backend, ...asked }: Asked & { backend: ClearBackend },
+): Promise<Written> {
+  if (backend === 'fixed') checkRanges(model.plan, asked.ring, model.checkpoint.files.name);
+  const bar = progress(terminal, flags.progress === true);
+  const decoder = streamingDecoder(tokenizer);
+  const live = !flags.json;
+  // Nothing is printed before the first token: what fails before it leaves no text that looks like a result.
+  const waiting = [...asked.promptIds];
+  const say = (id?: number): void => {
+    if (live) for (const next of [...waiting.splice(0), ...(id === undefined ? [] : [id])]) terminal.out(decoder.push(next));
+  };
+  let done = 0;
+  bar.show(`${backend}: loading`, 0, asked.newTokens);
+  const made = await writeText(model, backend, {
+    ...asked,
+    sample: sampleOf(flags),
+    keepLogits: flags.check === true,
+    onToken: (id) => {
+      if (!live || !terminal.outIsTerminal) bar.show(`${backend}: ${++done} of ${asked.newTokens} tokens`, done, asked.newTokens);
+      say(id);
+    },
+  });
+  bar.end();
+  say();
+  if (live) terminal.out(`${decoder.end()}\n`);
+  return { ...made, promptTokens: asked.promptIds.length };
+}
+
+async function privately(
+  flags: GenerateFlags,
+  terminal: Terminal,
+  model: LoadedModel,
+  { promptIds, newTokens, ring }: Asked,
+): Promise<Written> {
+  requirePolynomial(model);
+  checkRanges(model.plan, ring, model.checkpoint.files.name);
+  const bar = progress(terminal, flags.progress === true);
+  const started = terminal.now();
+  bar.show('mpc: setup and offline phase');
+  const ticking = setInterval(() => bar.show(`mpc: ${((terminal.now() - started) / 1000).toFixed(0)} s`), 500);
+  try {
+    const run = await launchLocal({
+      model: flags.model,
+      task: {
+        kind: 'generate',
+        prompt: flags.promptIds === undefined ? { text: flags.prompt! } : { ids: promptIds },
+        newTokens,
+        ...(flags.temperature > 0 ? { sampling: samplingOf(flags) } : {}),
+      },
+      ring,
+      transport: flags.transport,
+      timeoutMilliseconds: flags.timeout * 1000,
+      keepLogits: flags.check === true,
+      onText: (text) => {
+        clearInterval(ticking);
+        bar.end();
+        if (!flags.json) terminal.out(text);
+      },
+    });
+    if (!flags.json) terminal.out('\n');
+    const { client } = run;
+    const ids = [...client.promptIds, ...client.newIds];
+    const cut = client.stopped === 'length' && newTokens < flags.maxNewTokens;
+    return { ids, promptTokens: client.promptIds.length, stopped: cut ? 'context' : client.stopped, logits: run.logits, run };
+  } finally {
+    clearInterval(ticking);
+    bar.end();
+  }
+}
+
+/** A new sampler for every text: each begins with the seed. */
+const sampleOf = (flags: GenerateFlags): Sampler => (flags.temperature > 0 ? sampler(samplingOf(flags)) : greedy);
+
+/** The same prompt by the other backends, fed with this run's own tokens, in this process. */
+async function check(
+  flags: GenerateFlags,
+  terminal: Terminal,
+  model: LoadedModel,
+  { ids, promptTokens, logits }: Written,
+  ring: RingParameters,
+): Promise<Agreement> {
+  const bar = progress(terminal, flags.progress === true);
+  bar.show('check: fixed and onnx on the same tokens');
+  try {
+    return await agree(model, { ids, promptTokens, logits, ring, sampler: () => sampleOf(flags) });
+  } finally {
+    bar.end();
+  }
+}
+
+interface Outcome {
+  readonly written: Written;
+  readonly tokenizer: Tokenizer;
+  readonly ring: RingParameters;
+  readonly elapsed: number;
+  readonly agreement: Agreement | undefined;
+}
+
+function print(flags: GenerateFlags, terminal: Terminal, { written, tokenizer, ring, elapsed, agreement }: Outcome): void {
+  const { ids, promptTokens, stopped, run } = written;
+  const checked = agreement === undefined ? {} : { agreement, harness: 'the launching process, trusted: it has both sides' };
+  if (flags.json) {
+    const { backend, setting } = flags;
+    const measured =
+      run === undefined
+        ? {}
+        : { setting, ring, ...measuredCosts(run), forecast: run.client.forecast satisfies Costs, parties: partiesOf(run) };
+    const text = tokenizer.decode(ids);
+    printJson(terminal, { ids: [...ids], text, seconds: elapsed, promptTokens, stopped, backend, ...measured, ...checked });
+    return;
+  }
+  if (run !== undefined) terminal.error(`\n${runTable(run)}`);
+  const newTokens = ids.length - promptTokens;
+  if (run !== undefined || terminal.errorIsTerminal)
+    terminal.error(`${newTokens} tokens in ${formatSeconds(elapsed)} (${flags.backend}, ended by ${stopped})\n`);
+  for (const [name, { sameIds, maxAbsLogitError }] of Object.entries(agreement ?? {}))
+    terminal.error(
+      `check (trusted test harness): ${name} ${sameIds ? 'chose the same tokens' : 'chose OTHER tokens'}, logits within ${maxAbsLogitError.toExponential(2)}\n`,
+    );
+}
+
+const partiesOf = ({ client, server, dealer }: LaunchResult) =>
+  Object.fromEntries(
+    [client, server, dealer].map(
+      ({ role, processId, seconds, sentBytes, onlineComputeSeconds, scopes, peakKernelBytes, saw }) => [
+        role,
+        { processId, seconds, sentBytes, onlineComputeSeconds, peakKernelBytes, saw, scopes },
+      ],
+    ),
+  );

@@ -1,0 +1,51 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { registerCost } from './cost.ts';
+import { exitCodeHelp, report } from './exit.ts';
+import { registerGenerate } from './generate.ts';
+import type { Terminal } from './terminal.ts';
+
+const overview = `
+Examples:
+  $ sotto demo                                                    a private text between three processes
+  $ sotto pull OWNER/NAME                                         fetch a checkpoint from the hub
+  $ sotto generate --model stories --prompt "Once upon a time"    in the clear
+  $ sotto generate --model converted --prompt "Once" --backend mpc --max-new-tokens 16
+  $ sotto cost --shape bert-base --plan full-p8 --prompt-tokens 128 --network wan
+
+${exitCodeHelp}
+`;
+
+/** The whole command line, not yet parsed. Errors are thrown, output goes to the terminal given. */
+export function commandLine(terminal: Terminal): Command {
+  const { version } = JSON.parse(readFileSync(join(terminal.packageFolder, 'package.json'), 'utf8')) as { version: string };
+  const program = new Command('sotto')
+    .description('Private inference for transformers: polynomial models under secure multi-party computation.')
+    .version(version)
+    .exitOverride()
+    .configureOutput({
+      writeOut: terminal.out,
+      writeErr: terminal.error,
+      outputError: () => undefined,
+      getOutHelpWidth: () => terminal.columns,
+      getErrHelpWidth: () => terminal.columns,
+    })
+    .showSuggestionAfterError()
+    .addHelpText('after', overview);
+  registerGenerate(program, terminal);
+  registerCost(program, terminal);
+  return program;
+}
+
+/** Runs one command; `words` are those after the program's name. Gives the exit code. */
+export async function main(words: readonly string[], terminal: Terminal): Promise<number> {
+  const json = words.includes('--json');
+  try {
+    if (words.length === 0) throw new CommanderError(2, 'sotto.noCommand', 'no command was given');
+    await commandLine(terminal).parseAsync([...words], { from: 'user' });
+    return 0;
+  } catch (error) {
+    return report(error, terminal, json);
+  }
+}

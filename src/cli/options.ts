@@ -1,0 +1,69 @@
+import { InvalidArgumentError, Option } from 'commander';
+import type { RingParameters } from '../backends/ring/index.ts';
+import { SottoError } from '../errors/index.ts';
+import type { SamplingOptions } from '../models/index.ts';
+
+/** A whole number within bounds, as commander parses options. */
+export const whole =
+  (low: number, high: number) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= low && value <= high) return value;
+    throw new InvalidArgumentError(`Expected a whole number from ${low} to ${high}.`);
+  };
+
+export const number =
+  (low: number, high: number) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (text.trim() !== '' && value >= low && value <= high) return value;
+    throw new InvalidArgumentError(`Expected a number from ${low} to ${high}.`);
+  };
+
+export function tokenIds(text: string): number[] {
+  const ids = text.split(',').map((part) => part.trim());
+  if (ids.every((id) => /^\d{1,9}$/.test(id))) return ids.map(Number);
+  throw new InvalidArgumentError('Expected token numbers separated by commas, such as 1,403,407.');
+}
+
+export const jsonOption = () => new Option('--json', 'print one JSON object on stdout and nothing else');
+export const progressOption = () => new Option('--progress', 'show progress on stderr even where it is no terminal');
+export const settingOption = () =>
+  new Option('--setting <name>', 'who makes the correlated randomness').choices(['dealer']).default('dealer');
+export const ringOption = () => new Option('--ring <bits>', 'width of the ring').argParser(whole(4, 64)).default(64);
+export const fractionOption = () => new Option('--fraction <bits>', 'fraction bits').argParser(whole(1, 40)).default(16);
+export const transportOption = () =>
+  new Option('--transport <kind>', 'what the processes of a private run talk over').choices(['unix', 'tcp']).default('unix');
+export const timeoutOption = () =>
+  new Option('--timeout <seconds>', 'how long a party waits for a silent one').argParser(number(0.1, 86_400)).default(120);
+export const backendOption = () =>
+  new Option('--backend <name>', 'onnx and reference compute in the clear, fixed simulates the ring, mpc runs privately')
+    .choices(['onnx', 'reference', 'fixed', 'mpc'])
+    .default('onnx');
+export type BackendName = 'onnx' | 'reference' | 'fixed' | 'mpc';
+
+export interface RingFlags {
+  readonly ring: number;
+  readonly fraction: number;
+}
+
+/** A ring whose products still have room for an integer part. */
+export function ringOf({ ring: bits, fraction }: RingFlags): RingParameters {
+  if (2 * fraction + 2 <= bits || bits < 8) return { bits, fraction };
+  throw new SottoError('usage', `a ring of ${bits} bits has no room for products with ${fraction} fraction bits`, {
+    place: { field: '--fraction' },
+    remedy: `use at most ${Math.floor((bits - 2) / 2)} fraction bits, or a wider ring`,
+  });
+}
+
+export interface SamplingFlags {
+  readonly temperature: number;
+  readonly topP: number;
+  readonly seed: number;
+}
+export const temperatureOption = () =>
+  new Option('--temperature <t>', '0 takes the most likely token').argParser(number(0, 1000)).default(0);
+export const topPOption = () =>
+  new Option('--top-p <p>', 'draw from the most likely tokens of this probability').argParser(number(1e-6, 1)).default(1);
+export const seedOption = () => new Option('--seed <n>', 'of the draws').argParser(whole(0, Number.MAX_SAFE_INTEGER)).default(0);
+export const samplingOf = ({ temperature, topP, seed }: SamplingFlags): SamplingOptions => ({ temperature, topP, seed });

@@ -1,0 +1,61 @@
+import type { RingParameters } from '../backends/ring/index.ts';
+import type { Logits, Sampler } from '../models/index.ts';
+import type { LoadedModel } from './model.ts';
+import { writeText } from './text.ts';
+
+export interface BackendAgreement {
+  /** Whether the backend, given the same tokens before, chose the same one at every step. */
+  readonly sameIds: boolean;
+  /** Over all logits of all steps. */
+  readonly maxAbsLogitError: number;
+}
+export interface Agreement {
+  readonly fixed: BackendAgreement;
+  readonly onnx: BackendAgreement;
+}
+
+export interface AgreementRequest {
+  /** Prompt and continuation of the run under test, and the logits that each new token was chosen from. */
+  readonly ids: readonly number[];
+  readonly promptTokens: number;
+  readonly logits: readonly Logits[];
+  readonly ring: RingParameters;
+  /** A new one for every backend, each with the run's seed. */
+  readonly sampler: () => Sampler;
+}
+
+/**
+ * Runs the backends `fixed` and `onnx` on a run's own tokens and compares what they would have said at every step. The process that
+ * calls this has both sides' secrets: it is a test harness.
+ */
+export async function agree(model: LoadedModel, request: AgreementRequest): Promise<Agreement> {
+  return { fixed: await compare(model, 'fixed', request), onnx: await compare(model, 'onnx', request) };
+}
+
+async function compare(
+  model: LoadedModel,
+  backend: 'fixed' | 'onnx',
+  { ids, promptTokens, logits, ring, sampler }: AgreementRequest,
+): Promise<BackendAgreement> {
+  const forced = ids.slice(promptTokens);
+  const choose = sampler();
+  let sameIds = true;
+  let maxAbsLogitError = 0;
+  let step = 0;
+  await writeText(model, backend, {
+    promptIds: ids.slice(0, promptTokens),
+    newTokens: forced.length,
+    ring,
+    sample: (own) => {
+      const theirs = logits[step];
+      for (let i = 0; i < own.length; i++) {
+        const error = Math.abs(own[i]! - (theirs?.[i] ?? Number.NaN));
+        if (!(error <= maxAbsLogitError)) maxAbsLogitError = Number.isNaN(error) ? Number.POSITIVE_INFINITY : error;
+      }
+      const id = forced[step++]!;
+      if (choose(own) !== id) sameIds = false;
+      return id;
+    },
+  });
+  return { sameIds: sameIds && step === forced.length, maxAbsLogitError };
+}

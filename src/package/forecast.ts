@@ -1,0 +1,64 @@
+import { type Costs, forecast, perLayer, type ScopeCosts } from '../backends/cost/index.ts';
+import { quantise, type RingParameters } from '../backends/ring/index.ts';
+import { SottoError } from '../errors/index.ts';
+import { type ModelShape, type Plan, traceLlamaPrivate, traceShape, traceVitPrivate } from '../models/index.ts';
+import type { Network } from '../net/shaped.ts';
+import type { Program } from '../program/index.ts';
+import type { LoadedModel } from './model.ts';
+
+export interface RunLength {
+  readonly promptTokens: number;
+  readonly newTokens: number;
+}
+
+/** Seconds on a network alone; what the parties compute comes on top. */
+export interface NetworkSeconds {
+  readonly setup: number;
+  readonly offline: number;
+  readonly online: number;
+}
+
+export interface RunForecast {
+  readonly perLayer: readonly ScopeCosts[];
+  readonly total: Costs;
+}
+
+/** What a private run of a loaded model would send, under its own plan or another one. Weights are not read. */
+export function forecastModel(
+  model: Pick<LoadedModel, 'config' | 'plan'>,
+  { ring, run, plan = model.plan }: { ring: RingParameters; run: RunLength; plan?: Plan },
+): RunForecast {
+  const { config } = model;
+  return forecastProgram(
+    config.family === 'llama' ? traceLlamaPrivate(config, plan, { ...run, embedding: 'secret' }) : traceVitPrivate(config, plan),
+    ring,
+  );
+}
+
+/** The same for dimensions without weights. */
+export function forecastShape(
+  shape: ModelShape,
+  { ring, run, plan }: { ring: RingParameters; run: RunLength; plan: Plan },
+): RunForecast {
+  if (shape.kind === 'encoder' && run.newTokens > 1)
+    throw new SottoError('usage', `${shape.name} is an encoder: it writes nothing`, {
+      place: { field: 'newTokens' },
+      remedy: 'leave the number of new tokens out',
+    });
+  return forecastProgram(traceShape(shape, plan, run), ring);
+}
+
+function forecastProgram(program: Program, ring: RingParameters): RunForecast {
+  const ringProgram = quantise(program, ring);
+  return { perLayer: perLayer(ringProgram), total: forecast(ringProgram).total };
+}
+
+/** Bytes over the bandwidth, one direction after the other, and half a round trip for every hop. Computing is not in it. */
+export function networkSeconds({ setup, offline, online }: Costs, network: Network): NetworkSeconds {
+  const transfer = (...bytes: number[]): number => (8 * bytes.reduce((sum, one) => sum + one, 0)) / network.bitsPerSecond;
+  return {
+    setup: transfer(setup.clientSentBytes, setup.serverSentBytes, setup.dealerSentBytes),
+    offline: transfer(offline.clientSentBytes, offline.serverSentBytes, offline.dealerSentBytes),
+    online: transfer(online.clientToServerBytes, online.serverToClientBytes) + (online.hops * network.roundTripSeconds) / 2,
+  };
+}

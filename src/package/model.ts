@@ -1,0 +1,94 @@
+import { readFile } from 'node:fs/promises';
+import { SottoError } from '../errors/index.ts';
+import {
+  type Checkpoint,
+  companionFiles,
+  type Files,
+  foldWeights,
+  loadTokenizer,
+  loadWeights,
+  type ModelConfig,
+  memoryFiles,
+  openCheckpoint,
+  type PixelValues,
+  type Plan,
+  parseModelConfig,
+  parsePreprocessor,
+  planOf,
+  preprocess,
+  type Tokenizer,
+} from '../models/index.ts';
+import { readJson } from '../models/json.ts';
+import { folderFiles } from '../node/files.ts';
+import { loadImage } from '../node/images.ts';
+import type { Tensor } from '../program/index.ts';
+
+/** A checkpoint that is ready to be used: settings checked, tokenizer and weights read when they are first needed. */
+export interface LoadedModel {
+  readonly checkpoint: Checkpoint;
+  readonly config: ModelConfig;
+  readonly plan: Plan;
+  tokenizer(): Promise<Tokenizer>;
+  /** Published tensors by name: what float backends compute with. */
+  weights(): Promise<ReadonlyMap<string, Tensor>>;
+  /** Folded tensors by name: what the server of a private run owns. */
+  privateWeights(): Promise<ReadonlyMap<string, Tensor>>;
+  /** A picture's pixels as the model's preprocessor makes them, (C, S, S). */
+  pixels(picture: string | Uint8Array): Promise<PixelValues>;
+}
+
+/** Opens a folder in the Hugging Face layout, on disk by its path or any other `Files`. Throws `input` and `model` errors. */
+export async function openModel(folder: string | Files): Promise<LoadedModel> {
+  const files = typeof folder === 'string' ? folderFiles(folder) : folder;
+  const checkpoint = await openCheckpoint(files);
+  const config = parseModelConfig(checkpoint.config);
+  const plan = planOf(config, `${files.name}/config.json`);
+  return {
+    checkpoint,
+    config,
+    plan,
+    tokenizer: once(() => loadTokenizer(files)),
+    weights: once(() => loadWeights(checkpoint, config, plan)),
+    privateWeights: once(() => fold(checkpoint, config, plan)),
+    pixels: (picture) => readPicture(files, picture),
+  };
+}
+
+/** What was computed once is kept; a failure is not. */
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () =>
+    (made ??= make().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    }));
+}
+
+async function fold(checkpoint: Checkpoint, config: ModelConfig, plan: Plan): Promise<Map<string, Tensor>> {
+  const folded = new Map<string, Tensor>();
+  for await (const [name, tensor] of foldWeights(config, plan, (tensor) => checkpoint.read(tensor))) folded.set(name, tensor);
+  return folded;
+}
+
+async function readPicture(files: Files, picture: string | Uint8Array): Promise<PixelValues> {
+  const preprocessor = parsePreprocessor(
+    await readJson(files, 'preprocessor_config.json', 2 ** 20),
+    `${files.name}/preprocessor_config.json`,
+  );
+  if (typeof picture !== 'string') return preprocess(await loadImage(picture), preprocessor);
+  const bytes = await readFile(picture).catch((cause: unknown) => {
+    throw new SottoError('input', 'the picture cannot be read', {
+      place: { file: picture },
+      remedy: 'name an existing JPEG, PNG or WebP file',
+      cause,
+    });
+  });
+  return preprocess(await loadImage(bytes, picture), preprocessor);
+}
+
+/** The companions of a checkpoint (tokenizer and the like) as a folder in memory. */
+export async function companionsOf(files: Files): Promise<ReturnType<typeof memoryFiles>> {
+  const held: Record<string, Uint8Array> = {};
+  for (const path of companionFiles) if (await files.exists(path)) held[path] = await files.read(path);
+  return memoryFiles(held, files.name);
+}

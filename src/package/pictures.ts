@@ -1,0 +1,94 @@
+import { type Costs, forecast } from '../backends/cost/index.ts';
+import { simulate } from '../backends/fixed/index.ts';
+import { rehearse } from '../backends/mpc/index.ts';
+import { quantise, type RingParameters, type RingProgram, wordBitsOf } from '../backends/ring/index.ts';
+import { SottoError } from '../errors/index.ts';
+import { createWasmKernels } from '../kernels/index.ts';
+import { type Classification, classifyFloat, greedy, traceVitPrivate, type VitConfig } from '../models/index.ts';
+import { nodePlatform } from '../party/platform.ts';
+import type { Tensor } from '../program/index.ts';
+import type { LoadedModel } from './model.ts';
+import { type ClearBackend, requirePolynomial, withFloatBackend } from './text.ts';
+
+/** The vision transformer of a model that names pictures. Throws a `model` error for other architectures. */
+export function classifier(model: LoadedModel): VitConfig {
+  if (model.config.family === 'vit') return model.config;
+  throw new SottoError('model', `a ${model.config.family} does not classify pictures`, {
+    place: { file: model.checkpoint.files.name },
+    remedy: 'generate text with it, or name the folder of a vision transformer',
+  });
+}
+
+/** Names one picture of (C, S, S) preprocessed pixels in the clear. */
+export async function classifyPixels(
+  model: LoadedModel,
+  backend: ClearBackend,
+  pixels: Float32Array | Float64Array,
+  ring: RingParameters,
+): Promise<Classification> {
+  const config = classifier(model);
+  if (backend === 'fixed') return await simulatePicture(model, config, pixels, ring);
+  return await withFloatBackend(backend, async (float) => {
+    const weights = await model.weights();
+    return (await classifyFloat({ config, plan: model.plan, weights, backend: float, pictures: [pixels] }))[0]!;
+  });
+}
+
+/** The class of the largest logit, by number and by name. */
+export function named(config: VitConfig, logits: Float64Array): Classification {
+  const id = greedy(logits);
+  return { id, label: config.labels[id]!, logits };
+}
+
+function prepare(model: LoadedModel, config: VitConfig, pixels: Float32Array | Float64Array, ring: RingParameters) {
+  const shape = [config.numChannels, config.imageSize, config.imageSize];
+  const count = config.numChannels * config.imageSize ** 2;
+  if (pixels.length !== count)
+    throw new SottoError('input', `a picture of ${pixels.length} values where ${count} are due`, {
+      place: { tensor: 'pixels' },
+      remedy: `preprocess pictures to ${config.numChannels} planes of ${config.imageSize} × ${config.imageSize}`,
+    });
+  requirePolynomial(model);
+  const program: RingProgram = quantise(traceVitPrivate(config, model.plan), ring);
+  return { program, input: async (): Promise<Tensor> => ({ shape, values: pixels }) };
+}
+
+async function simulatePicture(
+  model: LoadedModel,
+  config: VitConfig,
+  pixels: Float32Array | Float64Array,
+  ring: RingParameters,
+): Promise<Classification> {
+  const { program, input } = prepare(model, config, pixels, ring);
+  const weights = await model.privateWeights();
+  const outputs = await simulate(program, {
+    kernels: createWasmKernels(wordBitsOf(ring.bits)),
+    weights: async (name) => weights.get(name)!,
+    inputs: input,
+  });
+  return named(config, outputs.get('logits')!.values as Float64Array);
+}
+
+export interface RehearsedPicture extends Classification {
+  readonly measured: Costs;
+  readonly forecast: Costs;
+}
+
+/** The whole protocol on one picture, with client, server and dealer in this process. */
+export async function rehearsePicture(
+  model: LoadedModel,
+  pixels: Float32Array | Float64Array,
+  ring: RingParameters,
+): Promise<RehearsedPicture> {
+  const config = classifier(model);
+  const { program, input } = prepare(model, config, pixels, ring);
+  const weights = await model.privateWeights();
+  const platform = () => nodePlatform(ring.bits);
+  const { measured, outputs } = await rehearse({
+    program,
+    platforms: { client: platform(), server: platform(), dealer: platform() },
+    weight: async (name) => weights.get(name)!,
+    input,
+  });
+  return { ...named(config, outputs.get('logits')!.values as Float64Array), measured, forecast: forecast(program).total };
+}

@@ -1,0 +1,25 @@
+import type { RingParameters } from '../backends/ring/index.ts';
+import { SottoError } from '../errors/index.ts';
+import type { Plan, ScopeRange } from '../models/index.ts';
+
+/** The largest number that a scope squares or sums up before it is truncated, as far as calibration recorded it. */
+const largest = ({ maxAbs, maxSquares, maxMean }: ScopeRange): number => Math.max(maxAbs ** 2, maxSquares ?? 0, maxMean ?? 0);
+
+/**
+ * Refuses a ring that is too narrow for what calibration saw: products carry twice the fraction bits, and truncation needs two bits
+ * above the value. Throws a `range` error that names the scope. A plan without ranges passes: the run itself is then the check.
+ */
+export function checkRanges(plan: Plan, { bits, fraction }: RingParameters, file: string): void {
+  for (const [scope, range] of Object.entries(plan.ranges ?? {})) {
+    const needed = Math.ceil(Math.log2(Math.max(largest(range), 2 ** -fraction))) + 2 * fraction + 2;
+    if (needed <= bits) continue;
+    throw new SottoError(
+      'range',
+      `the values met in calibration need ${needed} bits with ${fraction} of fraction, the ring has ${bits}`,
+      {
+        place: { file, scope },
+        remedy: `use a ring of at least ${needed} bits or fewer fraction bits`,
+      },
+    );
+  }
+}

@@ -1,0 +1,211 @@
+import { type Costs, forecast } from '../backends/cost/index.ts';
+import { simulate } from '../backends/fixed/index.ts';
+import { type Rehearsal, rehearse } from '../backends/mpc/index.ts';
+import { referenceBackend } from '../backends/reference/index.ts';
+import { quantise, type RingParameters, type RingProgram, wordBitsOf } from '../backends/ring/index.ts';
+import { SottoError } from '../errors/index.ts';
+import { createWasmKernels } from '../kernels/index.ts';
+import {
+  type GeneratedIds,
+  generateFloat,
+  greedy,
+  isPolynomial,
+  type LlamaConfig,
+  type Logits,
+  type Plan,
+  type Sampler,
+  traceLlamaPrivate,
+} from '../models/index.ts';
+import { onnxBackend } from '../node/onnx.ts';
+import { nodePlatform } from '../party/platform.ts';
+import type { FloatBackend, Tensor } from '../program/index.ts';
+import type { LoadedModel } from './model.ts';
+
+/** Where a text is computed in the clear: two float backends, and the exact integers of a private run. */
+export type ClearBackend = 'onnx' | 'reference' | 'fixed';
+
+export interface TextRequest {
+  readonly promptIds: readonly number[];
+  readonly newTokens: number;
+  readonly ring: RingParameters;
+  /** Greedy where absent. */
+  readonly sample?: Sampler | undefined;
+  readonly onToken?: ((id: number) => void) | undefined;
+  readonly keepLogits?: boolean | undefined;
+}
+
+/** The Llama of a model that writes. Throws a `model` error for other architectures. */
+export function writer(model: LoadedModel): LlamaConfig {
+  if (model.config.family === 'llama') return model.config;
+  throw new SottoError('model', `a ${model.config.family} does not write text`, {
+    place: { file: model.checkpoint.files.name },
+    remedy: 'classify pictures with it, or name the folder of a llama',
+  });
+}
+
+/** Refuses a plan that the ring cannot run, before anything is computed. */
+export function requirePolynomial(model: LoadedModel): void {
+  if (isPolynomial(model.plan)) return;
+  const layer = model.plan.layers.findIndex((it) => it.activation.kind !== 'quadratic' || it.attention.kind !== 'power');
+  const { activation, attention } = model.plan.layers[layer]!;
+  throw new SottoError('model', `${activation.kind} activation and ${attention.kind} attention have no meaning in the ring`, {
+    place: { file: model.checkpoint.files.name, scope: `layers.${layer}` },
+    remedy: 'convert the model first with `sotto convert`',
+  });
+}
+
+/** Writes a text in the clear. */
+export async function writeText(model: LoadedModel, backend: ClearBackend, request: TextRequest): Promise<GeneratedIds> {
+  if (backend === 'fixed') return await simulateText(model, request);
+  return await withFloatBackend(backend, async (float) =>
+    generateFloat({
+      config: writer(model),
+      plan: model.plan,
+      weights: await model.weights(),
+      backend: float,
+      maxNewTokens: request.newTokens,
+      ...request,
+    }),
+  );
+}
+
+/** Gives a float backend to `work` and ends its threads afterwards. */
+export async function withFloatBackend<T>(name: 'onnx' | 'reference', work: (backend: FloatBackend) => Promise<T>): Promise<T> {
+  if (name === 'reference') return await work(referenceBackend());
+  const backend = onnxBackend();
+  try {
+    return await work(backend);
+  } finally {
+    await backend.close();
+  }
+}
+
+/** How many tokens fit behind a prompt: the last one needs no position. Throws an `input` error where the prompt does not fit. */
+export function fittingTokens(config: LlamaConfig, promptTokens: number, newTokens: number): number {
+  const limit = config.maxPositionEmbeddings;
+  if (promptTokens > limit)
+    throw new SottoError('input', `the prompt has ${promptTokens} tokens, the context ${limit}`, {
+      place: { field: 'prompt' },
+      remedy: 'shorten the prompt',
+    });
+  return Math.min(newTokens, limit - promptTokens + 1);
+}
+
+/** The client's side of a private program that writes: its inputs by name, and what its outputs become. */
+class Writing {
+  readonly newIds: number[] = [];
+  readonly logits: Logits[] = [];
+  readonly #request: TextRequest;
+  readonly #ends: readonly number[];
+
+  constructor(config: LlamaConfig, request: TextRequest) {
+    this.#request = request;
+    this.#ends = config.eosTokenIds;
+  }
+
+  get ended(): boolean {
+    return this.#ends.includes(this.newIds.at(-1) ?? -1);
+  }
+
+  input(name: string): Tensor {
+    const { promptIds } = this.#request;
+    if (name === 'prompt') return { shape: [promptIds.length], values: Int32Array.from(promptIds) };
+    return { shape: [1], values: Int32Array.of(this.newIds.at(-1)!) };
+  }
+
+  output(logits: Float64Array): void {
+    if (this.ended) return;
+    const { sample = greedy, keepLogits = false, onToken } = this.#request;
+    const id = sample(logits);
+    if (keepLogits) this.logits.push(logits);
+    this.newIds.push(id);
+    onToken?.(id);
+  }
+
+  result(fitted: number): GeneratedIds {
+    const { promptIds, newTokens } = this.#request;
+    const stopped = this.ended ? 'eos' : fitted < newTokens ? 'context' : 'length';
+    return { ids: [...promptIds, ...this.newIds], newIds: this.newIds, stopped, logits: this.logits };
+  }
+}
+
+/** Ends a simulation whose text is complete. */
+class TextEnded extends Error {}
+
+interface PrivateText {
+  readonly program: RingProgram;
+  readonly writing: Writing;
+  readonly newTokens: number;
+  readonly weight: (name: string) => Promise<Tensor>;
+}
+
+async function preparePrivately(model: LoadedModel, request: TextRequest): Promise<PrivateText> {
+  const config = writer(model);
+  checkIds(config, request.promptIds);
+  requirePolynomial(model);
+  const newTokens = fittingTokens(config, request.promptIds.length, request.newTokens);
+  const program = privateTextProgram(config, model.plan, request.ring, request.promptIds.length, newTokens);
+  const weights = await model.privateWeights();
+  return { program, writing: new Writing(config, request), newTokens, weight: async (name) => weights.get(name)! };
+}
+
+/** The ring program of a whole private text with a secret embedding. */
+export const privateTextProgram = (
+  config: LlamaConfig,
+  plan: Plan,
+  ring: RingParameters,
+  promptTokens: number,
+  newTokens: number,
+): RingProgram => quantise(traceLlamaPrivate(config, plan, { promptTokens, newTokens, embedding: 'secret' }), ring);
+
+async function simulateText(model: LoadedModel, request: TextRequest): Promise<GeneratedIds> {
+  const { program, writing, newTokens, weight } = await preparePrivately(model, request);
+  try {
+    await simulate(program, {
+      kernels: createWasmKernels(wordBitsOf(request.ring.bits)),
+      weights: weight,
+      inputs: async (name) => {
+        if (writing.ended) throw new TextEnded();
+        return writing.input(name);
+      },
+      onOutput: (_, value) => writing.output(value.values as Float64Array),
+    });
+  } catch (error) {
+    if (!(error instanceof TextEnded)) throw error;
+  }
+  return writing.result(newTokens);
+}
+
+export interface RehearsedText extends GeneratedIds {
+  /** As counted on the channels, and as forecast from the program alone: equal. */
+  readonly measured: Costs;
+  readonly forecast: Costs;
+  readonly ledgers: Pick<Rehearsal, 'client' | 'server'>;
+}
+
+/**
+ * The whole protocol with client, server and dealer in this process. A text that ends early runs on to its length unseen: what the
+ * run sends depends on the lengths alone.
+ */
+export async function rehearseText(model: LoadedModel, request: TextRequest): Promise<RehearsedText> {
+  const { program, writing, newTokens, weight } = await preparePrivately(model, request);
+  const platform = () => nodePlatform(request.ring.bits);
+  const { measured, client, server } = await rehearse({
+    program,
+    platforms: { client: platform(), server: platform(), dealer: platform() },
+    weight,
+    input: async (name) => writing.input(name),
+    output: (_, value) => writing.output(value.values as Float64Array),
+  });
+  return { ...writing.result(newTokens), measured, forecast: forecast(program).total, ledgers: { client, server } };
+}
+
+function checkIds(config: LlamaConfig, ids: readonly number[]): void {
+  const refuse = (reason: string, remedy: string): never => {
+    throw new SottoError('input', reason, { place: { field: 'prompt' }, remedy });
+  };
+  if (ids.length === 0) refuse('the prompt is empty', 'give at least the beginning-of-text token');
+  const strange = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= config.vocabSize);
+  if (strange !== undefined)
+    refuse(`token ${strange} of a vocabulary of ${config.vocabSize}`, 'encode the prompt with the tokenizer of this model');
+}
