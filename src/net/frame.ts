@@ -1,4 +1,5 @@
 import { SottoError } from '../errors/index.ts';
+import { crc32 } from './checksum.ts';
 import { defaultMaximumPayloadBytes, type Frame } from './contract.ts';
 
 /**
@@ -7,27 +8,30 @@ import { defaultMaximumPayloadBytes, type Frame } from './contract.ts';
  *   1      kind
  *   2 … 3  reserved, zero
  *   4 … 7  payload length in bytes
- *   8 … 15 sequence number: 0, 1, 2, … in each direction
- * The sequence number finds lost, repeated and swapped frames; it is no authentication, which belongs to the layer below (TLS).
+ *   8 … 11 sequence number modulo 2^32: 0, 1, 2, … in each direction
+ *  12 … 15 CRC-32 of the twelve bytes before and the payload
+ * The sequence number finds lost, repeated and swapped frames, the checksum damaged ones: a flipped bit of a masked word would be a wrong
+ * answer that nobody notices. Neither is authentication, which belongs to the layer below (TLS).
  */
 export const frameHeaderBytes = 16;
 const magic = 0x51;
+const checksumAt = 12;
 
 /** The header of one frame. Throws a `usage` error where kind, length or sequence number do not fit. */
-export function encodeFrameHeader(kind: number, payloadBytes: number, sequence: number): Uint8Array<ArrayBuffer> {
+export function encodeFrameHeader(kind: number, payload: Uint8Array, sequence: number): Uint8Array<ArrayBuffer> {
   if (!Number.isInteger(kind) || kind < 0 || kind > 255) {
     throw new SottoError('usage', `${kind} is no frame kind`, { remedy: 'use an integer in 0 … 255' });
   }
-  if (!Number.isInteger(payloadBytes) || payloadBytes < 0 || payloadBytes > 0xffffffff || !Number.isSafeInteger(sequence)) {
+  if (payload.length > 0xffffffff || !Number.isSafeInteger(sequence)) {
     throw new SottoError('usage', 'the frame is longer than 2^32 − 1 bytes', { remedy: 'split it' });
   }
   const header = new Uint8Array(frameHeaderBytes);
   const view = new DataView(header.buffer);
   header[0] = magic;
   header[1] = kind;
-  view.setUint32(4, payloadBytes, true);
+  view.setUint32(4, payload.length, true);
   view.setUint32(8, sequence % 2 ** 32, true);
-  view.setUint32(12, Math.floor(sequence / 2 ** 32), true);
+  view.setUint32(checksumAt, crc32(payload, crc32(header.subarray(0, checksumAt))), true);
   return header;
 }
 
@@ -82,7 +86,7 @@ export class FrameDecoder {
     const header = this.#header;
     if (header[0] !== magic) this.#refuse(`a frame starts with byte 0x${header[0]!.toString(16)}, not 0x${magic.toString(16)}`);
     if (header[2] !== 0 || header[3] !== 0) this.#refuse('the reserved bytes of a frame are not zero');
-    const sequence = this.#view.getUint32(8, true) + this.#view.getUint32(12, true) * 2 ** 32;
+    const sequence = this.#view.getUint32(8, true);
     if (sequence !== this.#sequence) this.#refuse(`frame ${sequence} came where frame ${this.#sequence} was due`);
     const length = this.#view.getUint32(4, true);
     if (length > this.maximumPayloadBytes) {
@@ -113,11 +117,13 @@ export class FrameDecoder {
 
   #finishFrame(): Frame {
     const frame = { kind: this.#header[1]!, payload: this.#payload ?? new Uint8Array(0) };
+    const checksum = crc32(frame.payload, crc32(this.#header.subarray(0, checksumAt)));
+    if (checksum !== this.#view.getUint32(checksumAt, true)) this.#refuse(`frame ${this.#sequence} was damaged on its way`);
     this.#payload = null;
     this.#headerFilled = 0;
     this.#payloadLength = 0;
     this.#payloadFilled = 0;
-    this.#sequence++;
+    this.#sequence = (this.#sequence + 1) % 2 ** 32;
     return frame;
   }
 

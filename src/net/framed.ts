@@ -62,7 +62,7 @@ class FramedChannel implements Channel {
         },
       );
     }
-    const header = encodeFrameHeader(kind, payload.length, this.#sequence++);
+    const header = encodeFrameHeader(kind, payload, this.#sequence++);
     const write = this.#pipe.write(payload.length > 0 ? [header, payload] : [header]);
     this.#sends.add(write);
     try {

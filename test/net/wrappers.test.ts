@@ -116,25 +116,22 @@ describe('a faulty connection', () => {
     }
   }
 
-  it.each(faults.filter((fault) => fault !== 'corrupt'))(
-    'with "%s" ends in an error that names the peer, after the good frames',
-    async (fault) => {
-      for (const frame of [0, 2]) {
-        const { seen, error } = await outcome(fault, frame, 3);
-        expect(error).toMatchObject({ name: 'SottoError', kind: 'peer', place: { party: 'client' } });
-        expect(seen.length).toBe(fault === 'duplicate' ? frame + 1 : frame);
-        seen.forEach((got, i) => {
-          expect(got).toEqual({ kind: i, payload: payload(i) });
-        });
-      }
-    },
-  );
+  it.each(faults)('with "%s" ends in an error that names the peer, after the good frames', async (fault) => {
+    for (const frame of [0, 2]) {
+      const { seen, error } = await outcome(fault, frame, 3);
+      expect(error).toMatchObject({ name: 'SottoError', kind: 'peer', place: { party: 'client' } });
+      expect(seen.length).toBe(fault === 'duplicate' ? frame + 1 : frame);
+      seen.forEach((got, i) => {
+        expect(got).toEqual({ kind: i, payload: payload(i) });
+      });
+    }
+  });
 
-  it('with a flipped bit ends in an error, or the bit is in kind or payload, which the codec does not protect', async () => {
+  it('with a flipped bit ends in an error at that frame, wherever the bit is', async () => {
     for (let seed = 0; seed < 40; seed++) {
       const { seen, error } = await outcome('corrupt', 1, seed);
-      if (error) expect(error).toMatchObject({ name: 'SottoError', kind: 'peer' });
-      else expect(seen.filter((got, i) => got.kind !== i || Buffer.compare(got.payload, payload(i)) !== 0)).toHaveLength(1);
+      expect(error).toMatchObject({ name: 'SottoError', kind: 'peer', place: { party: 'client' } });
+      expect(seen).toEqual([{ kind: 0, payload: payload(0) }]);
     }
   });
 });
