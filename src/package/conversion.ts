@@ -1,0 +1,100 @@
+import { type Conversion, convertCheckpoint, type Initialisation, type LayerReport } from '../convert/index.ts';
+import { SottoError } from '../errors/index.ts';
+import { type Files, type LlamaConfig, type Plan, parsePlan, writeCheckpoint } from '../models/index.ts';
+import type { OnnxBackend } from '../node/index.ts';
+import { onnxBackend } from '../node/onnx.ts';
+import { batches, encodeDocuments, type RunOptions, writeTexts } from '../train/index.ts';
+import type { LoadedModel } from './model.ts';
+import { writer } from './text.ts';
+
+export interface ConvertOptions {
+  /** A plan, or the name of one: `full-p2`, `full-p4`, `full-p8`, `full-p16`, `hybrid-K`. `full-p8` unless told. */
+  readonly plan?: string | Plan | undefined;
+  /** Documents that the fits and the calibration look at. Without them the model writes some itself. */
+  readonly texts?: readonly string[] | undefined;
+  /** Rows of the fits and the calibration, and their tokens; 16 rows of at most 128 unless told. */
+  readonly rows?: number | undefined;
+  readonly tokens?: number | undefined;
+  /** How the quadratics begin: `direct` is the fit, `scale` and `static` leave more to training. */
+  readonly initialisation?: Initialisation | undefined;
+  /** What tables allow beyond what calibration saw. */
+  readonly margin?: number | undefined;
+  readonly seed?: number | undefined;
+  readonly onLayer?: ((report: LayerReport, layers: number) => void) | undefined;
+  readonly onWriting?: (() => void) | undefined;
+}
+
+export type { Conversion, LayerReport };
+
+const rowsByDefault = 16;
+const tokensByDefault = 128;
+const batchRows = 4;
+
+/** Fits and calibrates a Llama under a plan, untrained: layer by layer on what its converted predecessors produce. */
+export async function convertModel(model: LoadedModel, options: ConvertOptions = {}): Promise<Conversion> {
+  const config = writer(model);
+  const { plan: wanted = 'full-p8', initialisation = 'direct', margin, onLayer } = options;
+  const plan = typeof wanted === 'string' ? parsePlan(wanted, config, 'plan') : wanted;
+  const backend = onnxBackend();
+  try {
+    return await convertCheckpoint({
+      checkpoint: model.checkpoint,
+      plan,
+      calibration: await calibrationRows(model, config, backend, options),
+      backend,
+      initialisation,
+      ...(margin === undefined ? {} : { margin }),
+      ...(onLayer === undefined ? {} : { progress: (report) => onLayer(report, config.numHiddenLayers) }),
+    });
+  } finally {
+    await backend.close();
+  }
+}
+
+/** Writes a conversion as a checkpoint folder with the tokenizer of the model that it was made from. */
+export function writeConversion(
+  files: Files,
+  conversion: Conversion,
+  source: LoadedModel,
+  dtype: 'F32' | 'F16' | 'BF16' = 'F32',
+): Promise<void> {
+  const { config, tensors } = conversion;
+  return writeCheckpoint(files, { config, tensors, dtype, companions: source.checkpoint.files });
+}
+
+async function calibrationRows(
+  model: LoadedModel,
+  config: LlamaConfig,
+  backend: OnnxBackend,
+  options: ConvertOptions,
+): Promise<{ rows: Int32Array[]; batch: number }> {
+  const { rows: count = rowsByDefault, tokens = Math.min(tokensByDefault, config.maxPositionEmbeddings), seed = 0 } = options;
+  if (tokens > config.maxPositionEmbeddings)
+    throw new SottoError('usage', `rows of ${tokens} tokens for a context of ${config.maxPositionEmbeddings}`, {
+      place: { field: 'tokens' },
+      remedy: 'calibrate on shorter rows',
+    });
+  const batch = Math.min(batchRows, count);
+  const documents = encodeDocuments(
+    options.texts ?? (await ownTexts(model, count, tokens, seed, backend, options)),
+    await model.tokenizer(),
+  );
+  const batchAt = batches(documents, { batch, tokens, seed });
+  const rows = Array.from({ length: Math.ceil(count / batch) }, (_, at) => batchAt(at).ids).flatMap((ids) =>
+    Array.from({ length: batch }, (_, row) => ids.slice(row * tokens, (row + 1) * tokens)),
+  );
+  return { rows, batch };
+}
+
+/** What the model writes when it begins from nothing: text of the kind that it was trained on. */
+async function ownTexts(
+  model: LoadedModel,
+  count: number,
+  tokens: number,
+  seed: number,
+  backend: RunOptions['backend'],
+  { onWriting }: ConvertOptions,
+): Promise<string[]> {
+  onWriting?.();
+  return await writeTexts(model.checkpoint.files, { texts: 2 * count, length: tokens, temperature: 1, seed, backend });
+}

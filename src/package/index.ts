@@ -1,0 +1,184 @@
+/**
+ * sotto: private inference for transformers. `loadModel` opens a checkpoint; what it gives converts, writes in the clear, and runs
+ * the whole private protocol in one process. Real parties are processes of their own: see `sotto/mpc`.
+ */
+import type { Costs } from '../backends/cost/index.ts';
+import type { RingParameters } from '../backends/ring/index.ts';
+import {
+  type Classification,
+  type Files,
+  type ModelConfig,
+  memoryFiles,
+  type Plan,
+  parsePlan,
+  type Sampler,
+  type SamplingOptions,
+  sampler,
+  streamingDecoder,
+  type Tokenizer,
+  writeCheckpoint,
+} from '../models/index.ts';
+import { folderFiles } from '../node/files.ts';
+import { type ConvertOptions, convertModel, writeConversion } from './conversion.ts';
+import { forecastModel, type RunForecast } from './forecast.ts';
+import { type LoadedModel, openModel } from './model.ts';
+import { classifyPixels, rehearsePicture } from './pictures.ts';
+import { checkRanges } from './ranges.ts';
+import { type ClearBackend, fittingTokens, rehearseText, type TextRequest, writer, writeText } from './text.ts';
+
+export { type ErrorKind, errorKinds, type Place, SottoError } from '../errors/index.ts';
+export type {
+  Classification,
+  ClearBackend,
+  ConvertOptions,
+  Costs,
+  Files,
+  ModelConfig,
+  Plan,
+  RingParameters,
+  RunForecast,
+  SamplingOptions,
+  Tokenizer,
+};
+
+/** The ring of 64 bits with 16 of fraction. */
+export const defaultRing: RingParameters = { bits: 64, fraction: 16 };
+
+export interface TextOptions {
+  /** Tokens to write at most; 64 unless told, fewer where the context ends. */
+  readonly newTokens?: number;
+  /** Greedy where absent. */
+  readonly sampling?: SamplingOptions;
+  readonly ring?: RingParameters;
+  /** Pieces of the text as they come, the prompt first. */
+  readonly onText?: (piece: string) => void;
+}
+
+export interface Text {
+  /** Prompt and continuation. */
+  readonly text: string;
+  readonly ids: readonly number[];
+  readonly promptTokens: number;
+  /** What ended it: an end-of-text token, the number asked for, or the end of the context. */
+  readonly stopped: 'eos' | 'length' | 'context';
+}
+
+/** What the parties sent, as counted on their channels, and the forecast from the program alone, which is equal. */
+export interface Ledger extends Costs {
+  readonly forecast: Costs;
+}
+
+/** A checkpoint and everything that can be done with it. */
+export interface Model {
+  readonly config: ModelConfig;
+  readonly plan: Plan;
+  tokenizer(): Promise<Tokenizer>;
+  /** Continues a text, or token numbers, in the clear. Errors: `input` for prompts that do not fit, `model` for other architectures. */
+  generate(prompt: string | readonly number[], options?: TextOptions & { backend?: ClearBackend }): Promise<Text>;
+  /**
+   * The same under the whole protocol, with client, server and dealer in this process: for trying and testing, since one process
+   * then holds both sides' secrets. Needs a polynomial plan.
+   */
+  generatePrivately(prompt: string | readonly number[], options?: TextOptions): Promise<Text & Ledger>;
+  /** Names a picture: a file's path, a file's bytes, or (C, S, S) preprocessed pixels. */
+  classify(picture: Picture, options?: { backend?: ClearBackend; ring?: RingParameters }): Promise<Classification>;
+  classifyPrivately(picture: Picture, options?: { ring?: RingParameters }): Promise<Classification & Ledger>;
+  /** Bytes, hops and offline material of a private run, from the program alone. */
+  forecast(run: { promptTokens: number; newTokens?: number; ring?: RingParameters; plan?: Plan | string }): RunForecast;
+  /** A polynomial model, fitted and calibrated but not trained, held in memory until it is saved. */
+  convert(options?: ConvertOptions): Promise<Model>;
+  /** Writes a folder in the Hugging Face layout. */
+  save(folder: string | Files): Promise<void>;
+}
+
+export type Picture = string | Uint8Array | Float32Array | Float64Array;
+
+/** Opens a checkpoint in the Hugging Face layout. Errors: `input` for damaged files, `model` for architectures sotto does not know. */
+export async function loadModel(folder: string | Files): Promise<Model> {
+  return new FolderModel(await openModel(folder));
+}
+
+class FolderModel implements Model {
+  readonly config: ModelConfig;
+  readonly plan: Plan;
+  readonly #model: LoadedModel;
+
+  constructor(model: LoadedModel) {
+    this.#model = model;
+    this.config = model.config;
+    this.plan = model.plan;
+  }
+
+  tokenizer(): Promise<Tokenizer> {
+    return this.#model.tokenizer();
+  }
+
+  async generate(prompt: string | readonly number[], options: TextOptions & { backend?: ClearBackend } = {}): Promise<Text> {
+    const { request, finish } = await this.#request(prompt, options);
+    return finish(await writeText(this.#model, options.backend ?? 'onnx', request));
+  }
+
+  async generatePrivately(prompt: string | readonly number[], options: TextOptions = {}): Promise<Text & Ledger> {
+    const { request, finish } = await this.#request(prompt, options);
+    checkRanges(this.plan, request.ring, this.#model.checkpoint.files.name);
+    const made = await rehearseText(this.#model, request);
+    return { ...finish(made), ...made.measured, forecast: made.forecast };
+  }
+
+  async #request(prompt: string | readonly number[], { newTokens = 64, sampling, ring = defaultRing, onText }: TextOptions) {
+    const tokenizer = await this.tokenizer();
+    const promptIds = typeof prompt === 'string' ? tokenizer.encode(prompt) : [...prompt];
+    fittingTokens(writer(this.#model), promptIds.length, newTokens);
+    const decoder = streamingDecoder(tokenizer);
+    const say = (piece: string): void => {
+      if (piece !== '') onText?.(piece);
+    };
+    const waiting = onText === undefined ? [] : [...promptIds];
+    const sample: Sampler | undefined = sampling === undefined ? undefined : sampler(sampling);
+    const onToken = (id: number): void => {
+      if (onText !== undefined) say([...waiting.splice(0), id].map((next) => decoder.push(next)).join(''));
+    };
+    const request: TextRequest = { promptIds, newTokens, ring, sample, onToken };
+    const finish = ({ ids, stopped }: { ids: readonly number[]; stopped: Text['stopped'] }): Text => {
+      if (onText !== undefined) say(decoder.end());
+      return { text: tokenizer.decode(ids), ids, promptTokens: promptIds.length, stopped };
+    };
+    return { request, finish };
+  }
+
+  async classify(
+    picture: Picture,
+    { backend = 'onnx', ring = defaultRing }: { backend?: ClearBackend; ring?: RingParameters } = {},
+  ) {
+    return await classifyPixels(this.#model, backend, await this.#pixels(picture), ring);
+  }
+
+  async classifyPrivately(picture: Picture, { ring = defaultRing }: { ring?: RingParameters } = {}) {
+    const { measured, ...rest } = await rehearsePicture(this.#model, await this.#pixels(picture), ring);
+    return { ...rest, ...measured };
+  }
+
+  async #pixels(picture: Picture): Promise<Float32Array | Float64Array> {
+    if (picture instanceof Float32Array || picture instanceof Float64Array) return picture;
+    return (await this.#model.pixels(picture)).values;
+  }
+
+  forecast({ promptTokens, newTokens = 1, ring = defaultRing, plan }: Parameters<Model['forecast']>[0]): RunForecast {
+    const chosen = plan === undefined ? this.plan : typeof plan === 'string' ? parsePlan(plan, this.config) : plan;
+    return forecastModel(this.#model, { ring, run: { promptTokens, newTokens }, plan: chosen });
+  }
+
+  async convert(options: ConvertOptions = {}): Promise<Model> {
+    const conversion = await convertModel(this.#model, options);
+    const files = memoryFiles({}, `${this.#model.checkpoint.files.name} (converted)`);
+    await writeConversion(files, conversion, this.#model);
+    return await loadModel(files);
+  }
+
+  async save(folder: string | Files): Promise<void> {
+    const { checkpoint } = this.#model;
+    const tensors = [...(await checkpoint.readAll())].map(([name, tensor]) => ({ name, ...tensor }));
+    const files = typeof folder === 'string' ? folderFiles(folder) : folder;
+    await writeCheckpoint(files, { config: checkpoint.config, tensors, companions: checkpoint.files });
+  }
+}
