@@ -9,9 +9,6 @@ export interface CalibrationOptions {
   /** Factor by which tables' ranges exceed the largest argument met, at least 1; 2 by default. */
   readonly margin?: number;
   readonly ring?: { readonly bits: number; readonly fraction: number };
-  readonly normEpsilon: number;
-  /** Values per row of a norm. */
-  readonly hiddenSize: number;
 }
 
 export const defaultRing = { bits: 64, fraction: 16 } as const;
@@ -22,7 +19,8 @@ export const defaultRing = { bits: 64, fraction: 16 } as const;
  * |x| before the power and the row's mean power.
  */
 export async function calibrate(subject: Subject<Plan>, plan: Plan, options: CalibrationOptions): Promise<Plan> {
-  const { margin = 2, ring = defaultRing, normEpsilon, hiddenSize } = options;
+  const { margin = 2, ring = defaultRing } = options;
+  const { hiddenSize, normEpsilon } = subject;
   const ranges = await measure(subject, subject.trace(plan), plan, options);
   const normTable = (scopes: readonly string[]): NormPlan => {
     const met = scopes.flatMap((scope) => (ranges[scope] === undefined ? [] : [ranges[scope]]));

@@ -1,27 +1,20 @@
-import { SottoError } from '../errors/index.ts';
 import type { Checkpoint } from '../models/checkpoint.ts';
-import { type LlamaConfig, parseModelConfig } from '../models/config.ts';
-import { traceLlama } from '../models/index.ts';
+import { parseModelConfig } from '../models/config.ts';
 import type { Plan } from '../models/plan.ts';
 import { exactPlan } from '../models/plan.ts';
 import type { NamedTensor } from '../models/safetensors.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import { fitActivation, type Initialisation } from './activation.ts';
 import { fitAttention, foldShifts } from './attention.ts';
-import { type CalibrationOptions, calibrate } from './calibrate.ts';
+import { calibrate } from './calibrate.ts';
 import type { Subject } from './observe.ts';
-
-/** Rows of token ids of one length, `batch` of them a run. */
-export interface CalibrationIds {
-  readonly rows: readonly Int32Array[];
-  readonly batch: number;
-}
+import { type Calibration, subjectOf } from './subjects.ts';
 
 export interface ConversionOptions {
   readonly checkpoint: Checkpoint;
   /** What becomes of each layer. Its tables may be absent: calibration chooses them. */
   readonly plan: Plan;
-  readonly calibration: CalibrationIds;
+  readonly calibration: Calibration;
   readonly backend: FloatBackend;
   readonly initialisation: Initialisation;
   /** Weights the samples of a gate's fit by the square of what it multiplies; true by default. */
@@ -47,74 +40,34 @@ export interface Conversion {
   readonly layers: readonly LayerReport[];
 }
 
-/** A Llama as a subject of conversion, observed on rows of token ids. Rows beyond whole batches are left out. */
-export function llamaSubject(config: LlamaConfig, { rows, batch }: CalibrationIds): Subject<Plan> {
-  const tokens = rows[0]?.length ?? 0;
-  if (rows.length < batch || rows.some((row) => row.length !== tokens))
-    throw new SottoError('input', `${rows.length} rows of token ids do not make a batch of ${batch} rows of one length`, {
-      remedy: 'give more calibration text, or a smaller batch',
-    });
-  const shape = [batch, tokens];
-  const feeds = Array.from({ length: Math.floor(rows.length / batch) }, (_, at) => {
-    const values = new Int32Array(batch * tokens);
-    for (let i = 0; i < batch; i++) values.set(rows[at * batch + i]!, i * tokens);
-    return new Map<string, Tensor>([['ids', { shape, values }]]);
-  });
-  return {
-    layers: config.numHiddenLayers,
-    activation: config.hiddenAct,
-    trace: (plan) => traceLlama(config, plan, { batch, tokens }),
-    feeds,
-  };
-}
-
 /**
  * Replaces what the plan replaces, layer by layer, each fitted on activations that its converted predecessors produce, then calibrates
  * ranges and tables. Nothing is trained. Errors: `model` for architectures without a conversion, `range` where no table fits.
  */
 export async function convertCheckpoint(options: ConversionOptions): Promise<Conversion> {
-  const { checkpoint, plan, calibration, backend } = options;
-  const config = parseModelConfig(checkpoint.config);
-  if (config.family !== 'llama')
-    throw new SottoError('model', `there is no conversion for ${config.family} yet`, { remedy: 'convert a llama checkpoint' });
-  const subject = llamaSubject(config, calibration);
+  const { checkpoint, plan, backend } = options;
+  const subject = subjectOf(parseModelConfig(checkpoint.config), options.calibration);
   const weights = new Map<string, Tensor>(await checkpoint.readAll());
-  let current: Plan = { ...exactPlan(config), ...(plan.name === undefined ? {} : { name: plan.name }) };
+  let current: Plan = { ...exactPlan({ ...subject, numHiddenLayers: subject.layers }), ...nameOf(plan) };
   const layers: LayerReport[] = [];
-  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
-    const wanted = plan.layers[layer]!;
-    let report: LayerReport = { layer };
-    if (wanted.attention.kind === 'power') {
-      const { exponent, epsilon } = wanted.attention;
-      const program = subject.trace(current);
-      const heads = config.numAttentionHeads;
-      const fit = await fitAttention(subject, { program, layer, heads, weights, backend, exponent, epsilon });
-      for (const part of ['weight', 'bias']) {
-        const name = `model.layers.${layer}.self_attn.q_proj.${part}`;
-        const tensor = weights.get(name);
-        if (tensor !== undefined)
-          weights.set(name, { shape: tensor.shape, values: foldShifts(tensor.values as Float32Array, fit.shifts) });
-      }
-      report = { ...report, attention: fit.relativeError };
-    }
-    current = withLayer(current, layer, { ...current.layers[layer]!, attention: wanted.attention });
-    if (wanted.activation.kind === 'quadratic') {
-      const { per } = wanted.activation;
-      const { initialisation, weighted = true } = options;
-      const program = subject.trace(current);
-      const fit = await fitActivation(subject, { program, layer, weights, backend, per, initialisation, weighted });
-      for (const part of ['a', 'b', 'c'] as const)
-        weights.set(`model.layers.${layer}.mlp.act.${part}`, { shape: [fit[part].length], values: fit[part] });
-      report = { ...report, activation: fit.relativeError };
-    }
-    current = withLayer(current, layer, wanted);
+  for (let layer = 0; layer < subject.layers; layer++) {
+    const { attention, activation } = plan.layers[layer]!;
+    const at: Place = { subject, layer, weights, backend };
+    const attentionError = attention.kind === 'power' ? await replaceAttention(at, current, attention) : undefined;
+    current = withLayer(current, layer, { ...current.layers[layer]!, attention });
+    const activationError =
+      activation.kind === 'quadratic' ? await replaceActivation(at, current, activation.per, options) : undefined;
+    current = withLayer(current, layer, plan.layers[layer]!);
+    const report = {
+      layer,
+      ...(attentionError === undefined ? {} : { attention: attentionError }),
+      ...(activationError === undefined ? {} : { activation: activationError }),
+    };
     layers.push(report);
     options.progress?.(report);
   }
   const calibrated =
-    options.calibrated === false
-      ? current
-      : await calibrateLlama(config, current, { weights, calibration, backend, ...marginOf(options) });
+    options.calibrated === false ? current : await calibrate(subject, current, { weights, backend, ...marginOf(options) });
   return {
     config: { ...checkpoint.config, sotto: calibrated },
     plan: calibrated,
@@ -123,19 +76,48 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
   };
 }
 
+interface Place {
+  readonly subject: Subject<Plan>;
+  readonly layer: number;
+  /** Changed in place. */
+  readonly weights: Map<string, Tensor>;
+  readonly backend: FloatBackend;
+}
+
+/** Fits the shifts of a layer's heads and folds them into its query matrix; gives the relative error. */
+async function replaceAttention(
+  { subject, layer, weights, backend }: Place,
+  plan: Plan,
+  { exponent, epsilon }: { exponent: number; epsilon: number },
+): Promise<number> {
+  const program = subject.trace(plan);
+  const fit = await fitAttention(subject, { program, layer, heads: subject.heads, weights, backend, exponent, epsilon });
+  for (const part of ['weight', 'bias']) {
+    const name = `${subject.queryName(layer)}.${part}`;
+    const tensor = weights.get(name);
+    if (tensor === undefined) continue;
+    weights.set(name, { shape: tensor.shape, values: foldShifts(tensor.values as Float32Array, fit.shifts) });
+  }
+  return fit.relativeError;
+}
+
+/** Fits a layer's quadratics and adds their coefficients to the weights; gives the relative error. */
+async function replaceActivation(
+  { subject, layer, weights, backend }: Place,
+  plan: Plan,
+  per: 'layer' | 'channel',
+  { initialisation, weighted = true }: Pick<ConversionOptions, 'initialisation' | 'weighted'>,
+): Promise<number> {
+  const program = subject.trace(plan);
+  const fit = await fitActivation(subject, { program, layer, weights, backend, per, initialisation, weighted });
+  for (const part of ['a', 'b', 'c'] as const)
+    weights.set(subject.coefficientName(layer, part), { shape: [fit[part].length], values: fit[part] });
+  return fit.relativeError;
+}
+
+const nameOf = ({ name }: Plan) => (name === undefined ? {} : { name });
 const marginOf = ({ margin }: { margin?: number }) => (margin === undefined ? {} : { margin });
 
 function withLayer(plan: Plan, layer: number, made: Plan['layers'][number]): Plan {
   return { ...plan, layers: plan.layers.map((old, index) => (index === layer ? made : old)) };
-}
-
-/** Chooses tables and records ranges of a Llama under a plan; for use again after training has moved the weights. */
-export function calibrateLlama(
-  config: LlamaConfig,
-  plan: Plan,
-  options: Omit<CalibrationOptions, 'hiddenSize' | 'normEpsilon'> & { readonly calibration: CalibrationIds },
-): Promise<Plan> {
-  const { calibration, ...rest } = options;
-  const size = { hiddenSize: config.hiddenSize, normEpsilon: config.rmsNormEps };
-  return calibrate(llamaSubject(config, calibration), plan, { ...rest, ...size });
 }

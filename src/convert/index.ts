@@ -2,14 +2,14 @@
 export { type ActivationFit, fitActivation, type Initialisation, type Quadratics } from './activation.ts';
 export { type AttentionFit, type AttentionShift, fitAttention, foldShifts } from './attention.ts';
 export { type CalibrationOptions, calibrate, defaultRing } from './calibrate.ts';
-export {
-  type CalibrationIds,
-  type Conversion,
-  type ConversionOptions,
-  calibrateLlama,
-  convertCheckpoint,
-  type LayerReport,
-  llamaSubject,
-} from './checkpoint.ts';
+export { type Conversion, type ConversionOptions, convertCheckpoint, type LayerReport } from './checkpoint.ts';
 export type { Subject, Weights } from './observe.ts';
+export {
+  type Calibration,
+  type CalibrationIds,
+  type CalibrationPixels,
+  llamaSubject,
+  subjectOf,
+  vitSubject,
+} from './subjects.ts';
 export { type ArgumentRange, chooseTable, interpolationError } from './tables.ts';

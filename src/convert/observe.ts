@@ -3,15 +3,22 @@ import type { ActivationName } from '../models/config.ts';
 import type { Executable, FloatBackend, Node, Program, Tensor } from '../program/index.ts';
 import { prune } from '../program/index.ts';
 
-/** A model under conversion: how it is traced under any plan, and inputs that it is observed on. */
+/** A model under conversion: how it is traced under any plan, where its parts are, and inputs that it is observed on. */
 export interface Subject<P> {
   readonly layers: number;
+  readonly heads: number;
   /** The published activation. */
   readonly activation: ActivationName;
-  /** The program of a plan; its float inputs are weights by their published names. */
+  /** The program of a plan; its float inputs are weights by their published names, and what `feeds` give. */
   trace(plan: P): Program;
   /** What calibration feeds beside the weights, one run each. */
   readonly feeds: readonly ReadonlyMap<string, Tensor>[];
+  /** The published prefix of the query matrix and bias of a layer. */
+  queryName(layer: number): string;
+  coefficientName(layer: number, part: 'a' | 'b' | 'c'): string;
+  /** Values per row of a norm, and what the norm adds under its root. */
+  readonly hiddenSize: number;
+  readonly normEpsilon: number;
 }
 
 export type Weights = ReadonlyMap<string, Tensor>;

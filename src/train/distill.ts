@@ -1,4 +1,4 @@
-import { calibrateLlama, convertCheckpoint } from '../convert/index.ts';
+import { calibrate, convertCheckpoint, llamaSubject } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type Checkpoint, openCheckpoint, writeCheckpoint } from '../models/checkpoint.ts';
 import { type LlamaConfig, parseModelConfig } from '../models/config.ts';
@@ -48,12 +48,11 @@ export async function distill(recipe: DistillRecipe, folder: RunFolder, texts: T
     progress: options.progress,
     stop: options.stop,
   });
-  const calibrated = await calibrateLlama(studentConfig, plan, {
-    weights: result.weights,
-    calibration: calibrationIds(recipe, documents),
-    backend: options.backend,
-    margin: recipe.conversion.margin,
-  });
+  // An early state may have ranges that no table spans: only a finished run makes a checkpoint.
+  if (!result.finished) return result;
+  const subject = llamaSubject(studentConfig, calibrationIds(recipe, documents));
+  const { margin } = recipe.conversion;
+  const calibrated = await calibrate(subject, plan, { weights: result.weights, backend: options.backend, margin });
   await writeCheckpoint(folder.result, {
     config: { ...converted.config, sotto: calibrated },
     tensors: namedTensors(result.weights),

@@ -35,6 +35,7 @@ export async function pretrain(recipe: PretrainRecipe, folder: RunFolder, texts:
     progress: options.progress,
     stop: options.stop,
   });
+  if (!result.finished) return result;
   await writeCheckpoint(folder.result, {
     config: checkpoint.config,
     tensors: namedTensors(result.weights),

@@ -1,0 +1,76 @@
+import { SottoError } from '../errors/index.ts';
+import type { LlamaConfig, ModelConfig, VitConfig } from '../models/config.ts';
+import { traceLlama, traceVit } from '../models/index.ts';
+import type { Plan } from '../models/plan.ts';
+import type { Tensor } from '../program/index.ts';
+import type { Subject } from './observe.ts';
+
+/** Rows of token ids of one length, `batch` of them a run. */
+export interface CalibrationIds {
+  readonly rows: readonly Int32Array[];
+  readonly batch: number;
+}
+
+/** Batches of preprocessed pictures, each (batch, C, S, S) and all of one shape. */
+export interface CalibrationPixels {
+  readonly pixels: readonly Tensor[];
+}
+export type Calibration = CalibrationIds | CalibrationPixels;
+
+/** The subject that a configuration describes, observed on data of its kind; anything else is a `usage` error. */
+export function subjectOf(config: ModelConfig, calibration: Calibration): Subject<Plan> {
+  if (config.family === 'llama' && 'rows' in calibration) return llamaSubject(config, calibration);
+  if (config.family === 'vit' && 'pixels' in calibration) return vitSubject(config, calibration);
+  throw new SottoError('usage', `a ${config.family} cannot be calibrated on ${'rows' in calibration ? 'texts' : 'pictures'}`, {
+    remedy: 'give texts for a language model, pictures for a vision model',
+  });
+}
+
+/** A Llama as a subject of conversion, observed on rows of token ids. Rows beyond whole batches are left out. */
+export function llamaSubject(config: LlamaConfig, { rows, batch }: CalibrationIds): Subject<Plan> {
+  const tokens = rows[0]?.length ?? 0;
+  if (rows.length < batch || rows.some((row) => row.length !== tokens))
+    throw new SottoError('input', `${rows.length} rows of token ids do not make a batch of ${batch} rows of one length`, {
+      remedy: 'give more calibration text, or a smaller batch',
+    });
+  const shape = [batch, tokens];
+  const feeds = Array.from({ length: Math.floor(rows.length / batch) }, (_, at) => {
+    const values = new Int32Array(batch * tokens);
+    for (let i = 0; i < batch; i++) values.set(rows[at * batch + i]!, i * tokens);
+    return new Map<string, Tensor>([['ids', { shape, values }]]);
+  });
+  return {
+    ...common(config),
+    normEpsilon: config.rmsNormEps,
+    queryName: (layer) => `model.layers.${layer}.self_attn.q_proj`,
+    coefficientName: (layer, part) => `model.layers.${layer}.mlp.act.${part}`,
+    trace: (plan) => traceLlama(config, plan, { batch, tokens }),
+    feeds,
+  };
+}
+
+/** A vision transformer as a subject of conversion. */
+export function vitSubject(config: VitConfig, { pixels }: CalibrationPixels): Subject<Plan> {
+  const shape = pixels[0]?.shape ?? [];
+  const side = config.imageSize;
+  const due = [shape[0] ?? 1, config.numChannels, side, side];
+  if (pixels.length === 0 || pixels.some((tensor) => tensor.shape.join() !== due.join()))
+    throw new SottoError('input', 'the pictures are none, or not all of one batch and of the size that the model takes', {
+      remedy: `give tensors of shape [${due}]`,
+    });
+  return {
+    ...common(config),
+    normEpsilon: config.layerNormEps,
+    queryName: (layer) => `vit.encoder.layer.${layer}.attention.attention.query`,
+    coefficientName: (layer, part) => `vit.encoder.layer.${layer}.intermediate.act.${part}`,
+    trace: (plan) => traceVit(config, plan, { batch: due[0]! }),
+    feeds: pixels.map((tensor) => new Map([['pixels', tensor]])),
+  };
+}
+
+const common = (config: ModelConfig) => ({
+  layers: config.numHiddenLayers,
+  heads: config.numAttentionHeads,
+  hiddenSize: config.hiddenSize,
+  activation: config.hiddenAct,
+});
