@@ -1,14 +1,24 @@
 import { forecast } from '../backends/cost/index.ts';
 import { clientOffline, clientOnline, clientSetup } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
-import type { ModelConfig } from '../models/config.ts';
+import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { greedy, type Sampler } from '../models/index.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect } from '../node/sockets.ts';
 import type { Tensor } from '../program/index.ts';
 import { openBundleStore } from './bundles.ts';
-import { type Control, greet, type RunRequest, receiveControl, refuse, sameProgram, sendControl } from './control.ts';
+import {
+  type Control,
+  greet,
+  heedingRefusals,
+  publicReason,
+  type RunRequest,
+  receiveControl,
+  refuse,
+  sameProgram,
+  sendControl,
+} from './control.ts';
 import { manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
 import { type ClientReport, firstWords, PhaseMeter, scopesOf, watchFirst } from './report.ts';
@@ -46,7 +56,7 @@ export async function runClient(options: ClientOptions): Promise<ClientReport> {
   const { timeoutMilliseconds } = options;
   const opened: Channel[] = [];
   try {
-    const server = await connect({ address: options.server, peer: 'server', timeoutMilliseconds });
+    const server = heedingRefusals(await connect({ address: options.server, peer: 'server', timeoutMilliseconds }));
     opened.push(server);
     await greet(server, 'client', ['server']);
     const manifest = await receiveControl(server, 'manifest');
@@ -58,14 +68,13 @@ export async function runClient(options: ClientOptions): Promise<ClientReport> {
     sameProgram('server', agreed.program, traced.hash);
     if (agreed.nonces.client !== own)
       throw new SottoError('peer', 'answered another request', { place: { party: 'server' }, remedy: 'start the run again' });
-    const dealer = await connect({ address: options.dealer, peer: 'dealer', timeoutMilliseconds });
+    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: 'dealer', timeoutMilliseconds }));
     opened.push(dealer);
     await greet(dealer, 'client', ['dealer']);
     await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash });
     return await runPhases(options, { server, dealer }, agreed, traced, prepared);
   } catch (error) {
-    const reason = error instanceof SottoError ? error.reason : 'the client failed';
-    await Promise.all(opened.map((channel) => refuse(channel, reason)));
+    await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
     throw error;
   } finally {
     await Promise.all(opened.map((channel) => channel.close()));
@@ -95,6 +104,7 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
       place: { field: 'prompt' },
       remedy: 'give a text or the ids of at least one token',
     });
+  checkIds(promptIds, manifest);
   task.onPrompt?.(promptIds, tokenizer);
   const run: RunRequest = { task: 'generate', promptTokens: promptIds.length, newTokens: task.newTokens, ring };
   const newIds: number[] = [];
@@ -113,6 +123,18 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
       task.onToken?.(id);
     },
   };
+}
+
+/** Before anything is asked for: later, a wrong token would cost a bundle. */
+function checkIds(ids: readonly number[], manifest: Control<'manifest'>): void {
+  const config = parseModelConfig(manifest.config);
+  if (config.family !== 'llama') return;
+  const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= config.vocabSize);
+  if (wrong < 0) return;
+  throw new SottoError('input', `token ${ids[wrong]} at position ${wrong} is not in 0 … ${config.vocabSize - 1}`, {
+    place: { field: 'prompt' },
+    remedy: "use the model's own tokenizer",
+  });
 }
 
 async function runPhases(
@@ -134,32 +156,34 @@ async function runPhases(
     weights: agreed.weights,
     createdFor: 'client',
   } as const;
-  const writer = await store.write(header);
-  await meter.measure('offline', () => clientOffline(platform, session, channels, maskSeed, (bytes) => writer.append(bytes)));
-  maskSeed.fill(0);
-  await writer.finish();
-  await channels.dealer.close();
   let saw = '';
   const server = watchFirst(channels.server, (payload) => {
     saw = firstWords(payload);
   });
   const ends = endIds(traced.config);
-  const ledger = await runBundle(store, header, channels.server, TextEnded, (bundle) =>
-    meter.measure('online', () =>
-      clientOnline(platform, session, {
-        channel: server,
-        bundle,
-        input: async (name) => {
-          if (prepared.newIds.length > 0 && ends.has(prepared.newIds.at(-1)!)) {
-            await sendControl(channels.server, { type: 'stop', tokens: prepared.newIds.length });
-            throw new TextEnded();
-          }
-          return await prepared.input(name);
-        },
-        output: (_, value) => prepared.output(value.values as Float64Array),
-      }),
-    ),
-  );
+  const ledger = await runBundle(store, header, channels.server, TextEnded, {
+    fill: async (sink) => {
+      await meter.measure('offline', () => clientOffline(platform, session, channels, maskSeed, sink));
+      maskSeed.fill(0);
+      // The dealer is out of it before the first byte of the run.
+      await channels.dealer.close();
+    },
+    run: (bundle) =>
+      meter.measure('online', () =>
+        clientOnline(platform, session, {
+          channel: server,
+          bundle,
+          input: async (name) => {
+            if (prepared.newIds.length > 0 && ends.has(prepared.newIds.at(-1)!)) {
+              await sendControl(channels.server, { type: 'stop', tokens: prepared.newIds.length });
+              throw new TextEnded();
+            }
+            return await prepared.input(name);
+          },
+          output: (_, value) => prepared.output(value.values as Float64Array),
+        }),
+      ),
+  });
   return {
     role: 'client',
     processId: process.pid,

@@ -21,7 +21,11 @@ export type RunRequest = z.infer<typeof runSchema>;
 
 const schemas = {
   /** First on every connection. */
-  hello: z.strictObject({ type: z.literal('hello'), version: z.string().max(100), role: z.enum(['client', 'server', 'dealer']) }),
+  hello: z.strictObject({
+    type: z.literal('hello'),
+    version: z.string().regex(/^[ -~]{1,100}$/),
+    role: z.enum(['client', 'server', 'dealer']),
+  }),
   /** Server → client: everything public about the model. */
   manifest: z.strictObject({
     type: z.literal('manifest'),
@@ -54,14 +58,24 @@ const schemas = {
   /** Client → server in the middle of a run: the text has ended; the rest of the bundle is burned. */
   stop: z.strictObject({ type: z.literal('stop'), tokens: count }),
   /** Any: the peer gave up, and why. */
-  refusal: z.strictObject({ type: z.literal('refusal'), reason: z.string().max(2000) }),
+  refusal: z.strictObject({ type: z.literal('refusal'), reason: z.string().max(500) }),
 } as const;
 type Schemas = typeof schemas;
 export type ControlType = keyof Schemas;
 export type Control<T extends ControlType> = z.infer<Schemas[T]>;
 
+/** Longest messages that are read at all. A refusal may come in place of any. */
+const longBytes = 32 * 2 ** 20;
+const shortBytes = 4096;
+const limitBytes = (type: ControlType): number => (type === 'manifest' || type === 'order' ? longBytes : shortBytes);
+
 export async function sendControl<T extends ControlType>(channel: Channel, message: Control<T>): Promise<void> {
-  await channel.send(controlFrame, new TextEncoder().encode(JSON.stringify(message)));
+  const payload = new TextEncoder().encode(JSON.stringify(message));
+  if (payload.length > limitBytes(message.type))
+    throw new SottoError('input', `the public files of the model make a ${message.type} of ${payload.length} bytes`, {
+      remedy: `at most ${limitBytes(message.type)} bytes are sent: take a smaller tokenizer.json`,
+    });
+  await channel.send(controlFrame, payload);
 }
 
 /** Reads a control message of one type. A refusal, another type or another frame is a `peer` error that says so. */
@@ -71,7 +85,9 @@ export async function receiveControl<T extends ControlType>(channel: Channel, ty
   return parseControl(frame.payload, channel.peer, type);
 }
 
+/** Every byte is hostile: throws a `peer` error, and looks at nothing beyond the type's limit. */
 export function parseControl<T extends ControlType>(payload: Uint8Array, peer: string, type: T): Control<T> {
+  if (payload.length > limitBytes(type)) throw unexpected(peer, `${payload.length} bytes`, type);
   let raw: unknown;
   try {
     raw = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
@@ -79,12 +95,46 @@ export function parseControl<T extends ControlType>(payload: Uint8Array, peer: s
     throw unexpected(peer, 'bytes that are not JSON', type, cause);
   }
   const refusal = schemas.refusal.safeParse(raw);
-  if (refusal.success)
-    throw new SottoError('peer', `refused: ${refusal.data.reason}`, { place: { party: peer }, remedy: "see that party's log" });
+  if (refusal.success) throw refused(peer, refusal.data.reason);
   const result = schemas[type].safeParse(raw);
   if (!result.success)
     throw unexpected(peer, `something that is no ${type}: ${result.error.issues[0]!.message}`, type, result.error);
   return result.data as Control<T>;
+}
+
+/** How a refusal's sentence starts: the launcher tells an echo from its cause by it. */
+export const refusedPrefix = 'refused: ';
+
+function refused(party: string, reason: string): SottoError {
+  // What a peer writes may end in a terminal.
+  const printable = reason.replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, ' ');
+  return new SottoError('peer', `${refusedPrefix}${printable}`, { place: { party }, remedy: "see that party's log" });
+}
+
+/** The same channel, on which a refusal may come at any time: in the middle of a phase it is the peer's reason, not a stray frame. */
+export function heedingRefusals(channel: Channel): Channel {
+  return {
+    peer: channel.peer,
+    counters: channel.counters,
+    send: (kind, payload) => channel.send(kind, payload),
+    close: (reason) => channel.close(reason),
+    async receive() {
+      const frame = await channel.receive();
+      if (frame.kind === controlFrame && frame.payload.length <= shortBytes) refuseIfRefused(channel.peer, frame.payload);
+      return frame;
+    },
+  };
+}
+
+function refuseIfRefused(party: string, payload: Uint8Array): void {
+  let raw: unknown;
+  try {
+    raw = JSON.parse(new TextDecoder().decode(payload));
+  } catch {
+    return;
+  }
+  const refusal = schemas.refusal.safeParse(raw);
+  if (refusal.success) throw refused(party, refusal.data.reason);
 }
 
 function unexpected(party: string, what: string, type: string, cause?: unknown): SottoError {
@@ -118,7 +168,17 @@ export async function greet(channel: Channel, own: 'client' | 'server' | 'dealer
 
 /** Tells the peer why this side gives up. The reason is this side's own sentence and holds no secret. */
 export async function refuse(channel: Channel, reason: string): Promise<void> {
-  await sendControl(channel, { type: 'refusal', reason: reason.slice(0, 2000) }).catch(() => undefined);
+  await sendControl(channel, { type: 'refusal', reason: reason.slice(0, 500) }).catch(() => undefined);
+}
+
+/**
+ * What a peer may learn of an error. A sentence about peers is made of what peers did; any other may tell of the prompt, of a path or of
+ * a weight, so that only its kind goes out.
+ */
+export function publicReason(error: unknown): string {
+  if (!(error instanceof SottoError)) return 'it failed';
+  if (error.kind !== 'peer') return `it met an error of kind ${error.kind}`;
+  return `${error.place.party === undefined ? '' : `party ${error.place.party}: `}${error.reason}`;
 }
 
 /** Program hashes must agree before anything secret is said. */

@@ -2,7 +2,7 @@ import { dealerOffline, dealerSetup } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { listen } from '../node/sockets.ts';
-import { greet, receiveControl, refuse, sameProgram, sendControl } from './control.ts';
+import { greet, heedingRefusals, publicReason, receiveControl, refuse, sameProgram, sendControl } from './control.ts';
 import { traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
 import { PhaseMeter, type RoleReport } from './report.ts';
@@ -11,6 +11,8 @@ import { nonce, sessionOf } from './session.ts';
 export interface DealerOptions {
   readonly listen: string;
   readonly timeoutMilliseconds: number;
+  /** How long the server may take to come, which loads its weights first; the timeout where it is not given. */
+  readonly startMilliseconds?: number;
   readonly onListening?: (address: string) => void;
 }
 
@@ -24,7 +26,9 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
   const opened: Channel[] = [];
   try {
     options.onListening?.(listener.address);
-    const server = await listener.accept({ peer: 'server', timeoutMilliseconds });
+    const server = heedingRefusals(
+      await listener.accept({ peer: 'server', timeoutMilliseconds: options.startMilliseconds ?? timeoutMilliseconds }),
+    );
     opened.push(server);
     await greet(server, 'dealer', ['server']);
     const order = await receiveControl(server, 'order');
@@ -38,7 +42,7 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
       nonces: { ...order.nonces, dealer: nonce() },
     } as const;
     await sendControl(server, agreed);
-    const client = await listener.accept({ peer: 'client', timeoutMilliseconds });
+    const client = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
     opened.push(client);
     await greet(client, 'dealer', ['client']);
     const join = await receiveControl(client, 'join');
@@ -65,8 +69,7 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
       saw: '',
     };
   } catch (error) {
-    const reason = error instanceof SottoError ? error.message : 'the dealer failed';
-    await Promise.all(opened.map((channel) => refuse(channel, reason)));
+    await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
     throw error;
   } finally {
     await Promise.all(opened.map((channel) => channel.close()));

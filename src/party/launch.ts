@@ -1,10 +1,13 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type ErrorKind, type Place, SottoError } from '../errors/index.ts';
 import type { SamplingOptions } from '../models/index.ts';
+import { refusedPrefix } from './control.ts';
 import type { ClientReport, Role, RoleReport } from './report.ts';
 
 export interface LaunchOptions {
@@ -35,7 +38,7 @@ export interface LaunchResult {
 
 /** What a role process is started with: exactly what its party may know. */
 export type RoleOrder = { readonly timeoutMilliseconds: number } & (
-  | { readonly role: 'dealer'; readonly listen: string }
+  | { readonly role: 'dealer'; readonly listen: string; readonly startMilliseconds: number }
   | { readonly role: 'server'; readonly listen: string; readonly dealer: string; readonly model: string; readonly state: string }
   | ({
       readonly role: 'client';
@@ -54,15 +57,23 @@ export type RoleEvent =
   | { readonly type: 'report'; readonly report: RoleReport }
   | { readonly type: 'error'; readonly error: { kind: ErrorKind; reason: string; place: Place; remedy: string } };
 
-const roleFile = (): string => {
+/** The role's main module, built or not; sources need a loader where this module was loaded from its source. */
+function roleModule(): { path: string; options: ForkOptions } {
   const own = fileURLToPath(import.meta.url);
-  return join(own, '..', `role${own.endsWith('.ts') ? '.ts' : '.js'}`);
-};
+  if (!own.endsWith('.ts')) return { path: join(own, '..', 'role.js'), options: {} };
+  const loader = pathToFileURL(createRequire(own).resolve('tsx')).href;
+  return { path: join(own, '..', 'role.ts'), options: { execArgv: ['--import', loader] } };
+}
+
+/** How long the server may load weights before it comes to the dealer. */
+const startMilliseconds = 600_000;
+/** How much longer than the timeout a role may take to end after another has failed. */
+const graceMilliseconds = 2000;
 
 /**
  * Runs client, server and dealer as three processes of this machine. Each is given what its party may know and nothing else: the
- * server the model's folder, the client the prompt, the dealer an address. An error of one ends all; the first that is not a broken
- * connection is thrown.
+ * server the model's folder, the client the prompt, the dealer an address. An error of one ends all, and the one that
+ * explains the others is thrown. No process and no file is left when this returns or throws.
  */
 export async function launchLocal(options: LaunchOptions): Promise<LaunchResult> {
   const directory = await mkdtemp(join(tmpdir(), 'sotto-'));
@@ -76,7 +87,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
   const address = (name: string): string =>
     transport === 'unix' ? `unix:${join(directory, `${name}.socket`)}` : 'tcp:127.0.0.1:0';
   try {
-    const dealer = start({ role: 'dealer', listen: address('dealer'), timeoutMilliseconds });
+    const dealer = start({ role: 'dealer', listen: address('dealer'), timeoutMilliseconds, startMilliseconds });
     const dealerAddress = await dealer.listening;
     const state = (name: string): string => join(directory, name);
     const server = start({
@@ -108,66 +119,131 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
         } else if (event.type === 'logits') logits.push(event.logits);
       },
     );
-    const reports = await settled([client, server, dealer]);
+    const reports = await settled([client, server, dealer], timeoutMilliseconds + graceMilliseconds);
     return { client: reports[0] as ClientReport, server: reports[1]!, dealer: reports[2]!, text: texts.join(''), logits };
   } finally {
-    for (const role of roles) role.kill();
+    await Promise.all(roles.map((role) => role.kill()));
     await rm(directory, { recursive: true, force: true });
   }
 }
 
-/** All reports, or the error that explains the others: a `peer` error is often only the echo of another party's. */
-async function settled(roles: readonly RoleProcess[]): Promise<RoleReport[]> {
-  const results = await Promise.allSettled(roles.map((role) => role.report));
-  const errors = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as Error] : []));
-  if (errors.length > 0) throw errors.find((error) => !(error instanceof SottoError) || error.kind !== 'peer') ?? errors[0]!;
-  return results.map((result) => (result as PromiseFulfilledResult<RoleReport>).value);
+interface Failure {
+  readonly role: Role;
+  readonly error: Error;
+}
+
+/**
+ * All reports, or the error that explains the others. A role that neither reports nor fails within `patienceMilliseconds` of the first
+ * failure is ended: it is the silent one.
+ */
+async function settled(roles: readonly RoleProcess[], patienceMilliseconds: number): Promise<RoleReport[]> {
+  const failures: Failure[] = [];
+  let timer: NodeJS.Timeout | undefined;
+  const results = await Promise.all(
+    roles.map((role) =>
+      role.report.catch((error: Error) => {
+        failures.push({ role: role.role, error });
+        timer ??= setTimeout(() => roles.forEach((each) => void each.kill()), patienceMilliseconds);
+        return undefined;
+      }),
+    ),
+  );
+  clearTimeout(timer);
+  if (failures.length > 0) throw cause(failures, new Set(roles.filter((role) => role.lost).map((role) => role.role)));
+  return results as RoleReport[];
+}
+
+/**
+ * The error that is no echo, of those in the order in which they came: a role's own failure before a broken connection, a connection to a
+ * role that was lost before others, and a refusal, which repeats what the other side throws itself, last.
+ */
+function cause(failures: readonly Failure[], lost: ReadonlySet<Role>): Error {
+  const rank = ({ role, error }: Failure): number => {
+    if (!(error instanceof SottoError) || error.kind !== 'peer') return 0;
+    if (error.reason.startsWith(refusedPrefix)) return 4;
+    if (lost.has(role)) return 2;
+    return lost.has(error.place.party as Role) ? 1 : 3;
+  };
+  return failures.reduce((best, failure) => (rank(failure) < rank(best) ? failure : best)).error;
 }
 
 class RoleProcess {
+  readonly role: Role;
   readonly listening: Promise<string>;
   readonly report: Promise<RoleReport>;
   readonly #child: ChildProcess;
+  readonly #ended: Promise<void>;
+  #lost = false;
 
   constructor(order: RoleOrder, onEvent?: (event: RoleEvent) => void) {
-    this.#child = fork(roleFile(), [], { serialization: 'advanced', stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    this.role = order.role;
+    const { path, options } = roleModule();
+    const child = fork(path, [], { ...options, serialization: 'advanced', stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    this.#child = child;
     let heard: (address: string) => void;
     let failedToListen: (error: Error) => void;
     this.listening = new Promise((resolve, reject) => {
       heard = resolve;
       failedToListen = reject;
     });
+    let ended: () => void;
+    this.#ended = new Promise((resolve) => {
+      ended = resolve;
+    });
     this.report = new Promise((resolve, reject) => {
+      let told = false;
       const fail = (error: Error): void => {
         reject(error);
         failedToListen(error);
       };
-      this.#child.on('message', (event: RoleEvent) => {
+      child.on('message', (event: RoleEvent) => {
         onEvent?.(event);
+        told ||= event.type === 'report' || event.type === 'error';
         if (event.type === 'listening') heard(event.address);
         else if (event.type === 'report') resolve(event.report);
         else if (event.type === 'error') fail(asError(order.role, event.error));
       });
-      this.#child.on('error', fail);
-      this.#child.on('exit', (code, signal) =>
+      child.on('error', (error) => {
+        fail(notStarted(order.role, error));
+        if (child.pid === undefined) ended();
+      });
+      child.on('exit', async (code, signal) => {
+        // What it said before its end may still be on the way.
+        if (child.connected) await once(child, 'disconnect');
+        this.#lost = !told;
         fail(
           new SottoError('peer', `the process ended with ${signal ?? `code ${code}`}`, {
             place: { party: order.role },
             remedy: 'see its output above',
           }),
-        ),
-      );
+        );
+        ended();
+      });
     });
     // Both may be rejected before anyone looks at them.
     this.listening.catch(() => undefined);
     this.report.catch(() => undefined);
-    this.#child.send(order);
+    child.send(order, () => undefined);
   }
 
-  kill(): void {
-    if (this.#child.exitCode === null) this.#child.kill('SIGKILL');
+  /** It ended, or was ended, without a word. */
+  get lost(): boolean {
+    return this.#lost;
+  }
+
+  /** Resolves once the process is gone. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#ended;
   }
 }
+
+const notStarted = (party: Role, error: Error): SottoError =>
+  new SottoError('resource', `the process of the ${party} did not start or take its order: ${error.message}`, {
+    place: { party },
+    remedy: 'check the limits of processes and memory',
+    cause: error,
+  });
 
 function asError(role: Role, error: { kind: ErrorKind; reason: string; place: Place; remedy: string }): SottoError {
   const place = error.place.party === undefined || error.place.party === role ? { party: role, ...error.place } : error.place;

@@ -43,6 +43,8 @@ async function obey(order: RoleOrder): Promise<RoleReport> {
   return report;
 }
 
+// Without a launcher nobody waits for this run, or erases what it stored.
+process.once('disconnect', () => process.exit(1));
 process.once('message', (order: RoleOrder) => {
   obey(order)
     .then((report) => tell({ type: 'report', report }))

@@ -3,13 +3,24 @@ import { serverOffline, serverOnline, serverSetup } from '../backends/mpc/index.
 import { SottoError } from '../errors/index.ts';
 import { openCheckpoint } from '../models/checkpoint.ts';
 import { parseModelConfig } from '../models/config.ts';
-import { foldWeights, planOf } from '../models/index.ts';
-import type { Channel } from '../net/contract.ts';
+import { fileLabel, foldWeights, isPolynomial, type ModelConfig, planOf } from '../models/index.ts';
+import type { Channel, Frame } from '../net/contract.ts';
 import { folderFiles } from '../node/files.ts';
 import { connect, listen } from '../node/sockets.ts';
 import type { Tensor } from '../program/index.ts';
 import { openBundleStore } from './bundles.ts';
-import { type Control, controlFrame, greet, parseControl, receiveControl, refuse, sameProgram, sendControl } from './control.ts';
+import {
+  type Control,
+  controlFrame,
+  greet,
+  heedingRefusals,
+  parseControl,
+  publicReason,
+  receiveControl,
+  refuse,
+  sameProgram,
+  sendControl,
+} from './control.ts';
 import { readManifest, type TracedRun, traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
 import { firstWords, PhaseMeter, type RoleReport, scopesOf, watchFirst } from './report.ts';
@@ -37,31 +48,41 @@ export class TextEnded extends Error {
 /** One private run as the server: owns the weights, learns the run's shape and when a text ends, and nothing of its content. */
 export async function runServer(options: ServerOptions): Promise<RoleReport> {
   const checkpoint = await openCheckpoint(folderFiles(options.model));
-  const config = parseModelConfig(checkpoint.config);
+  const configFile = fileLabel(checkpoint.files, 'config.json');
+  const config = parseModelConfig(checkpoint.config, configFile);
+  checkPolynomial(config, configFile);
   const manifest = await readManifest(checkpoint.files, checkpoint.config);
   const weights = new Map<string, Tensor>();
-  for await (const [name, tensor] of foldWeights(config, planOf(config), (tensor) => checkpoint.read(tensor)))
+  for await (const [name, tensor] of foldWeights(config, planOf(config, configFile), (tensor) => checkpoint.read(tensor)))
     weights.set(name, tensor);
   const { timeoutMilliseconds } = options;
   const listener = await listen({ address: options.listen, peer: 'client', timeoutMilliseconds });
   const opened: Channel[] = [];
   try {
     options.onListening?.(listener.address);
-    const dealer = await connect({ address: options.dealer, peer: 'dealer', timeoutMilliseconds });
+    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: 'dealer', timeoutMilliseconds }));
     opened.push(dealer);
     await greet(dealer, 'server', ['dealer']);
-    const client = await listener.accept({ peer: 'client', timeoutMilliseconds });
+    const client = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
     opened.push(client);
     await greet(client, 'server', ['client']);
     return await serveOne(options, { client, dealer }, manifest, weights);
   } catch (error) {
-    const reason = error instanceof SottoError ? error.message : 'the server failed';
-    await Promise.all(opened.map((channel) => refuse(channel, reason)));
+    await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
     throw error;
   } finally {
     await Promise.all(opened.map((channel) => channel.close()));
     await listener.close();
   }
+}
+
+/** Private runs know polynomial models only; better said at the start than by the first client. */
+function checkPolynomial(config: ModelConfig, file: string): void {
+  if (isPolynomial(planOf(config, file))) return;
+  throw new SottoError('model', 'the model has exact activations or softmax, which no private run computes', {
+    place: { file, field: 'sotto' },
+    remedy: 'convert the checkpoint to a full polynomial plan first',
+  });
 }
 
 async function serveOne(
@@ -96,29 +117,34 @@ async function serveOne(
     weights: agreed.weights,
     createdFor: 'server',
   } as const;
-  const writer = await store.write(header);
-  await meter.measure('offline', () => serverOffline(platform, session, channels, (bytes) => writer.append(bytes)));
-  await writer.finish();
   let saw = '';
+  let revealed = 0;
   const watched = watchFirst(client, (payload) => {
     saw = firstWords(payload);
   });
-  const ledger = await runBundle(store, header, client, TextEnded, (bundle) =>
-    meter.measure('online', () =>
-      serverOnline(platform, session, {
-        channel: watched,
-        bundle,
-        weight,
-        interrupt: (frame) =>
-          frame.kind === controlFrame
-            ? new TextEnded(parseControl(frame.payload, 'client', 'stop').tokens)
-            : new SottoError('peer', `a frame of kind ${frame.kind} in the middle of a run`, {
-                place: { party: 'client' },
-                remedy: 'run the same version on both sides',
-              }),
-      }),
-    ),
-  );
+  const ledger = await runBundle(store, header, client, TextEnded, {
+    fill: async (sink) => {
+      await meter.measure('offline', () => serverOffline(platform, session, channels, sink));
+      // The dealer is out of it before the first byte of the run.
+      await dealer.close();
+    },
+    run: (bundle) =>
+      meter.measure('online', () =>
+        serverOnline(platform, session, {
+          channel: watched,
+          bundle,
+          weight,
+          interrupt: (frame) => interruption(frame, revealed),
+          observe: (protocol) => ({
+            ...protocol,
+            reveal: (node, x) => {
+              revealed++;
+              return protocol.reveal(node, x);
+            },
+          }),
+        }),
+      ),
+  });
   return {
     role: 'server',
     processId: process.pid,
@@ -130,6 +156,16 @@ async function serveOne(
     peakKernelBytes: platform.kernels.peakBytes,
     saw,
   };
+}
+
+/** A client may stop after any token that it got, and must say which. */
+function interruption(frame: Frame, revealed: number): Error {
+  const fault = (reason: string): SottoError =>
+    new SottoError('peer', reason, { place: { party: 'client' }, remedy: 'run the same version on both sides' });
+  if (frame.kind !== controlFrame) return fault(`a frame of kind ${frame.kind} in the middle of a run`);
+  const { tokens } = parseControl(frame.payload, 'client', 'stop');
+  if (tokens !== revealed) return fault(`stopped after ${tokens} tokens where ${revealed} were opened`);
+  return new TextEnded(tokens);
 }
 
 /** The client's request goes to the dealer with the public configuration; the dealer names the bundle; the client gets the same. */

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import type { MaterialSource, Session } from '../backends/mpc/index.ts';
+import type { MaterialSink, MaterialSource, Session } from '../backends/mpc/index.ts';
 import type { RingProgram } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
-import type { BundleHeader, BundleStore } from './bundles.ts';
+import type { BundleHeader, BundleStore, BundleWriter } from './bundles.ts';
 import { type Control, receiveControl, sendControl } from './control.ts';
 
 export const nonce = (): string => randomBytes(16).toString('hex');
@@ -26,19 +26,28 @@ async function confirmClaims(channel: Channel, bundle: string): Promise<void> {
     });
 }
 
+/** What a bundle goes through: it is filled, claimed by both sides, and used in one run. */
+export interface BundleLife<T> {
+  readonly fill: (sink: MaterialSink) => Promise<void>;
+  readonly run: (bundle: MaterialSource) => Promise<T>;
+}
+
 /**
- * Claims a bundle durably, runs, and burns it: after a whole run, after an error, and after a text that ended early alike. Returns
- * undefined where the run ended with an error of class `ended`.
+ * Stores a bundle, claims it durably, runs, and burns it: after a whole run, after an error in any phase, and after a text that ended
+ * early alike. Returns undefined where the run ended with an error of class `ended`. Throws a `material` error, and burns nothing, where
+ * the id is known already: it is another run's.
  */
 export async function runBundle<T>(
   store: BundleStore,
   header: BundleHeader,
   channel: Channel,
   ended: new (...parameters: never[]) => Error,
-  run: (bundle: MaterialSource) => Promise<T>,
+  { fill, run }: BundleLife<T>,
 ): Promise<T | undefined> {
-  await store.claim(header.id, { program: header.program, ring: header.ring, weights: header.weights });
+  const writer = await store.write(header);
   try {
+    await filled(writer, fill);
+    await store.claim(header.id, { program: header.program, ring: header.ring, weights: header.weights });
     await confirmClaims(channel, header.id);
     const reader = await store.open(header.id);
     try {
@@ -52,4 +61,14 @@ export async function runBundle<T>(
   } finally {
     await store.burn(header.id);
   }
+}
+
+async function filled(writer: BundleWriter, fill: (sink: MaterialSink) => Promise<void>): Promise<void> {
+  try {
+    await fill((bytes) => writer.append(bytes));
+  } catch (error) {
+    await writer.abort();
+    throw error;
+  }
+  await writer.finish();
 }

@@ -50,7 +50,7 @@ export function memoryBundle(): { sink: MaterialSink; source: MaterialSource } {
       bytes.set(part, filled);
       filled += part.length;
     },
-    source: { read: async (offset, length) => bytes.subarray(offset, offset + length) },
+    source: { read: async (offset, length) => bytes.slice(offset, offset + length) },
   };
 }
 

@@ -1,6 +1,6 @@
 import { SottoError } from '../../errors/index.ts';
 import type { Block, RingKernels } from '../../kernels/index.ts';
-import type { EntropySource, KeyDerivation, PrgFactory } from '../../math/random.ts';
+import type { EntropySource, KeyDerivation, Prg, PrgFactory } from '../../math/random.ts';
 import type { Channel, Frame } from '../../net/contract.ts';
 import { size, type Tensor } from '../../program/index.ts';
 import { seedBytes } from '../cost/index.ts';
@@ -60,6 +60,27 @@ export function encodeWeight(platform: Platform, program: RingProgram, node: Rin
   const values = factor === 1 ? tensor.values : Float64Array.from(tensor.values, (value) => value * factor);
   platform.kernels.encode(block, values instanceof Int32Array ? Float64Array.from(values) : values, fraction, program.ring.bits);
   return block;
+}
+
+/** The seed that a party stores at the head of its bundle, from the dealer's master, which is cleared. */
+async function receivedSeed(
+  platform: Platform,
+  session: Session,
+  stream: StreamReader,
+  pair: 'client' | 'server',
+): Promise<Uint8Array<ArrayBuffer>> {
+  const master = await stream.read(seedBytes);
+  const seed = pairSeed(platform, session, master, pair);
+  master.fill(0);
+  return seed;
+}
+
+/** The generator of a stored bundle; the copy of its seed is cleared. */
+async function storedPrg(platform: Platform, bundle: MaterialSource): Promise<Prg> {
+  const seed = await bundle.read(0, seedBytes);
+  const prg = platform.prg(seed);
+  seed.fill(0);
+  return prg;
 }
 
 const weightNodes = (program: RingProgram): RingNodeOf<'serverInput'>[] =>
@@ -156,7 +177,7 @@ export async function dealerOffline(
   await toClient.finish();
 }
 
-/** Where a party stores its bundle as it comes: the derived seed first. */
+/** Where a party stores its bundle as it comes: the derived seed first. The bytes are the caller's again once it resolves. */
 export type MaterialSink = (bytes: Uint8Array) => Promise<void>;
 
 export async function clientOffline(
@@ -168,12 +189,14 @@ export async function clientOffline(
 ): Promise<void> {
   const layout = materialLayout(session.program);
   const fromDealer = new StreamReader(channels.dealer, offlineFrame, seedBytes + layout.dealerToClientBytes);
-  const seed = pairSeed(platform, session, await fromDealer.read(seedBytes), 'client');
+  const seed = await receivedSeed(platform, session, fromDealer, 'client');
   await sink(seed);
+  const prg = platform.prg(seed);
+  seed.fill(0);
   const toServer = new StreamWriter(channels.server, offlineFrame);
   const halves = prepare({
     ...machine(platform, session),
-    pads: pads(platform.kernels, platform.prg(seed)),
+    pads: pads(platform.kernels, prg),
     mask: async (node) => weightMask(platform.kernels, node, maskSeed, platform),
     toServer: (bytes) => toServer.write(bytes),
   }).then(() => toServer.finish());
@@ -189,7 +212,9 @@ export async function serverOffline(
 ): Promise<void> {
   const layout = materialLayout(session.program);
   const fromDealer = new StreamReader(channels.dealer, offlineFrame, seedBytes + layout.dealerToServerBytes);
-  await sink(pairSeed(platform, session, await fromDealer.read(seedBytes), 'server'));
+  const seed = await receivedSeed(platform, session, fromDealer, 'server');
+  await sink(seed);
+  seed.fill(0);
   await fromDealer.forEach(sink);
   await new StreamReader(channels.client, offlineFrame, layout.clientToServerBytes).forEach(sink);
 }
@@ -213,7 +238,7 @@ export interface ClientRun {
 
 export async function clientOnline(platform: Platform, session: Session, run: ClientRun): Promise<Ledger> {
   const { program } = session;
-  const prg = platform.prg(await run.bundle.read(0, seedBytes));
+  const prg = await storedPrg(platform, run.bundle);
   const layout = materialLayout(program);
   const source = afterSeed(run.bundle);
   const correlations = storedClientCorrelations({ kernels: platform.kernels, program, layout, source, prg });
@@ -254,7 +279,7 @@ export interface ServerRun {
 
 export async function serverOnline(platform: Platform, session: Session, run: ServerRun): Promise<Ledger> {
   const { program } = session;
-  const prg = platform.prg(await run.bundle.read(0, seedBytes));
+  const prg = await storedPrg(platform, run.bundle);
   const layout = materialLayout(program);
   const source = afterSeed(run.bundle);
   const correlations = storedServerCorrelations({ kernels: platform.kernels, program, layout, source, prg });

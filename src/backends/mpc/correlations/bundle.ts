@@ -4,7 +4,7 @@ import { materialOf, type RingProgram } from '../../ring/index.ts';
 import { pads } from '../random.ts';
 import type { ClientCorrelations, ServerCorrelations } from './contract.ts';
 
-/** Where a party's stored material is read from; offsets count from the end of its seed. */
+/** Where a party's stored material is read from; offsets count from the end of its seed. The bytes belong to the caller. */
 export interface MaterialSource {
   read(offset: number, length: number): Promise<Uint8Array>;
 }
