@@ -185,6 +185,16 @@ export const cases: readonly Case[] = [
     server: all(3, { w: 1 }),
   },
   {
+    name: 'truncations of two floating wires',
+    bits: 3,
+    build: (p) => {
+      p.truncate(p.floating(p.mixed('x', 'w')), 1);
+      p.truncate(p.floating(p.mixed('y', 'v')), 1);
+    },
+    client: all(3, { x: 1, y: 1 }, 9),
+    server: all(3, { w: 1, v: 1 }),
+  },
+  {
     name: 'a row function: value + slope · rest, revealed',
     bits: 3,
     build: (p) => p.reveal(p.rowFunction(p.mixed(), 2, [0, 1, -2, 3], [1, -1, 2, 0])),

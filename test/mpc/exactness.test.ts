@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { all, cases } from './cases.ts';
+import { type Assignment, all, cases } from './cases.ts';
 import { wrongResults, wrongTruncations } from './exactness.ts';
 import { experiment, opened, signed } from './exhaustive.ts';
 import { tiny } from './tiny.ts';
@@ -18,7 +18,7 @@ describe.each(widths)('truncation by $f bits in a ring of $L', ({ L, f }) => {
 
 describe('exhaustively over inputs and pads', () => {
   it('a square is exact modulo 2^L', async () => {
-    const secrets = all(4, { x: 1 }).map((x) => ({ ...x, w: [3] }));
+    const secrets: Assignment[] = all(4, { x: 1 }).map((x) => ({ ...x, w: [3] }));
     const outcome = await experiment({ program: tiny(4, (p) => p.square(p.mixed())), secrets, enumerate: ['client', 'server'] });
     const results = opened(outcome, outcome.program.nodes.length - 1);
     expect(
@@ -27,7 +27,7 @@ describe('exhaustively over inputs and pads', () => {
   });
 
   it('a product is exact modulo 2^L', async () => {
-    const secrets = all(2, { x: 1, y: 1 }).map((x) => ({ ...x, w: [1], v: [-1] }));
+    const secrets: Assignment[] = all(2, { x: 1, y: 1 }).map((x) => ({ ...x, w: [1], v: [-1] }));
     const program = tiny(2, (p) => p.product(p.mixed('x', 'w'), p.mixed('y', 'v')));
     const outcome = await experiment({ program, secrets, enumerate: ['client', 'server'] });
     const results = opened(outcome, outcome.program.nodes.length - 1);
@@ -36,7 +36,7 @@ describe('exhaustively over inputs and pads', () => {
   });
 
   it('a linear map is exact modulo 2^L', async () => {
-    const secrets = all(3, { x: 2 }).map((x) => ({ ...x, W: [3, -2] }));
+    const secrets: Assignment[] = all(3, { x: 2 }).map((x) => ({ ...x, W: [3, -2] }));
     const program = tiny(3, (p) => p.linear(p.input('x', 2), 'W', 2, 1));
     const outcome = await experiment({ program, secrets, enumerate: ['client'] });
     const results = opened(outcome, outcome.program.nodes.length - 1);

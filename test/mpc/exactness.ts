@@ -94,11 +94,17 @@ export async function wrongResults(given: Case, fault: Fault = {}): Promise<numb
   const program = tiny(16, given.build);
   let wrong = 0;
   for (let fixed = 0; fixed < 24; fixed++) {
-    const secrets = [
-      ...given.client.map((secret, i) => ({ ...secret, ...given.server[(i + fixed) % given.server.length]! })),
-    ].slice(0, 64);
+    // A tensor that all lanes share takes one value a run.
+    const own = given.server[(5 * fixed) % given.server.length]!;
+    const secrets = given.client.slice(-64).map((secret) => ({ ...secret, ...own }));
     const outcome = await experiment({ program, secrets, enumerate: [], fixed, fault });
     const { nodes } = outcome.program;
+    const known = new Map<number, Float64Array>();
+    const sums = (node: number): Float64Array => {
+      const made = known.get(node) ?? opened(outcome, node);
+      known.set(node, made);
+      return made;
+    };
     secrets.forEach((secret, lane) => {
       const plain = evaluate(outcome, lane, secret);
       for (const [index, node] of nodes.entries()) {
@@ -106,7 +112,7 @@ export async function wrongResults(given: Case, fault: Fault = {}): Promise<numb
         // A lookup's results lie table after table: the nodes that slice it are compared.
         if (expected === undefined || node.state === 'server' || node.operation === 'lookup') continue;
         const shares = node.operation === 'reveal' ? node.inputs[0]! : index;
-        const got = opened(outcome, shares).slice(lane * expected.length, (lane + 1) * expected.length);
+        const got = sums(shares).slice(lane * expected.length, (lane + 1) * expected.length);
         wrong += expected.filter((value, i) => value !== got[i]).length;
         if (node.operation === 'reveal' && [...outcome.outputs.values()][0]![lane] !== expected[0]) wrong += 1;
       }

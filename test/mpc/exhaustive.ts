@@ -100,6 +100,10 @@ function axesOf(program: RingProgram, lanes: number, side: Side): Axis[] {
 export const padBitsOf = (program: (lanes: number) => RingProgram, of: readonly Side[]): number =>
   of.flatMap((side) => axesOf(program(1), 1, side)).reduce((sum, { width }) => sum + width, 0);
 
+/** A side's pads of one bit. */
+export const singleBitsOf = (program: (lanes: number) => RingProgram, side: Side): Axis[] =>
+  axesOf(program(1), 1, side).filter(({ width }) => width === 1);
+
 /** A well mixed 32-bit number from a few integers: for pads that are not enumerated and for bits that must not matter. */
 function mixed(...numbers: readonly number[]): number {
   let state = 0x9e3779b9;
@@ -115,6 +119,8 @@ function mixed(...numbers: readonly number[]): number {
 export interface Fault {
   /** Another stream instead, or zeros: `undefined`. Applied to a side's pads wherever they are drawn. */
   readonly route?: (side: Side, stream: number) => number | undefined;
+  /** Spoils words of a pad after they were drawn. */
+  readonly spoil?: (side: Side, stream: number, words: Uint32Array) => void;
   readonly client?: (protocol: Protocol, kernels: RingKernels) => Protocol;
   readonly server?: (protocol: Protocol, kernels: RingKernels) => Protocol;
   readonly dealerKernels?: (kernels: RingKernels) => RingKernels;
@@ -214,6 +220,8 @@ function axisColumn(axis: Axis, axes: readonly Axis[], lanes: number, padValues:
 function lanePrg(side: Side, axes: readonly Axis[], options: Experiment, lanes: number, padValues: number): Prg {
   const { fixed = 0, fault = {} } = options;
   const sketch = options.program(1);
+  // Fixed pads of one bit count through all their values with `fixed`.
+  const singles = singleBitsOf(options.program, side);
   const widths = new Map(axesOf(sketch, 1, side).map(({ stream, width }) => [stream, width]));
   const bytes = (stream: number, out: Uint8Array): void => {
     for (let at = 0; at < out.length; at++) out[at] = mixed(fixed, sides.indexOf(side), stream, at % 16);
@@ -236,13 +244,15 @@ function lanePrg(side: Side, axes: readonly Axis[], options: Experiment, lanes: 
       for (let element = 0; element < perLane; element++) {
         const axis = axes.find((other) => other.side === side && other.stream === stream && other.element === element);
         const values = axis === undefined ? undefined : axisColumn(axis, axes, lanes, padValues).words;
-        const same = mixed(fixed, sides.indexOf(side), stream, element);
+        const single = singles.findIndex((other) => other.stream === stream && other.element === element);
+        const same = single >= 0 ? fixed >> single : mixed(fixed, sides.indexOf(side), stream, element);
         for (let lane = 0; lane < lanes; lane++) {
           const value = (values === undefined ? same : values[lane]!) & (2 ** width - 1);
           // The bits above those that count are different in every lane and must not show anywhere.
           words[lane * perLane + element] = value | (Math.imul(lane ^ stream, 0x9e3779b1) << width);
         }
       }
+      fault.spoil?.(side, asked, words);
     },
   };
 }

@@ -7,8 +7,10 @@ import {
   type Fault,
   isBijection,
   type Outcome,
+  opened,
   padBitsOf,
   type Side,
+  singleBitsOf,
 } from './exhaustive.ts';
 import { tiny } from './tiny.ts';
 
@@ -41,8 +43,10 @@ export async function judge(given: Case, viewer: Side, fault: Fault = {}): Promi
   const lanesOf = (...sides: Side[]): number => 2 ** padBitsOf(program, sides) * given[other].length;
   const joint = lanesOf('client', 'server') <= jointLanes;
   const large = lanesOf(other) > jointLanes;
+  // Enough for every value of the viewer's own pads of one bit.
+  const settings = Math.min(8, Math.max(large ? 1 : 3, 2 ** singleBitsOf(program, viewer).length));
   const verdict = { differing: 0, bijective: true, wrongReveals: 0, lanes: 0 };
-  for (const own of few(given[viewer]).slice(0, large ? 2 : 3)) {
+  for (const own of few(given[viewer]).slice(large ? -1 : 0)) {
     const common = { program, secrets: given[other].map((secret) => ({ ...secret, ...own })), fault };
     const note = (outcome: Outcome, hiddenOnly: boolean): void => {
       const reveals = outcome.program.nodes.flatMap((node, index) => (node.operation === 'reveal' ? [index] : []));
@@ -53,7 +57,7 @@ export async function judge(given: Case, viewer: Side, fault: Fault = {}): Promi
       if (viewer === 'client') for (const node of reveals) verdict.wrongReveals += wrongReveals(outcome, node);
     };
     if (joint) note(await experiment({ ...common, enumerate: ['client', 'server'] }), false);
-    for (const fixed of large ? [1] : [1, 2, 3]) note(await experiment({ ...common, enumerate: [other], fixed }), true);
+    for (let fixed = 0; fixed < settings; fixed++) note(await experiment({ ...common, enumerate: [other], fixed }), true);
   }
   return verdict;
 }
@@ -78,6 +82,6 @@ function wrongReveals(outcome: Outcome, reveal: number): number {
   const { nodes, ring } = outcome.program;
   const input = nodes[reveal]!.inputs[0]!;
   const message = outcome.views.client.find(({ node }) => node === reveal)!.words;
-  const [output, own] = [[...outcome.outputs.values()][0]!, outcome.share('client', input)];
+  const [output, own] = [opened(outcome, input), outcome.share('client', input)];
   return message.filter((word, lane) => (output[lane]! - own[lane]! - word) % 2 ** ring.bits !== 0).length;
 }
