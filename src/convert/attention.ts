@@ -4,6 +4,8 @@ import { attentionNode, observe, type Subject, type Weights } from './observe.ts
 export interface AttentionFit {
   readonly exponent: number;
   readonly epsilon: number;
+  /** Shifts that let a row's mean power exceed this on calibration are not taken, so that a table can span them; 200 by default. */
+  readonly meanPowerLimit?: number;
 }
 
 export interface AttentionShift {
@@ -27,11 +29,12 @@ export async function fitAttention<P>(
     readonly backend: FloatBackend;
   },
 ): Promise<AttentionShift> {
-  const { program, layer, heads, weights, backend, exponent, epsilon } = options;
+  const { program, layer, heads, weights, backend, exponent, epsilon, meanPowerLimit = 200 } = options;
   const { node, index, scores, values } = attentionNode(program, layer);
   const causal = node.inputs[2] !== undefined && program.nodes[node.inputs[2]]!.shape.length > 1;
   const grid = Array.from({ length: 29 }, (_, i) => exponent * 2 ** (-3 + i / 4));
   const errors = new Float64Array(heads * grid.length);
+  const largest = new Float64Array(heads * grid.length);
   let energy = 0;
   const nodes = new Map([
     ['scores', scores],
@@ -46,18 +49,22 @@ export async function fitAttention<P>(
     const s = found.get('scores')!.values;
     const v = found.get('values')!.values;
     grid.forEach((c, at) => {
-      addErrors(layout, { s, v, mixed }, { c, exponent, epsilon }, (head, error) => {
+      addErrors(layout, { s, v, mixed }, { c, exponent, epsilon }, (head, error, meanPower) => {
         errors[head * grid.length + at]! += error;
+        largest[head * grid.length + at] = Math.max(largest[head * grid.length + at]!, meanPower);
       });
     });
   });
   const shifts = new Float64Array(heads);
   let error = 0;
   for (let head = 0; head < heads; head++) {
-    const own = errors.subarray(head * grid.length, (head + 1) * grid.length);
-    const best = own.indexOf(Math.min(...own));
+    const first = head * grid.length;
+    // Where every shift exceeds the limit, the widest does so least.
+    let best = grid.length - 1;
+    for (let at = 0; at < grid.length; at++)
+      if (largest[first + at]! <= meanPowerLimit && errors[first + at]! < errors[first + best]!) best = at;
     shifts[head] = grid[best]!;
-    error += own[best]!;
+    error += errors[first + best]!;
   }
   return { shifts, relativeError: error / energy };
 }
@@ -97,7 +104,7 @@ function addErrors(
   layout: RowLayout,
   { s, v, mixed }: { s: ArrayLike<number>; v: ArrayLike<number>; mixed: ArrayLike<number> },
   { c, exponent, epsilon }: { c: number; exponent: number; epsilon: number },
-  add: (head: number, error: number) => void,
+  add: (head: number, error: number, meanPower: number) => void,
 ): void {
   const { rows, keys, width } = layout;
   const sums = new Float64Array(width);
@@ -119,7 +126,7 @@ function addErrors(
     const denominator = epsilon * length + total;
     let error = 0;
     for (let j = 0; j < width; j++) error += (sums[j]! / denominator - mixed[row * width + j]!) ** 2;
-    add(layout.head(row), error * rowStride);
+    add(layout.head(row), error * rowStride, total / length);
   }
 }
 

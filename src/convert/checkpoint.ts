@@ -5,7 +5,7 @@ import { exactPlan } from '../models/plan.ts';
 import type { NamedTensor } from '../models/safetensors.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import { fitActivation, type Initialisation } from './activation.ts';
-import { fitAttention, foldShifts } from './attention.ts';
+import { type AttentionFit, fitAttention, foldShifts } from './attention.ts';
 import { calibrate } from './calibrate.ts';
 import type { Subject } from './observe.ts';
 import { type Calibration, subjectOf } from './subjects.ts';
@@ -20,6 +20,8 @@ export interface ConversionOptions {
   /** Weights the samples of a gate's fit by the square of what it multiplies; true by default. */
   readonly weighted?: boolean;
   readonly margin?: number;
+  /** See AttentionFit. */
+  readonly meanPowerLimit?: number;
   /** False leaves ranges and tables out, for a model that will be trained first; true by default. */
   readonly calibrated?: boolean;
   readonly progress?: (report: LayerReport) => void;
@@ -53,7 +55,8 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
   for (let layer = 0; layer < subject.layers; layer++) {
     const { attention, activation } = plan.layers[layer]!;
     const at: Place = { subject, layer, weights, backend };
-    const attentionError = attention.kind === 'power' ? await replaceAttention(at, current, attention) : undefined;
+    const attentionError =
+      attention.kind === 'power' ? await replaceAttention(at, current, { ...attention, ...limitOf(options) }) : undefined;
     current = withLayer(current, layer, { ...current.layers[layer]!, attention });
     const activationError =
       activation.kind === 'quadratic' ? await replaceActivation(at, current, activation.per, options) : undefined;
@@ -88,10 +91,10 @@ interface Place {
 async function replaceAttention(
   { subject, layer, weights, backend }: Place,
   plan: Plan,
-  { exponent, epsilon }: { exponent: number; epsilon: number },
+  settings: AttentionFit,
 ): Promise<number> {
   const program = subject.trace(plan);
-  const fit = await fitAttention(subject, { program, layer, heads: subject.heads, weights, backend, exponent, epsilon });
+  const fit = await fitAttention(subject, { ...settings, program, layer, heads: subject.heads, weights, backend });
   for (const part of ['weight', 'bias']) {
     const name = `${subject.queryName(layer)}.${part}`;
     const tensor = weights.get(name);
@@ -115,6 +118,7 @@ async function replaceActivation(
   return fit.relativeError;
 }
 
+const limitOf = ({ meanPowerLimit }: { meanPowerLimit?: number }) => (meanPowerLimit === undefined ? {} : { meanPowerLimit });
 const nameOf = ({ name }: Plan) => (name === undefined ? {} : { name });
 const marginOf = ({ margin }: { margin?: number }) => (margin === undefined ? {} : { margin });
 

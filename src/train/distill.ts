@@ -112,13 +112,14 @@ async function writeStart(
   folder: RunFolder,
   { teacher, config, documents, options }: Start,
 ): Promise<void> {
-  const { initialisation } = recipe.conversion;
+  const { initialisation, meanPowerLimit } = recipe.conversion;
   const conversion = await convertCheckpoint({
     checkpoint: teacher,
     plan: recipePlan(recipe, config),
     calibration: calibrationIds(recipe, documents),
     backend: options.backend,
     initialisation,
+    meanPowerLimit,
     calibrated: false,
   });
   await writeCheckpoint(folder.start, { config: conversion.config, tensors: conversion.tensors, companions: teacher.files });

@@ -105,6 +105,8 @@ const distillSchema = z.strictObject({
     initialisation: z.enum(['static', 'direct', 'scale']).default('direct'),
     /** Text rows of the fits and of the final calibration. */
     calibrationRows: count(1e5).default(16),
+    /** Attention starts with mean powers below this; training may sharpen it from there. */
+    meanPowerLimit: z.number().min(1).max(1e9).default(200),
     /** What the tables' ranges allow beyond what calibration saw. */
     margin: z.number().min(1).max(1e3).default(2),
   }),
