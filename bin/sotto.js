@@ -18,5 +18,9 @@ process.exitCode = await main(process.argv.slice(2), {
   columns: process.stdout.columns ?? process.stderr.columns ?? 100,
   now: () => performance.now(),
   environment: process.env,
+  onInterrupt: (handler) => {
+    process.once('SIGINT', handler);
+    return () => process.off('SIGINT', handler);
+  },
   packageFolder,
 });

@@ -1,5 +1,4 @@
 import { type Command, Option } from 'commander';
-import type { Costs } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { greedy, type Sampler, sampler, streamingDecoder, type Tokenizer } from '../models/index.ts';
 import { type Agreement, agree } from '../package/agreement.ts';
@@ -29,7 +28,7 @@ import {
   whole,
 } from './options.ts';
 import { progress } from './progress.ts';
-import { measuredCosts, runTable } from './run.ts';
+import { privateFields, runTable } from './run.ts';
 import { seconds as formatSeconds } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
@@ -230,10 +229,7 @@ function print(flags: GenerateFlags, terminal: Terminal, { written, tokenizer, r
   const checked = agreement === undefined ? {} : { agreement, harness: 'the launching process, trusted: it has both sides' };
   if (flags.json) {
     const { backend, setting } = flags;
-    const measured =
-      run === undefined
-        ? {}
-        : { setting, ring, ...measuredCosts(run), forecast: run.client.forecast satisfies Costs, parties: partiesOf(run) };
+    const measured = run === undefined ? {} : { setting, ring, ...privateFields(run) };
     const text = tokenizer.decode(ids);
     printJson(terminal, { ids: [...ids], text, seconds: elapsed, promptTokens, stopped, backend, ...measured, ...checked });
     return;
@@ -247,13 +243,3 @@ function print(flags: GenerateFlags, terminal: Terminal, { written, tokenizer, r
       `check (trusted test harness): ${name} ${sameIds ? 'chose the same tokens' : 'chose OTHER tokens'}, logits within ${maxAbsLogitError.toExponential(2)}\n`,
     );
 }
-
-const partiesOf = ({ client, server, dealer }: LaunchResult) =>
-  Object.fromEntries(
-    [client, server, dealer].map(
-      ({ role, processId, seconds, sentBytes, onlineComputeSeconds, scopes, peakKernelBytes, saw }) => [
-        role,
-        { processId, seconds, sentBytes, onlineComputeSeconds, peakKernelBytes, saw, scopes },
-      ],
-    ),
-  );

@@ -1,10 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
+import { registerClassify } from './classify.ts';
+import { registerConvert } from './convert.ts';
 import { registerCost } from './cost.ts';
+import { registerDemo } from './demo.ts';
 import { exitCodeHelp, report } from './exit.ts';
 import { registerGenerate } from './generate.ts';
+import { registerInspect } from './inspect.ts';
+import { registerParty } from './party.ts';
+import { registerPull } from './pull.ts';
 import type { Terminal } from './terminal.ts';
+import { registerTrain } from './train.ts';
 
 const overview = `
 Examples:
@@ -34,7 +41,14 @@ export function commandLine(terminal: Terminal): Command {
     .showSuggestionAfterError()
     .addHelpText('after', overview);
   registerGenerate(program, terminal);
+  registerClassify(program, terminal);
   registerCost(program, terminal);
+  registerConvert(program, terminal);
+  registerTrain(program, terminal);
+  registerPull(program, terminal);
+  registerInspect(program, terminal);
+  registerDemo(program, terminal);
+  registerParty(program, terminal);
   return program;
 }
 

@@ -64,3 +64,13 @@ function layersOf({ scopes }: RoleReport): [string, Sums][] {
   }
   return [...layers];
 }
+
+/** What `--json` says of a private run. */
+export function privateFields(run: LaunchResult) {
+  const { client, server, dealer } = run;
+  const parties = [client, server, dealer].map((report) => {
+    const { role, processId, seconds, sentBytes, onlineComputeSeconds, scopes, peakKernelBytes, saw } = report;
+    return [role, { processId, seconds, sentBytes, onlineComputeSeconds, peakKernelBytes, saw, scopes }];
+  });
+  return { ...measuredCosts(run), forecast: client.forecast, parties: Object.fromEntries(parties) as Record<string, unknown> };
+}

@@ -8,6 +8,8 @@ export interface Terminal {
   /** Milliseconds. */
   readonly now: () => number;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Calls `handler` instead of ending when the user interrupts; gives a function that undoes it. */
+  readonly onInterrupt: (handler: () => void) => () => void;
   /** Where the installed package keeps artefacts, shapes and plans. */
   readonly packageFolder: string;
 }

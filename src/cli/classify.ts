@@ -1,0 +1,114 @@
+import type { Command } from 'commander';
+import { SottoError } from '../errors/index.ts';
+import type { Classification } from '../models/index.ts';
+import { openModel } from '../package/model.ts';
+import { classifier, classifyPixels, named } from '../package/pictures.ts';
+import { checkRanges } from '../package/ranges.ts';
+import { requirePolynomial } from '../package/text.ts';
+import { type LaunchResult, launchLocal } from '../party/index.ts';
+import {
+  type BackendName,
+  backendOption,
+  fractionOption,
+  jsonOption,
+  progressOption,
+  type RingFlags,
+  ringOf,
+  ringOption,
+  settingOption,
+  timeoutOption,
+  transportOption,
+} from './options.ts';
+import { progress } from './progress.ts';
+import { privateFields, runTable } from './run.ts';
+import { seconds, table } from './table.ts';
+import { printJson, type Terminal } from './terminal.ts';
+
+interface ClassifyFlags extends RingFlags {
+  readonly model: string;
+  readonly image: string;
+  readonly backend: BackendName;
+  readonly setting: string;
+  readonly transport: 'unix' | 'tcp';
+  readonly timeout: number;
+  readonly json?: true;
+  readonly progress?: true;
+}
+
+const help = `
+The picture is resized and normalised as the model's preprocessor_config.json says. With --backend mpc the client's process
+alone reads it.
+
+Examples:
+  $ sotto classify --model tiny-vit --image cat.png
+  $ sotto classify --model converted-vit --image cat.png --backend mpc --json
+`;
+
+export function registerClassify(program: Command, terminal: Terminal): void {
+  program
+    .command('classify')
+    .summary('name a picture, in the clear or privately')
+    .description('Names a picture with a vision transformer, in the clear or privately.')
+    .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout')
+    .requiredOption('--image <file>', 'a JPEG, PNG or WebP picture')
+    .addOption(backendOption())
+    .addOption(settingOption())
+    .addOption(ringOption())
+    .addOption(fractionOption())
+    .addOption(transportOption())
+    .addOption(timeoutOption())
+    .addOption(jsonOption())
+    .addOption(progressOption())
+    .addHelpText('after', help)
+    .action((flags: ClassifyFlags) => classify(flags, terminal));
+}
+
+async function classify(flags: ClassifyFlags, terminal: Terminal): Promise<void> {
+  const start = terminal.now();
+  const bar = progress(terminal, flags.progress === true);
+  bar.show(`${flags.backend}: running`);
+  const { found, run } = await classifyBy(flags).finally(() => bar.end());
+  const elapsed = (terminal.now() - start) / 1000;
+  const { id, label, logits } = found;
+  if (flags.json) {
+    const { backend, setting } = flags;
+    const measured = run === undefined ? {} : { setting, ring: ringOf(flags), ...privateFields(run) };
+    printJson(terminal, { id, label, logits: [...logits], seconds: elapsed, backend, ...measured });
+    return;
+  }
+  const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]!).slice(0, 5);
+  const labels = (await openModel(flags.model).then(classifier)).labels;
+  terminal.out(
+    table(
+      ['class', 'number', 'logit'],
+      order.map((at) => [labels[at]!, String(at), logits[at]!.toFixed(4)]),
+    ),
+  );
+  if (run !== undefined) terminal.error(`\n${runTable(run)}`);
+  terminal.error(`${seconds(elapsed)} (${flags.backend})\n`);
+}
+
+async function classifyBy(flags: ClassifyFlags): Promise<{ found: Classification; run?: LaunchResult }> {
+  const model = await openModel(flags.model);
+  const config = classifier(model);
+  const ring = ringOf(flags);
+  const { backend } = flags;
+  if (backend === 'fixed' || backend === 'mpc') {
+    requirePolynomial(model);
+    checkRanges(model.plan, ring, model.checkpoint.files.name);
+  }
+  if (backend !== 'mpc') return { found: await classifyPixels(model, backend, (await model.pixels(flags.image)).values, ring) };
+  const run = await launchLocal({
+    model: flags.model,
+    task: { kind: 'classify', image: flags.image },
+    ring,
+    transport: flags.transport,
+    timeoutMilliseconds: flags.timeout * 1000,
+    // The class is what the user asked this process for.
+    keepLogits: true,
+  });
+  const logits = run.logits[0];
+  if (logits === undefined)
+    throw new SottoError('peer', 'ended without logits', { place: { party: 'client' }, remedy: 'run it again' });
+  return { found: named(config, logits), run };
+}

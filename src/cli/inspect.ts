@@ -1,0 +1,96 @@
+import type { Command } from 'commander';
+import type { LayerPlan } from '../models/index.ts';
+import { type Inspection, inspectModel } from '../package/inspection.ts';
+import { jsonOption } from './options.ts';
+import { bytes, table } from './table.ts';
+import { painter, printJson, type Terminal } from './terminal.ts';
+
+interface InspectFlags {
+  readonly tensors?: true;
+  readonly json?: true;
+}
+
+const help = `
+Examples:
+  $ sotto inspect stories
+  $ sotto inspect converted --tensors
+  $ sotto inspect converted --json
+`;
+
+export function registerInspect(program: Command, terminal: Terminal): void {
+  program
+    .command('inspect')
+    .summary('say what a checkpoint is')
+    .description('Says what a checkpoint is: architecture, plan, tables, and what a private run shows to its client.')
+    .argument('<folder>', 'a checkpoint in the Hugging Face layout')
+    .option('--tensors', 'list every tensor')
+    .addOption(jsonOption())
+    .addHelpText('after', help)
+    .action(async (folder: string, flags: InspectFlags) => {
+      const { tensors, ...rest } = await inspectModel(folder);
+      if (flags.json) printJson(terminal, flags.tensors ? { ...rest, tensors } : rest);
+      else print({ tensors, ...rest }, flags, terminal);
+    });
+}
+
+function print(found: Inspection, { tensors: listed }: InspectFlags, terminal: Terminal): void {
+  const paint = painter(terminal);
+  const types = Object.entries(found.bytesByType).map(([type, count]) => `${bytes(count)} ${type}`);
+  terminal.out(
+    `${paint('bold', found.folder)}: ${found.architecture}, ${found.parameters.toLocaleString('en')} parameters, ${types.join(' + ')}\n`,
+  );
+  const dimensions = Object.entries(found.dimensions).filter(
+    ([name, value]) => name !== 'family' && value !== null && !Array.isArray(value),
+  );
+  terminal.out(
+    `${wrapped(
+      dimensions.map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`),
+      100,
+    )}\n`,
+  );
+  const { plan, polynomial, manifest, weights } = found;
+  const ring = plan.ring === undefined ? '' : `, calibrated for ${plan.ring.bits} bits with ${plan.ring.fraction} of fraction`;
+  const verdict = polynomial ? 'every layer is polynomial: runs privately' : 'not polynomial: convert it before a private run';
+  terminal.out(`\nplan ${paint('bold', plan.name ?? 'unnamed')}${ring}; ${verdict}\n`);
+  const rows = plan.layers.map((layer, index) => [`layers.${index}`, ...describe(layer)]);
+  const final = plan.finalNorm.table;
+  terminal.out(
+    table(
+      ['scope', 'activation', 'attention', 'attention table', 'norm table'],
+      [...rows, ['norm', '', '', '', tableText(final)]],
+    ),
+  );
+  const files = Object.entries(manifest.files).map(([name, count]) => `${name} ${bytes(count)}`);
+  terminal.out(`\npublic manifest: configuration ${bytes(manifest.configBytes)}${files.map((file) => `, ${file}`).join('')}\n`);
+  terminal.out(`private weights: ${weights.tensors} tensors, ${bytes(weights.bytes)}: they never leave the server unmasked\n`);
+  if (!listed) return;
+  terminal.out(
+    `\n${table(
+      ['tensor', 'type', 'shape', 'size'],
+      found.tensors.map(({ name, dtype, shape, byteLength }) => [name, dtype, shape.join(' × '), bytes(byteLength)]),
+    )}`,
+  );
+}
+
+function describe({ activation, attention, norm }: LayerPlan): string[] {
+  const act = activation.kind === 'quadratic' ? `quadratic per ${activation.per}` : activation.kind;
+  if (attention.kind === 'softmax') return [act, 'softmax', '', tableText(norm?.table)];
+  return [act, `power ${attention.exponent}`, tableText(attention.table), tableText(norm?.table)];
+}
+
+const tableText = (table: { rangeBits: number; indexBits: number; extraBits: number } | undefined): string =>
+  table === undefined ? '–' : `[0, 2^${table.rangeBits}) by 2^${table.indexBits}`;
+
+function wrapped(parts: readonly string[], width: number): string {
+  const lines = [''];
+  for (const part of parts) {
+    const line = lines.at(-1)!;
+    if (line === '') lines[lines.length - 1] = part;
+    else if (line.length + 2 + part.length <= width) lines[lines.length - 1] = `${line}, ${part}`;
+    else {
+      lines[lines.length - 1] = `${line},`;
+      lines.push(part);
+    }
+  }
+  return lines.join('\n');
+}

@@ -1,0 +1,184 @@
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { type Command, Option } from 'commander';
+import { sampler, streamingDecoder } from '../models/index.ts';
+import { type ClientTask, type RoleReport, readPixels, runClient, runDealer, runServer } from '../party/index.ts';
+import {
+  fractionOption,
+  jsonOption,
+  type RingFlags,
+  ringOf,
+  ringOption,
+  type SamplingFlags,
+  samplingOf,
+  seedOption,
+  temperatureOption,
+  timeoutOption,
+  tokenIds,
+  topPOption,
+  whole,
+} from './options.ts';
+import { bytes, seconds } from './table.ts';
+import { printJson, type Terminal } from './terminal.ts';
+
+const help = `
+Each party is a process of its own and serves one run: start the dealer, then the server, then the client. Addresses are
+unix:/path/to/socket or tcp:host:port. Sockets are neither encrypted nor authenticated: put TLS or SSH around a network.
+
+Examples:
+  $ sotto party dealer --listen tcp:127.0.0.1:7001
+  $ sotto party server --listen tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --model converted
+  $ sotto party client --server tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --prompt "Once upon a time"
+`;
+
+interface CommonFlags {
+  readonly timeout: number;
+  readonly json?: true;
+}
+
+export function registerParty(program: Command, terminal: Terminal): void {
+  const party = program
+    .command('party')
+    .summary('be one party of a private run')
+    .description('Runs one party of the dealer setting as this process, for one private run.')
+    .addHelpText('after', help);
+  registerDealer(party, terminal);
+  registerServer(party, terminal);
+  registerClient(party, terminal);
+}
+
+const listenOption = () => new Option('--listen <address>', 'where this party waits').makeOptionMandatory();
+const dealerOption = () => new Option('--dealer <address>', 'where the dealer waits').makeOptionMandatory();
+const stateOption = (role: string) =>
+  new Option('--state <folder>', 'where bundles and claims are kept').default(
+    join(homedir(), '.sotto', role),
+    `~/.sotto/${role}`,
+  );
+
+function registerDealer(party: Command, terminal: Terminal): void {
+  party
+    .command('dealer')
+    .description('Makes correlated randomness: sees neither prompt nor weights, and no message of the run.')
+    .addOption(listenOption())
+    .addOption(timeoutOption())
+    .addOption(jsonOption())
+    .action(async (flags: CommonFlags & { listen: string }) => {
+      const { listen, timeout } = flags;
+      finish(await runDealer({ listen, ...waiting(timeout), onListening: announce('dealer', terminal) }), flags, terminal);
+    });
+}
+
+function registerServer(party: Command, terminal: Terminal): void {
+  party
+    .command('server')
+    .description('Owns the weights: learns how long the prompt and the text are, and nothing of what they say.')
+    .requiredOption('--model <folder>', 'a polynomial checkpoint')
+    .addOption(listenOption())
+    .addOption(dealerOption())
+    .addOption(stateOption('server'))
+    .addOption(timeoutOption())
+    .addOption(jsonOption())
+    .action(async (flags: CommonFlags & { model: string; listen: string; dealer: string; state: string }) => {
+      const { model, listen, dealer, state, timeout } = flags;
+      const options = { model, listen, dealer, state, ...waiting(timeout), onListening: announce('server', terminal) };
+      finish(await runServer(options), flags, terminal);
+    });
+}
+
+interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags {
+  readonly server: string;
+  readonly dealer: string;
+  readonly state: string;
+  readonly prompt?: string;
+  readonly promptIds?: number[];
+  readonly image?: string;
+  readonly maxNewTokens: number;
+}
+
+function registerClient(party: Command, terminal: Terminal): void {
+  party
+    .command('client')
+    .description('Owns the prompt or the picture and learns the answer. Needs no file of the model.')
+    .requiredOption('--server <address>', 'where the server waits')
+    .addOption(dealerOption())
+    .addOption(stateOption('client'))
+    .addOption(new Option('--prompt <text>', 'the text to continue').conflicts(['promptIds', 'image']))
+    .addOption(new Option('--prompt-ids <ids>', 'the same as token numbers').argParser(tokenIds).conflicts('image'))
+    .option('--image <file>', 'the picture to name')
+    .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(16))
+    .addOption(temperatureOption())
+    .addOption(topPOption())
+    .addOption(seedOption())
+    .addOption(ringOption())
+    .addOption(fractionOption())
+    .addOption(timeoutOption())
+    .addOption(jsonOption())
+    .action((flags: ClientFlags, command: Command) => {
+      if (flags.prompt === undefined && flags.promptIds === undefined && flags.image === undefined)
+        command.error("error: required option '--prompt <text>', '--prompt-ids <ids>' or '--image <file>' not specified", {
+          exitCode: 2,
+        });
+      return client(flags, terminal);
+    });
+}
+
+async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
+  const { server, dealer, state, timeout } = flags;
+  const text: string[] = [];
+  const logits: Float64Array[] = [];
+  const say = (piece: string): void => {
+    text.push(piece);
+    if (!flags.json) terminal.out(piece);
+  };
+  const { task, end } = taskOf(flags, say);
+  const onLogits = flags.image === undefined ? {} : { onLogits: (opened: Float64Array) => void logits.push(opened) };
+  const report = await runClient({ server, dealer, state, ring: ringOf(flags), ...waiting(timeout), task, ...onLogits });
+  end();
+  if (flags.json)
+    return printJson(terminal, {
+      ...report,
+      ids: [...report.promptIds, ...report.newIds],
+      text: text.join(''),
+      logits: logits.map((it) => [...it]),
+    });
+  terminal.out(logits[0] === undefined ? '\n' : `logits ${[...logits[0]].map((value) => value.toFixed(4)).join(' ')}\n`);
+  finish(report, flags, terminal);
+}
+
+function taskOf(flags: ClientFlags, say: (piece: string) => void): { task: ClientTask; end: () => void } {
+  const { image } = flags;
+  if (image !== undefined)
+    return { task: { kind: 'classify', pixels: (manifest) => readPixels(image, manifest) }, end: () => undefined };
+  let decoder: ReturnType<typeof streamingDecoder> | undefined;
+  const task: ClientTask = {
+    kind: 'generate',
+    prompt: flags.promptIds === undefined ? { text: flags.prompt! } : { ids: flags.promptIds },
+    newTokens: flags.maxNewTokens,
+    ...(flags.temperature > 0 ? { sample: sampler(samplingOf(flags)) } : {}),
+    onPrompt: (ids, tokenizer) => {
+      decoder = streamingDecoder(tokenizer);
+      for (const id of ids) say(decoder.push(id));
+    },
+    onToken: (id) => say(decoder!.push(id)),
+  };
+  return { task, end: () => say(decoder?.end() ?? '') };
+}
+
+const waiting = (timeout: number) => ({ timeoutMilliseconds: timeout * 1000 });
+
+const announce =
+  (role: string, terminal: Terminal) =>
+  (address: string): void =>
+    terminal.error(`sotto ${role}: waiting on ${address}\n`);
+
+function finish(report: RoleReport, { json }: CommonFlags, terminal: Terminal): void {
+  if (json) {
+    printJson(terminal, report);
+    return;
+  }
+  const { role, sentBytes, seconds: took } = report;
+  const phases = (['setup', 'offline', 'online'] as const).map(
+    (phase) => `${phase} ${bytes(sentBytes[phase])} in ${seconds(took[phase])}`,
+  );
+  terminal.error(`sotto ${role}: sent ${phases.join(', ')}\n`);
+}

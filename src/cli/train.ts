@@ -1,0 +1,96 @@
+import { stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { Command } from 'commander';
+import { readJson } from '../models/json.ts';
+import { folderFiles } from '../node/files.ts';
+import { onnxBackend } from '../node/onnx.ts';
+import { parseRecipe, type Recipe, runRecipe } from '../train/index.ts';
+import { jsonOption, progressOption } from './options.ts';
+import { progress } from './progress.ts';
+import { seconds } from './table.ts';
+import { printJson, type Terminal } from './terminal.ts';
+
+interface TrainFlags {
+  readonly directory?: string;
+  readonly data: string;
+  readonly models: string;
+  readonly resume?: true;
+  readonly json?: true;
+  readonly progress?: true;
+}
+
+const help = `
+A recipe is a JSON file: a Llama trained from scratch on text (kind pretrain), or a polynomial student that learns to say what its
+teacher says (kind distill). recipes/ has examples; those can be named without their path. Control-C saves the state and ends;
+--resume goes on to the same weights, bit for bit. The result is the folder \`checkpoint\` of the run's folder.
+
+Examples:
+  $ sotto train recipes/stories-teacher.json --data corpora --directory runs/teacher
+  $ sotto train stories-polynomial --data corpora --models runs/models
+  $ sotto train stories-polynomial --resume
+`;
+
+export function registerTrain(program: Command, terminal: Terminal): void {
+  program
+    .command('train')
+    .summary('train or distil a model by a recipe')
+    .description('Trains or distils a model by a recipe, in runs that can be stopped and continued.')
+    .argument('<recipe>', 'a JSON file, or the name of a recipe that comes with the package')
+    .option('--directory <folder>', "where the run lives (default: runs/ and the recipe's name)")
+    .option('--data <folder>', "where the recipe's texts are looked up", '.')
+    .option('--models <folder>', 'where the folders of teachers and writers are looked up', '.')
+    .option('--resume', 'continue a run that stopped')
+    .addOption(jsonOption())
+    .addOption(progressOption())
+    .addHelpText('after', help)
+    .action((recipe: string, flags: TrainFlags) => train(recipe, flags, terminal));
+}
+
+async function train(name: string, flags: TrainFlags, terminal: Terminal): Promise<void> {
+  const recipe = await readRecipe(name, terminal);
+  const directory = flags.directory ?? join('runs', recipe.name);
+  const bar = progress(terminal, flags.progress === true);
+  bar.show(`${recipe.name}: preparing`);
+  const backend = onnxBackend();
+  let interrupted = false;
+  const calm = terminal.onInterrupt(() => {
+    interrupted = true;
+    bar.show(`${recipe.name}: saving the state`);
+  });
+  try {
+    const { finished, step, log } = await runRecipe({
+      recipe,
+      directory,
+      resume: flags.resume === true,
+      data: folderFiles(flags.data),
+      models: (model) => folderFiles(join(flags.models, model)),
+      backend,
+      clock: { now: terminal.now },
+      progress: ({ step: done, steps, loss, tokensPerSecond, secondsRemaining }) => {
+        const pace = `${Math.round(tokensPerSecond)} tokens/s, ${seconds(secondsRemaining)} left`;
+        bar.show(`${recipe.name}: step ${done} of ${steps}, loss ${loss.toFixed(4)}, ${pace}`, done, steps);
+      },
+      stop: () => interrupted,
+    });
+    bar.end();
+    const checkpoint = join(directory, 'checkpoint');
+    const last = log.at(-1);
+    if (flags.json)
+      printJson(terminal, { recipe: recipe.name, directory, finished, step, ...(finished ? { checkpoint } : {}), last });
+    else if (finished) terminal.out(`${recipe.name}: ${step} steps; the checkpoint is in ${checkpoint}\n`);
+    else terminal.out(`${recipe.name}: stopped after ${step} of ${recipe.steps} steps; go on with --resume\n`);
+  } finally {
+    calm();
+    bar.end();
+    await backend.close();
+  }
+}
+
+async function readRecipe(name: string, terminal: Terminal): Promise<Recipe> {
+  const limitBytes = 2 ** 20;
+  const isFile = (await stat(name).catch(() => undefined))?.isFile() === true;
+  if (isFile || /[/\\]|\.json$/.test(name))
+    return parseRecipe(await readJson(folderFiles(dirname(name)), basename(name), limitBytes), name);
+  const shipped = folderFiles(join(terminal.packageFolder, 'recipes'));
+  return parseRecipe(await readJson(shipped, `${name}.json`, limitBytes), `${name}.json`);
+}
