@@ -16,6 +16,7 @@ import type { PointFunctionCipher } from './correlations/contract.ts';
 import { deal } from './correlations/dealer.ts';
 import { prepare } from './correlations/prepare.ts';
 import { weightKey, weightMask } from './correlations/weights.ts';
+import { withLease } from './lease.ts';
 import type { Ledger } from './ledger.ts';
 import type { Protocol } from './protocol.ts';
 import { pads } from './random.ts';
@@ -236,7 +237,11 @@ export interface ClientRun {
   readonly observe?: (protocol: Protocol) => Protocol;
 }
 
-export async function clientOnline(platform: Platform, session: Session, run: ClientRun): Promise<Ledger> {
+export function clientOnline(platform: Platform, session: Session, run: ClientRun): Promise<Ledger> {
+  return withLease(platform.kernels, (kernels) => clientLeased({ ...platform, kernels }, session, run));
+}
+
+async function clientLeased(platform: Platform, session: Session, run: ClientRun): Promise<Ledger> {
   const { program } = session;
   const prg = await storedPrg(platform, run.bundle);
   const layout = materialLayout(program);
@@ -277,7 +282,11 @@ export interface ServerRun {
   readonly observe?: (protocol: Protocol) => Protocol;
 }
 
-export async function serverOnline(platform: Platform, session: Session, run: ServerRun): Promise<Ledger> {
+export function serverOnline(platform: Platform, session: Session, run: ServerRun): Promise<Ledger> {
+  return withLease(platform.kernels, (kernels) => serverLeased({ ...platform, kernels }, session, run));
+}
+
+async function serverLeased(platform: Platform, session: Session, run: ServerRun): Promise<Ledger> {
   const { program } = session;
   const prg = await storedPrg(platform, run.bundle);
   const layout = materialLayout(program);
@@ -311,4 +320,4 @@ export async function serverOnline(platform: Platform, session: Session, run: Se
   });
 }
 
-const needsMaterial = new Set(['linear', 'diagonal', 'square', 'product', 'matrixProduct', 'truncate', 'lookup']);
+const needsMaterial = new Set(['linear', 'diagonal', 'square', 'product', 'matrixProduct', 'truncate', 'lookup', 'unmask', 'narrowSquare', 'narrowProduct']);

@@ -2,7 +2,7 @@ import { SottoError } from '../../errors/index.ts';
 import { BlockCounts } from '../../kernels/index.ts';
 import type { Channel, Frame } from '../../net/contract.ts';
 import { frameHeaderBytes } from '../../net/frame.ts';
-import { type Direction, type Hop, schedule } from '../ring/index.ts';
+import { type Direction, type Hop, type Message, packedBytes, schedule } from '../ring/index.ts';
 import { Ledger } from './ledger.ts';
 import { type Held, type Machine, type NumberedNode, nothing, type Protocol, type Step } from './protocol.ts';
 
@@ -209,6 +209,7 @@ class Run {
       const node = this.#nodes[message.node]!;
       const bytes = frame.payload.subarray(at, at + message.bytes);
       at += message.bytes;
+      if (!paddedWithZeros(bytes, message)) this.#broken('a message whose padding is not zero');
       this.ledger.message(message.node, node.scope, hop.direction, bytes.length);
       const step = this.#waiting.get(message.node);
       if (step === undefined) this.#inbox.set(message.node, bytes);
@@ -221,6 +222,16 @@ class Run {
 }
 
 const empty = new Uint8Array(0);
+
+/** Whether the bits behind the last word of every field are zero: kernels refuse others, without knowing whose bytes they are. */
+function paddedWithZeros(bytes: Uint8Array, { fields }: Message): boolean {
+  let end = 0;
+  return fields.every(({ count, width }) => {
+    end += packedBytes(count, width);
+    const used = (count * width) % 8;
+    return used === 0 || bytes[end - 1]! >> used === 0;
+  });
+}
 const isPlain = (node: NumberedNode): boolean => node.state === 'server' || node.state === 'index';
 const isMine = (direction: Direction, side: 'client' | 'server'): boolean =>
   (direction === 'clientToServer') === (side === 'client');
