@@ -32,7 +32,11 @@ export function traceLayer(layer: LayerCase): TracedLayer {
       return new Map(
         [...serverInputs(program)].map(([name, extents]) => {
           const spread = (name.includes('qkv') ? 0.35 : name.includes('up') ? 0.5 : 1) / Math.sqrt(extents[0]!);
-          return [name, { shape: extents, values: Float32Array.from({ length: size(extents) }, () => random() * spread) }];
+          const values = Float32Array.from({ length: size(extents) }, () => random() * spread);
+          // The shift of the centred power, 4, is folded into the queries' columns.
+          if (name.includes('qkv'))
+            for (let at = 0; at < values.length; at++) if (at % extents[1]! < shape.hiddenSize) values[at]! /= 4;
+          return [name, { shape: extents, values }];
         }),
       );
     },

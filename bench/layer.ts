@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { forecast } from '../src/backends/cost/index.ts';
+import { forecast, perLayer } from '../src/backends/cost/index.ts';
 import { referenceBackend } from '../src/backends/reference/index.ts';
 import { frameHeaderBytes } from '../src/net/frame.ts';
 import { type LayerCase, traceLayer } from './layer-case.ts';
@@ -40,10 +40,12 @@ async function runCase(one: LayerCase): Promise<{ measurements: Measurement[]; d
       hops: client.hops,
     };
     const alone = layerBytes(client);
+    const layerHops = perLayer(traceLayer(one).ringProgram).find(({ scope }) => scope === 'layers.0')!.online.hops;
     const detail = {
       ...one,
       online: { ...online, megabytes: (online.clientToServerBytes + online.serverToClientBytes) / 1e6 },
       layerAloneMegabytes: alone / 1e6,
+      layerHops,
       offlineMegabytes: { dealer: dealer.sentBytes.offline / 1e6, client: client.sentBytes.offline / 1e6 },
       setupMegabytes: server.sentBytes.setup / 1e6,
       equalsForecast: JSON.stringify(online) === JSON.stringify(expected.online),
@@ -64,7 +66,8 @@ async function runCase(one: LayerCase): Promise<{ measurements: Measurement[]; d
       summarise(`${one.name}: offline, all parties`, 's', client.offlineSeconds),
       summarise(`${one.name}: the layer, online both ways, frame headers included`, 'MB', [detail.layerAloneMegabytes]),
       summarise(`${one.name}: with the input's sharing and the output's opening`, 'MB', [detail.online.megabytes]),
-      summarise(`${one.name}: hops`, '', [online.hops]),
+      summarise(`${one.name}: hops of the layer`, '', [layerHops]),
+      summarise(`${one.name}: hops with input and output`, '', [online.hops]),
     ];
     return { measurements, detail };
   } finally {

@@ -47,7 +47,12 @@ export interface PlannedModel {
 }
 
 const whole = (low: number, high: number) => z.number().int().min(low).max(high);
-const table = z.strictObject({ rangeBits: whole(-16, 40), indexBits: whole(1, 20), extraBits: whole(0, 24) });
+const table = z.strictObject({
+  rangeBits: whole(-16, 40),
+  indexBits: whole(1, 16),
+  extraBits: whole(0, 24),
+  interpolation: z.enum(['linear', 'none']).optional(),
+});
 const norm = z.strictObject({ table: table.optional() });
 const exponents = [2, 4, 8, 16];
 const activation = z.discriminatedUnion('kind', [
@@ -76,7 +81,7 @@ const planSchema = z.strictObject({
 /** Where no calibration has said better: row sums of squares up to twice the width, one node a unit. */
 export function defaultNormTable(hiddenSize: number): BoundedTable {
   const bits = Math.max(11, Math.ceil(Math.log2(hiddenSize)) + 1);
-  return { rangeBits: bits, indexBits: bits, extraBits: 0 };
+  return { rangeBits: bits, indexBits: 13, extraBits: 4, interpolation: 'none' };
 }
 
 /** The same for the mean power of a row (powers are divided by the row's length before the reciprocal). */

@@ -55,11 +55,15 @@ export interface Primitives {
   argmax: object;
 }
 
-/** A table over [0, 2^rangeBits) with 2^indexBits nodes and linear interpolation; results have extraBits more fraction bits. */
+/**
+ * A table over [0, 2^rangeBits) with 2^indexBits nodes; results have extraBits more fraction bits. Linear interpolation (the default)
+ * costs two more hops and a row's product; without it the error is that of half a step or less than one.
+ */
 export interface BoundedTable {
   readonly rangeBits: number;
   readonly indexBits: number;
   readonly extraBits: number;
+  readonly interpolation?: 'linear' | 'none' | undefined;
 }
 
 /** Operations with a default lowering (composites.ts): a backend takes them whole or gets them lowered. */

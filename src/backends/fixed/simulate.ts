@@ -131,6 +131,24 @@ function meanings(program: RingProgram, options: SimulationOptions, output: (nam
     );
     return made(extents.batch * extents.m * extents.n, (out) => kernels.matmul(out, x.block, y.block, extents));
   };
+  const truncated = (node: Numbered<RingNodeOf<'truncate' | 'narrow'>>, x: FixedValue): FixedValue => {
+    const f = node.parameters.bits;
+    guard.truncatable(node, x, f);
+    const offsets = options.offsets?.(node.index, x.block.length, f);
+    return made(x.block.length, (out) => {
+      if (offsets === undefined) kernels.addScalar(out, x.block, BigInt(2) ** BigInt(f - 1) - 1n);
+      else {
+        kernels.encode(
+          out,
+          offsets.map((rho) => 2 ** f - 1 - rho),
+          0,
+          kernels.wordBits,
+        );
+        kernels.add(out, out, x.block);
+      }
+      kernels.shiftRightSigned(out, out, f, bits);
+    });
+  };
   const withConstant = (
     node: RingNode & { parameters: { values: Float64Array; constantShape: readonly number[] } },
     f: (c: FixedValue) => FixedValue,
@@ -190,24 +208,13 @@ function meanings(program: RingProgram, options: SimulationOptions, output: (nam
     square: (node, x) => times(node, x!, x!),
     product: (node, x, y) => times(node, x!, y!),
     matrixProduct: (node, x, y) => contract(node, x!, y!, node.parameters),
-    truncate: (node, x) => {
-      const f = node.parameters.bits;
-      guard.truncatable(node, x!, f);
-      const offsets = options.offsets?.(node.index, x!.block.length, f);
-      return made(x!.block.length, (out) => {
-        if (offsets === undefined) kernels.addScalar(out, x!.block, BigInt(2) ** BigInt(f - 1) - 1n);
-        else {
-          kernels.encode(
-            out,
-            offsets.map((rho) => 2 ** f - 1 - rho),
-            0,
-            kernels.wordBits,
-          );
-          kernels.add(out, out, x!.block);
-        }
-        kernels.shiftRightSigned(out, out, f, bits);
-      });
-    },
+    truncate: (node, x) => truncated(node, x!),
+    narrow: (node, x) => truncated(node, x!),
+    openNarrow: (_, x) => x!,
+    openedSign: (_, x) => x!,
+    unmask: (_, x) => x!,
+    narrowSquare: (node, _, x) => times(node, x!, x!),
+    narrowProduct: (node, _, x, __, ___, y) => times(node, x!, y!),
     pin: (_, x) => x!,
     lookup: (node, x) => lookup(kernels, guard, node, x!),
     reveal: (node, x) => {

@@ -5,6 +5,7 @@ import { type ClientCorrelations, type PointFunctionCipher, purpose } from './co
 import { encodeClientInput } from './encode.ts';
 import { local } from './local.ts';
 import { lookupShares } from './lookup.ts';
+import { clientNarrow } from './narrow.ts';
 import { type Held, type Machine, nothing, type Protocol, receive, Scratch, type Step, send } from './protocol.ts';
 
 /**
@@ -79,6 +80,7 @@ export function clientProtocol(options: ClientOptions): Protocol {
       kernels.matmul(result, ex!.block!, y!.block!, node.parameters, true);
       return scratch.end(result);
     },
+    ...clientNarrow(options),
     truncate: (node, x) =>
       program.nodes[node.inputs[0]!]!.state === 'pinned'
         ? truncatePinned(options, node, x!)

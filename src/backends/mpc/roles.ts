@@ -320,4 +320,15 @@ async function serverLeased(platform: Platform, session: Session, run: ServerRun
   });
 }
 
-const needsMaterial = new Set(['linear', 'diagonal', 'square', 'product', 'matrixProduct', 'truncate', 'lookup', 'unmask', 'narrowSquare', 'narrowProduct']);
+const needsMaterial = new Set([
+  'linear',
+  'diagonal',
+  'square',
+  'product',
+  'matrixProduct',
+  'truncate',
+  'lookup',
+  'unmask',
+  'narrowSquare',
+  'narrowProduct',
+]);

@@ -5,6 +5,7 @@ import { packedBytes } from '../ring/index.ts';
 import { type PointFunctionCipher, purpose, type ServerCorrelations } from './correlations/contract.ts';
 import { local } from './local.ts';
 import { lookupShares } from './lookup.ts';
+import { serverNarrow } from './narrow.ts';
 import { type Held, type Machine, nothing, type Protocol, receive, Scratch, type Step, send } from './protocol.ts';
 
 /**
@@ -76,6 +77,7 @@ export function serverProtocol(options: ServerOptions): Protocol {
       kernels.matmul(result, x!.block!, y!.block!, node.parameters, true);
       return { block: result };
     },
+    ...serverNarrow(options),
     truncate: (node, x) =>
       program.nodes[node.inputs[0]!]!.state === 'pinned'
         ? truncatePinned(options, node, x!)

@@ -1,6 +1,14 @@
 import { broadcastStrides, type Shape, same, size, stridesOf } from '../../program/index.ts';
 import type { RingNode, RingNodeOf, RingOperation, RingParameters, RingProgram, State } from './types.ts';
 
+/** A narrow value in the parts that products take; see `openNarrow` in types.ts. */
+export interface Opened {
+  readonly e: number;
+  readonly rest: number;
+  readonly sign: number;
+  readonly modulus: number;
+}
+
 /** Appends ring statements, giving every one at most once: equal truncations, openings and server tensors are shared. */
 export class RingBuilder {
   readonly nodes: RingNode[] = [];
@@ -89,6 +97,24 @@ export class RingBuilder {
     return this.once(`truncate ${x} ${bits}`, () =>
       this.push('truncate', [x], { bits }, { shape, state: 'pinned', fraction: fraction - bits }),
     );
+  }
+
+  /** Truncation into the smaller ring: for operands of elementwise products and indices. */
+  narrow(x: number, bits: number): number {
+    const { shape, fraction } = this.node(x);
+    return this.once(`narrow ${x} ${bits}`, () =>
+      this.push('narrow', [x], { bits }, { shape, state: 'pinned', fraction: fraction - bits }),
+    );
+  }
+
+  /** The three parts in which a narrow value enters products: Ê, A and the sign of e. Sent once. */
+  openNarrow(x: number, modulus: number): Opened {
+    const { shape, fraction } = this.node(x);
+    const part = { shape, fraction, state: 'opening' } as const;
+    const e = this.once(`open narrow ${x}`, () => this.push('openNarrow', [x], { modulus }, part));
+    const sign = this.once(`opened sign ${x}`, () => this.push('openedSign', [e], { modulus }, { ...part, fraction: 0 }));
+    const rest = this.once(`unmask ${x}`, () => this.push('unmask', [x, e, sign], { modulus }, part));
+    return { e, rest, sign, modulus };
   }
 
   pin(x: number): number {

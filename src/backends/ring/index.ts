@@ -1,6 +1,14 @@
 /** Programs in the ring: fixed-point lowering, hops and declared sizes. */
 
-export { type Material, maskedNodes, maskedWeights, materialOf, pointFunctionBytes, wordBitsOf } from './material.ts';
+export {
+  correctionWidths,
+  type Material,
+  maskedNodes,
+  maskedWeights,
+  materialOf,
+  pointFunctionBytes,
+  wordBitsOf,
+} from './material.ts';
 export { defaultQuantisation, type QuantiseOptions, quantise } from './quantise.ts';
 export { type Direction, type Hop, type Message, messagesOf, packedBytes, schedule } from './schedule.ts';
 export { interpolatedTable } from './tables.ts';

@@ -24,6 +24,23 @@ export function pointFunctionBytes(indexBits: number, wordBits: 32 | 64): number
   return 16 * levels + Math.ceil(levels / 8) + 2 ** leafBits * (wordBits / 8);
 }
 
+/**
+ * Bits of every correction of the operations on narrow values, in the order in which they are sent: the carry of the masks and the top
+ * bit of α for `unmask`; α² or α_x α_y, then the top bits times α, for the products. What is multiplied by 2^m counts modulo 2^(L − m).
+ */
+export function correctionWidths(node: RingNode, bits: number): number[] {
+  switch (node.operation) {
+    case 'unmask':
+      return [bits - node.parameters.modulus, bits - node.parameters.modulus];
+    case 'narrowSquare':
+      return [bits, bits - node.parameters.modulus];
+    case 'narrowProduct':
+      return [bits, ...node.parameters.moduli.map((modulus) => bits - modulus).filter((width) => width > 0)];
+    default:
+      return [];
+  }
+}
+
 /** What a node costs offline under the dealer and the helper: the declaration that every run is checked against. */
 export function materialOf(node: RingNode, program: RingProgram): Material {
   const count = size(node.shape);
@@ -38,6 +55,12 @@ export function materialOf(node: RingNode, program: RingProgram): Material {
       return { ...nothing, dealerToServer: packedBytes(count, bits) };
     case 'truncate':
       return { ...nothing, dealerToServer: packedBytes(count, node.parameters.bits) };
+    case 'unmask':
+    case 'narrowSquare':
+    case 'narrowProduct': {
+      const widths = correctionWidths(node, bits);
+      return { ...nothing, dealerToServer: widths.reduce((sum, width) => sum + packedBytes(count, width), 0) };
+    }
     case 'lookup': {
       const keys = (count / node.parameters.tables.length) * pointFunctionBytes(node.parameters.indexBits, wordBitsOf(bits));
       return { ...nothing, dealerToServer: keys, dealerToClient: keys };

@@ -41,6 +41,13 @@ const maxAbs = (values: Float64Array): number => values.reduce((most, value) => 
 const allIntegers = (values: Float64Array): boolean =>
   values.every((value) => Number.isInteger(value) && Math.abs(value) < 2 ** 20);
 
+/** A factor of an elementwise product, in the ring of 2^modulus. */
+interface Factor {
+  readonly node: number;
+  readonly fraction: number;
+  readonly modulus: number;
+}
+
 /**
  * The pass over scales: lowers a program to the ring. Truncations are lazy: a sum of products, a rotary embedding or a centred
  * score keeps its extra fraction bits until a product, an output or the ring's width asks for fewer, and equal truncations are one.
@@ -145,9 +152,9 @@ class Quantiser {
     return fraction + headBits <= this.#ring.bits - 2;
   }
 
-  #wire(node: number, headBits: number, precise = false): SharedValue {
+  #wire(node: number, headBits: number, factorFraction = this.#ring.fraction): SharedValue {
     const { shape, fraction } = this.#out.node(node);
-    return { kind: 'shared', shape, node, fraction, headBits, precise };
+    return { kind: 'shared', shape, node, fraction, headBits, factorFraction };
   }
 
   #input(parameters: { name: string; shape: Shape; owner: string; element: string }): Value {
@@ -296,10 +303,31 @@ class Quantiser {
     return x.fraction > fraction ? this.#out.truncate(x.node, x.fraction - fraction) : x.node;
   }
 
-  /** A factor of a product: pinned, with at most F fraction bits unless it is a row scalar. */
+  /** A factor of a matrix product or linear map: pinned in the whole ring, with at most F fraction bits unless it is a row scalar. */
   #operand(x: SharedValue): SharedValue {
-    const least = x.precise ? x.fraction : Math.min(x.fraction, this.#ring.fraction);
+    const least = Math.min(x.fraction, x.factorFraction);
     return { ...x, node: this.#out.pin(this.#at(x, least)), fraction: least };
+  }
+
+  /** A factor of an elementwise product: what has bits to drop drops them into a smaller ring. */
+  #factor(x: SharedValue): Factor {
+    const drop = x.fraction - Math.min(x.fraction, x.factorFraction);
+    const node = drop > 0 ? this.#out.narrow(x.node, drop) : this.#out.pin(x.node);
+    return { node, fraction: x.fraction - drop, modulus: this.#ring.bits - drop };
+  }
+
+  /** The elementwise product of two factors, floating in the whole ring. */
+  #product(shape: Shape, x: Factor, y: Factor): number {
+    const result = { shape, state: 'floating', fraction: x.fraction + y.fraction } as const;
+    if (x.modulus + y.modulus === 2 * this.#ring.bits) {
+      const wide = [x, y].map(({ node }) => this.#out.broadcast(node, shape));
+      return this.#out.push('product', [...wide, ...wide.map((at) => this.#out.open(at))], {}, result);
+    }
+    const parts = [x, y].flatMap(({ node, modulus }) => {
+      const { e, rest, sign } = this.#out.openNarrow(node, modulus);
+      return [e, rest, sign].map((at) => this.#out.broadcast(at, shape));
+    });
+    return this.#out.push('narrowProduct', parts, { moduli: [x.modulus, y.modulus] }, result);
   }
 
   #scaled(node: Node, x: Value, by: number): Value {
@@ -315,19 +343,15 @@ class Quantiser {
       return this.#fail(node, 'of two values of the server', 'fold the two into one weight when the model is loaded');
     if (y.kind === 'constant') return this.#multiplyConstant(node, x, y);
     if (y.kind === 'index') return this.#fail(node, 'by token numbers');
-    const left = this.#operand(x);
     if (y.kind === 'server') {
+      const left = this.#operand(x);
       const plain = this.#out.broadcast(y.build(this.#ring.fraction, y.factor), node.shape);
       const wide = this.#out.broadcast(left.node, node.shape);
       const result = { shape: node.shape, state: 'pinned', fraction: left.fraction + this.#ring.fraction } as const;
       return this.#wire(this.#out.push('diagonal', [wide, plain], {}, result), left.headBits);
     }
     if (y.node === x.node) return this.#square(node, x);
-    const right = this.#operand(y);
-    const wide = [left, right].map((value) => this.#out.broadcast(value.node, node.shape)) as [number, number];
-    const openings = wide.map((at) => this.#out.open(at));
-    const result = { shape: node.shape, state: 'floating', fraction: left.fraction + right.fraction } as const;
-    return this.#wire(this.#out.push('product', [...wide, ...openings], {}, result), this.#options.integerBits);
+    return this.#wire(this.#product(node.shape, ...this.#factors(x, y)), this.#options.integerBits);
   }
 
   #multiplyConstant(node: Node, x: SharedValue, y: ConstantValue): Value {
@@ -367,10 +391,27 @@ class Quantiser {
 
   #square(node: Node, x: Value): Value {
     if (x.kind === 'constant') return { ...x, values: x.values.map((value) => value * value) };
-    const operand = this.#operand(this.#shared(node, x));
-    const result = { shape: node.shape, state: 'floating', fraction: 2 * operand.fraction } as const;
+    const shared = this.#shared(node, x);
+    const { node: factor, fraction, modulus } = this.#factor(shared);
+    const result = { shape: node.shape, state: 'floating', fraction: 2 * fraction } as const;
+    if (modulus < this.#ring.bits && 2 * modulus >= this.#ring.bits) {
+      const { e, rest, sign } = this.#out.openNarrow(factor, modulus);
+      return this.#wire(this.#out.push('narrowSquare', [e, rest, sign], { modulus }, result), this.#options.integerBits);
+    }
+    const operand = this.#operand(shared);
     const made = this.#out.push('square', [operand.node, this.#out.open(operand.node)], {}, result);
     return this.#wire(made, this.#options.integerBits);
+  }
+
+  /** Both factors as narrow as their product allows: the two moduli together must span the ring. */
+  #factors(x: SharedValue, y: SharedValue): [Factor, Factor] {
+    const narrow = [this.#factor(x), this.#factor(y)] as [Factor, Factor];
+    if (narrow[0].modulus + narrow[1].modulus >= this.#ring.bits) return narrow;
+    const wide = (value: SharedValue): Factor => {
+      const { node, fraction } = this.#operand(value);
+      return { node, fraction, modulus: this.#ring.bits };
+    };
+    return [wide(x), wide(y)];
   }
 
   #matmul(node: Node, x: Value, y: Value): Value {
@@ -451,36 +492,26 @@ class Quantiser {
     const argument = this.#shared(node, x);
     const { values, slopes, restBits } = interpolatedTable(f, table, this.#ring, node.scope);
     const F = this.#ring.fraction;
-    const fine = this.#out.pin(this.#at(argument, F));
-    const index = this.#indexOf(argument, restBits);
-    const rest = this.#out.push(
-      'subtract',
-      [fine, this.#out.raise(index, restBits)],
-      {},
-      { shape: node.shape, state: 'pinned', fraction: F },
-    );
+    const precise = F + table.extraBits;
+    const drop = argument.fraction - F;
+    const index = this.#out.narrow(argument.node, drop + restBits);
+    const tables = table.interpolation === 'none' ? [values] : [values, slopes];
     const looked = this.#out.push(
       'lookup',
       [index],
-      { indexBits: table.indexBits, tables: [values, slopes] },
-      {
-        shape: [2, ...node.shape],
-        state: 'floating',
-        fraction: F + table.extraBits,
-      },
+      { indexBits: table.indexBits, tables },
+      { shape: [tables.length, ...node.shape], state: 'floating', fraction: precise },
     );
     const part = (i: number): number => this.#out.reshape(this.#out.slice(looked, 0, i, i + 1), node.shape);
-    const slope = this.#out.pin(part(1));
-    const result = { shape: node.shape, state: 'floating', fraction: 2 * F + table.extraBits } as const;
-    const step = this.#out.push('product', [slope, rest, this.#out.open(slope), this.#out.open(rest)], {}, result);
+    if (table.interpolation === 'none') return this.#wire(part(0), this.#options.integerBits, precise);
+    const fine = drop > 0 ? this.#out.narrow(argument.node, drop) : this.#out.pin(argument.node);
+    const below = this.#out.raise(index, restBits);
+    const rest = this.#out.push('subtract', [fine, below], {}, { shape: node.shape, state: 'pinned', fraction: F });
+    const slope = { node: this.#out.pin(part(1)), fraction: precise, modulus: this.#ring.bits };
+    const step = this.#product(node.shape, slope, { node: rest, fraction: F, modulus: this.#ring.bits - drop });
+    const result = { shape: node.shape, state: 'floating', fraction: F + precise } as const;
     const sum = this.#out.push('add', [this.#out.raise(part(0), F), step], {}, result);
-    return this.#wire(this.#out.truncate(sum, F), this.#options.integerBits, true);
-  }
-
-  /** The argument's bits above the remainder, as an integer. */
-  #indexOf(argument: SharedValue, restBits: number): number {
-    const drop = argument.fraction - this.#ring.fraction + restBits;
-    return this.#out.truncate(argument.node, drop);
+    return this.#wire(sum, this.#options.integerBits, precise);
   }
 
   #reveal(name: string, x: Value): void {

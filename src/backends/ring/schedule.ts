@@ -31,6 +31,11 @@ export function messagesOf(node: RingNode, program: RingProgram): { [D in Direct
     case 'open':
     case 'reveal':
       return { serverToClient: [{ count, width: bits }] };
+    case 'narrow':
+      if (program.nodes[node.inputs[0]!]!.state === 'pinned') return {};
+      return { clientToServer: [{ count, width: bits - node.parameters.bits }] };
+    case 'openNarrow':
+      return { serverToClient: [{ count, width: node.parameters.modulus }] };
     case 'lookup':
       return { serverToClient: [{ count: count / node.parameters.tables.length, width: node.parameters.indexBits }] };
     case 'truncate': {

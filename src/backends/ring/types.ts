@@ -60,6 +60,21 @@ export interface RingOperations {
   /** The same for batches of matrices. */
   matrixProduct: { readonly batch: number; readonly m: number; readonly k: number; readonly n: number };
   truncate: { readonly bits: number };
+  /**
+   * Truncation into the smaller ring Z_2^(L − bits): no wrap bit, and for a pinned input no message. Its result enters only what
+   * accepts narrow values: subtract, move, lookup (which looks at low bits alone) and openNarrow.
+   */
+  narrow: { readonly bits: number };
+  /** Masks a pinned value of Z_2^modulus and gives it to the client: Ê = e − 2^modulus·[top bit of e] − 2^(modulus − 2). */
+  openNarrow: { readonly modulus: number };
+  /** Ê → 1 − [top bit of e], which both sides know. */
+  openedSign: { readonly modulus: number };
+  /** (x, Ê, sign) → A with x = Ê + A in the whole ring: the carry of the masks is a correlation, nothing is sent. */
+  unmask: { readonly modulus: number };
+  /** (Ê, A, sign) → (Ê + A)². */
+  narrowSquare: { readonly modulus: number };
+  /** (Ê, A, sign) of x, then of y → (Ê + A)·(Ê + A), elementwise. */
+  narrowProduct: { readonly moduli: readonly [number, number] };
   pin: object;
   /** Public tables of 2^indexBits integers, read at a shared index; the result has a leading axis, one entry a table. */
   lookup: { readonly indexBits: number; readonly tables: readonly Float64Array[] };

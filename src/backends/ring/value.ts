@@ -33,6 +33,6 @@ export interface SharedValue {
   readonly node: number;
   readonly fraction: number;
   readonly headBits: number;
-  /** Row scalars enter products with all their fraction bits. */
-  readonly precise: boolean;
+  /** Most fraction bits with which it enters a product: F, or more for row scalars. */
+  readonly factorFraction: number;
 }

@@ -1,6 +1,6 @@
 import type { Block, RingKernels } from '../../../kernels/index.ts';
 import type { Prg } from '../../../math/random.ts';
-import { materialOf, type RingProgram } from '../../ring/index.ts';
+import { materialOf, packedBytes, type RingProgram } from '../../ring/index.ts';
 import { pads } from '../random.ts';
 import type { ClientCorrelations, ServerCorrelations } from './contract.ts';
 
@@ -86,6 +86,15 @@ export function storedServerCorrelations({ kernels, program, layout, source, prg
     },
     product: (node, length) => words(take(node).dealer, length, bits),
     bit: (node, length, width) => words(take(node).dealer, length, width),
+    fields(node, length, widths) {
+      const { dealer } = take(node);
+      let at = 0;
+      return widths.map((width) => {
+        const bytes = packedBytes(length, width);
+        at += bytes;
+        return words(dealer.subarray(at - bytes, at), length, width);
+      });
+    },
     lookup: (node) => take(node).dealer,
   };
 }

@@ -18,6 +18,8 @@ export interface ServerCorrelations {
   product(node: number, length: number): Block;
   /** q_s modulo 2^width of a wrap bit, q_c + q_s = m_c · b. */
   bit(node: number, length: number, width: number): Block;
+  /** Several corrections of one node, each `length` words of its own width. */
+  fields(node: number, length: number, widths: readonly number[]): Block[];
   /** Correction words of the point functions of a lookup. */
   lookup(node: number, bytes: number): Uint8Array;
 }
@@ -42,6 +44,8 @@ export const purpose = {
   top: 1,
   /** client: the share of a truncated floating value. */
   pinned: 2,
+  /** client: its shares of the several correlations of one node, from this purpose on. */
+  fields: 0,
   /** server: b of an opening or of a wrap bit; σ of a lookup. */
   mask: 0,
   /** both: seeds of point functions. */

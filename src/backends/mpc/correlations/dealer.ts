@@ -4,6 +4,7 @@ import { type RingNodeOf, wordBitsOf } from '../../ring/index.ts';
 import { type Machine, type Numbered, nothing, Scratch } from '../protocol.ts';
 import type { Pads } from '../random.ts';
 import { type PointFunctionCipher, purpose } from './contract.ts';
+import { narrowCorrections } from './dealer-narrow.ts';
 import { generateKeys } from './dpf.ts';
 import { type Offline, pinnedShares } from './pinned.ts';
 import { walk } from './walk.ts';
@@ -26,8 +27,14 @@ export interface DealerOptions extends Machine {
   readonly toClient: (bytes: Uint8Array) => Promise<void>;
 }
 
+/** What one node gives each party. */
+export interface Outbox {
+  toServer?: Uint8Array;
+  toClient?: Uint8Array;
+}
+
 export async function deal(options: DealerOptions): Promise<void> {
-  const outbox: { toServer?: Uint8Array; toClient?: Uint8Array } = {};
+  const outbox: Outbox = {};
   await walk(options, corrections(options, outbox), {
     weight: async (node) => ({ block: await options.maskedWeight(node) }),
     emitted: async () => {
@@ -40,7 +47,7 @@ export async function deal(options: DealerOptions): Promise<void> {
   });
 }
 
-function corrections(options: DealerOptions, outbox: { toServer?: Uint8Array; toClient?: Uint8Array }): Offline {
+function corrections(options: DealerOptions, outbox: Outbox): Offline {
   const { kernels, clientPads, serverPads, ring, program } = options;
   const L = ring.bits;
   const pinned = pinnedShares(options, clientPads);
@@ -91,6 +98,7 @@ function corrections(options: DealerOptions, outbox: { toServer?: Uint8Array; to
       });
       return nothing;
     },
+    ...narrowCorrections(options, outbox),
     /** Pinned: q_s = m_c b − q_c; floating: q_s = a b − q_c; modulo 2^f. */
     truncate: (node, x) => {
       emit(node, purpose.wrap, node.parameters.bits, (out, scratch) => {

@@ -38,6 +38,17 @@ export function pinnedShares(machine: Machine, pads: Pads): Offline {
       kernels.subtract(y, y, r);
       return scratch.end(y);
     },
+    narrow: (node, x) => {
+      if (program.nodes[node.inputs[0]!]!.state !== 'pinned') return share(node);
+      const y = kernels.allocate(size(node.shape));
+      kernels.shiftRight(y, x!.block!, node.parameters.bits, L);
+      return { block: y };
+    },
+    openNarrow: () => nothing,
+    openedSign: () => nothing,
+    unmask: () => nothing,
+    narrowSquare: () => nothing,
+    narrowProduct: () => nothing,
     pin: share,
     lookup: () => nothing,
     reveal: () => nothing,
