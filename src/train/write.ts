@@ -1,9 +1,10 @@
+import { type Pseudorandom, pseudorandom } from '../math/index.ts';
 import type { Context } from '../models/block.ts';
 import { openCheckpoint } from '../models/checkpoint.ts';
 import { type LlamaConfig, parseLlamaConfig } from '../models/config.ts';
 import type { Files } from '../models/files.ts';
 import { llama, type Plan, planOf, rotaryRows } from '../models/index.ts';
-import { type Sampler, sampler } from '../models/sample.ts';
+import { greedy } from '../models/sample.ts';
 import { loadTokenizer } from '../models/tokenizer.ts';
 import type { OnnxBackend } from '../node/onnx.ts';
 import { type Program, type Ref, type Tensor, trace } from '../program/index.ts';
@@ -102,29 +103,35 @@ function positionFeeds(config: LlamaConfig, { capacity, position }: { capacity: 
   ]);
 }
 
-/** Seeds of texts do not meet below this many of one run. */
-const textsLimit = 1e7;
-
 /** A text under way. */
 class Draft {
   readonly ids: number[];
-  readonly #choose: Sampler;
+  readonly #random: Pseudorandom;
   readonly #options: Writing;
   done = false;
 
   constructor(options: Writing, number: number) {
     this.ids = [...options.prompt];
-    this.#choose = sampler({ temperature: options.temperature, seed: options.seed * textsLimit + number });
+    this.#random = pseudorandom(options.seed, number);
     this.#options = options;
   }
 
   /** Takes the logits at `position`, where they say what comes after the last id. */
   extend(position: number, logits: Float32Array, from: number, vocabulary: number): void {
     if (this.done || position + 1 < this.ids.length) return;
-    const id = this.#choose(logits.subarray(from, from + vocabulary));
+    const id = choose(logits.subarray(from, from + vocabulary), this.#options.temperature, this.#random);
     if (this.#options.stopIds.includes(id)) this.done = true;
     else this.ids.push(id);
   }
+}
+
+function choose(logits: Float32Array, temperature: number, random: Pseudorandom): number {
+  const best = greedy(logits);
+  if (temperature === 0) return best;
+  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - logits[best]!) / temperature));
+  let left = random.uniform() * weights.reduce((sum, weight) => sum + weight, 0);
+  for (let i = 0; i < weights.length; i++) if ((left -= weights[i]!) < 0) return i;
+  return best;
 }
 
 /** Texts that the model of a checkpoint folder writes from its begin token on, decoded. */
