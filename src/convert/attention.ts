@@ -97,7 +97,7 @@ function rowLayout(scores: readonly number[], values: readonly number[], heads: 
   };
 }
 
-/** Every fourth row: enough for one number a head. */
+/** The mixed values of every fourth row are compared: enough for one number a head. Mean powers are taken of all rows. */
 const rowStride = 4;
 
 function addErrors(
@@ -108,7 +108,8 @@ function addErrors(
 ): void {
   const { rows, keys, width } = layout;
   const sums = new Float64Array(width);
-  for (let row = rowStride - 1; row < rows; row += rowStride) {
+  for (let row = 0; row < rows; row++) {
+    const compared = row % rowStride === rowStride - 1;
     const length = layout.length(row);
     const start = row * keys;
     const values = layout.valueStart(row) * width;
@@ -121,11 +122,11 @@ function addErrors(
       let power = 1 + (s[start + k]! - mean) / c;
       for (let p = exponent; p > 1; p /= 2) power *= power;
       total += power;
-      for (let j = 0; j < width; j++) sums[j]! += power * v[values + k * width + j]!;
+      if (compared) for (let j = 0; j < width; j++) sums[j]! += power * v[values + k * width + j]!;
     }
     const denominator = epsilon * length + total;
     let error = 0;
-    for (let j = 0; j < width; j++) error += (sums[j]! / denominator - mixed[row * width + j]!) ** 2;
+    if (compared) for (let j = 0; j < width; j++) error += (sums[j]! / denominator - mixed[row * width + j]!) ** 2;
     add(layout.head(row), error * rowStride, total / length);
   }
 }
