@@ -1,7 +1,12 @@
+import { existsSync, readFileSync } from 'node:fs';
+import process from 'node:process';
 import type { OnnxBackend } from '../src/node/onnx.ts';
 import { onnxBackend } from '../src/node/onnx.ts';
-import type { Composite, NodeOf, Ops, Program, Ref, Shape, Tensor } from '../src/program/index.ts';
-import { copyInto, gradient, lower, lowerings, prune, size, Tracer, trace } from '../src/program/index.ts';
+import type { NodeOf, Ops, Program, Ref, Shape, Tensor } from '../src/program/index.ts';
+import { lower, size, trace } from '../src/program/index.ts';
+import { optimiserStates, trainingStep } from '../src/train/index.ts';
+import { summarise } from './measure.ts';
+import { torchTwin } from './twins/training.ts';
 
 /** A Llama-shaped model as the benchmark trains it: no biases, the embedding tied to the output, weights (out, in). */
 interface Model {
@@ -13,7 +18,7 @@ interface Model {
   readonly sequences: number;
   readonly tokens: number;
 }
-const stories = { width: 288, layers: 6, heads: 6, hidden: 768, sequences: 8, tokens: 128 };
+export const stories = { width: 288, layers: 6, heads: 6, hidden: 768, sequences: 8, tokens: 128 };
 
 function llamaLoss(ops: Ops<Ref>, model: Model): Ref {
   const { width: D, heads: H, sequences: B, tokens: T, hidden, vocabulary } = model;
@@ -57,43 +62,27 @@ function llamaLoss(ops: Ops<Ref>, model: Model): Ref {
   return ops.crossEntropy(logits, ops.input('labels', [B, T], 'client', 'index'), weights);
 }
 
-const everyComposite = new Set(Object.keys(lowerings) as Composite[]);
-export const adam = { rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, decay: 0.1, norm: 1 };
+export const adam = { kind: 'adamw', beta1: 0.9, beta2: 0.95, epsilon: 1e-8, decay: 0.1 } as const;
+export const [rate, clip] = [1e-3, 1];
 
-/** Forward, backward, clipping by the global norm and AdamW as one program with state NAME, first/NAME and second/NAME. */
-export function trainingStep(model: Model): { program: Program; parameters: Map<string, Shape> } {
+/** The project's training step (forward, backward, clipping by the global norm, AdamW) of the model, and its parameters. */
+export function stepOf(model: Model): { program: Program; parameters: Map<string, Shape> } {
   const loss = trace((ops) => ({ loss: llamaLoss(ops, model) }));
   const parameters = new Map<string, Shape>();
   for (const { operation, parameters: given } of loss.nodes)
     if (operation === 'input' && given.element === 'float') parameters.set(given.name, given.shape);
-  const source = gradient(loss, 'loss', [...parameters.keys()]);
-  const ops = new Tracer();
-  const refs = copyInto(ops, source, everyComposite);
-  const output = (name: string): Ref => refs[source.outputs.get(name)!]!;
-  const inputs = new Map(source.nodes.map((node, i) => [node.operation === 'input' ? node.parameters.name : '', refs[i]!]));
-  const squares = [...parameters].map(([name, shape]) => {
-    const flat = ops.reshape(ops.square(output(`gradient/${name}`)), [size(shape)]);
-    return ops.sum(flat, [0]);
-  });
-  const norm = ops.sqrt(squares.reduce((a, b) => ops.add(a, b)));
-  const clip = ops.divide(ops.constant([adam.norm], [1]), ops.maximum(norm, ops.constant([adam.norm], [1])));
-  const rate = ops.input('rate', [1], 'public');
-  const outputs = new Map<string, number>([['loss', output('loss')]]);
-  for (const [name, shape] of parameters) {
-    const g = ops.multiply(output(`gradient/${name}`), clip);
-    const [w, m, v] = [
-      inputs.get(name)!,
-      ops.input(`first/${name}`, shape, 'server'),
-      ops.input(`second/${name}`, shape, 'server'),
-    ];
-    const first = ops.add(ops.scale(m, adam.beta1), ops.scale(g, 1 - adam.beta1));
-    const second = ops.add(ops.scale(v, adam.beta2), ops.scale(ops.square(g), 1 - adam.beta2));
-    const direction = ops.add(ops.divide(first, ops.offset(ops.sqrt(second), adam.epsilon)), ops.scale(w, adam.decay));
-    outputs.set(`next/${name}`, ops.subtract(w, ops.multiply(direction, rate)));
-    outputs.set(`next/first/${name}`, first);
-    outputs.set(`next/second/${name}`, second);
-  }
-  return { program: prune({ nodes: ops.nodes, outputs }), parameters };
+  const trained = [...parameters.keys()].map((name) => ({ name, rate: 1 }));
+  return { program: trainingStep(loss, { trained, optimiser: adam, clip }), parameters };
+}
+
+/** The public scalars of step `step`, counted from 1. */
+export function scalars(step: number): Map<string, Tensor> {
+  const scalar = (value: number): Tensor => ({ shape: [], values: new Float32Array([value]) });
+  return new Map([
+    ['learningRate', scalar(rate)],
+    ['correction1', scalar(1 / (1 - adam.beta1 ** step))],
+    ['correction2', scalar(1 / (1 - adam.beta2 ** step))],
+  ]);
 }
 
 /** The step's matrix products alone, every operand laid out already: a bound that no training engine on these kernels passes. */
@@ -128,65 +117,112 @@ function filled(shape: Shape): Tensor {
   return { shape, values };
 }
 
-/** CPU milliseconds of the whole process per call: best and median. The first two calls pay for fresh memory and do not count. */
-async function measure(runs: number, call: () => Promise<unknown>): Promise<{ best: number; median: number }> {
-  for (let warm = 0; warm < 2; warm++) await call();
-  const times: number[] = [];
-  for (let run = 0; run < runs; run++) {
-    const start = process.cpuUsage();
-    await call();
-    const { user, system } = process.cpuUsage(start);
-    times.push((user + system) / 1000);
-  }
-  times.sort((a, b) => a - b);
-  return { best: Math.round(times[0]!), median: Math.round(times[times.length >> 1]!) };
+interface Times {
+  readonly best: number;
+  readonly median: number;
 }
 
+function times(samples: readonly number[]): Times {
+  const { min, median } = summarise('', 'ms', samples);
+  return { best: Math.round(min), median: Math.round(median) };
+}
+
+const ratio = (x: number, y: number): number => Number((x / y).toFixed(3));
+
+/** CPU milliseconds of the whole process for one call. */
+async function cpuMilliseconds(call: () => Promise<unknown>): Promise<number> {
+  const start = process.cpuUsage();
+  await call();
+  const { user, system } = process.cpuUsage(start);
+  return (user + system) / 1000;
+}
+
+/** The first calls pay for fresh memory and do not count. */
+const warmUps = 3;
+/** Largest relative difference of a loss from the twin's in the first steps. */
+const agreement = 1e-4;
+
 async function measureModel(backend: OnnxBackend, model: Model, runs: number): Promise<object> {
-  const { program, parameters } = trainingStep(model);
+  const { program, parameters } = stepOf(model);
+  const weights = new Map<string, Tensor>();
   const state = new Map<string, Tensor>();
   for (const [name, shape] of parameters) {
-    const ones = shape.length === 1 ? { shape, values: new Float32Array(size(shape)).fill(1) } : filled(shape);
-    state.set(name, ones);
-    for (const moment of ['first', 'second']) state.set(`${moment}/${name}`, { shape, values: new Float32Array(size(shape)) });
+    weights.set(name, shape.length === 1 ? { shape, values: new Float32Array(size(shape)).fill(1) } : filled(shape));
+    for (const moment of optimiserStates(name)) state.set(moment, { shape, values: new Float32Array(size(shape)) });
   }
   const tokens = Int32Array.from({ length: model.sequences * model.tokens }, (_, i) => (i * 31) % model.vocabulary);
-  const batch = new Map<string, Tensor>([
-    ['tokens', { shape: [model.sequences, model.tokens], values: tokens }],
-    ['labels', { shape: [model.sequences, model.tokens], values: tokens.map((token) => (token + 31) % model.vocabulary) }],
-    ['rate', { shape: [1], values: new Float32Array([adam.rate]) }],
-  ]);
-  const step = await backend.compileStep(program, { state });
-  const losses: number[] = [];
-  const whole = await measure(runs, async () => losses.push((await step.run(batch)).get('loss')!.values[0]!));
-  await step.close();
-
+  const labels = tokens.map((token) => (token + 31) % model.vocabulary);
+  const shape = [model.sequences, model.tokens];
+  const batch: [string, Tensor][] = [
+    ['tokens', { shape, values: tokens }],
+    ['labels', { shape, values: labels }],
+  ];
+  const step = await backend.compileStep(program, { state: new Map([...weights, ...state]) });
   const products = productsOf(program);
   const floor = await backend.compile(products.program, products.bound);
-  const alone = await measure(runs, () => floor.run(new Map()));
+  const given = { model, optimiser: adam, clip, rate, weights, tokens, labels };
+  const twins = (await Promise.all(openBlasCores().map((core) => torchTwin(given, core)))).filter((twin) => twin !== undefined);
+
+  const own: number[] = [];
+  const alone: number[] = [];
+  const theirs = twins.map((): number[] => []);
+  const losses: number[] = [];
+  for (let run = 0; run < warmUps + runs; run++) {
+    const feeds = new Map([...batch, ...scalars(run + 1)]);
+    own.push(await cpuMilliseconds(async () => losses.push((await step.run(feeds, ['loss'])).get('loss')!.values[0]!)));
+    for (const [i, twin] of twins.entries()) {
+      const result = await twin.step();
+      theirs[i]!.push(result.cpuMilliseconds);
+      const error = Math.abs(result.loss / losses[run]! - 1);
+      if (run < warmUps && !(error <= agreement))
+        throw new Error(`step ${run + 1}: the loss is ${losses[run]}, that of ${twin.name} ${result.loss}`);
+    }
+    alone.push(await cpuMilliseconds(() => floor.run(new Map())));
+  }
+  for (const twin of twins) twin.close();
+  await step.close();
   await floor.close();
+
+  const counted = (samples: readonly number[]): Times => times(samples.slice(warmUps));
+  const ours = counted(own);
+  const bound = counted(alone);
   return {
-    model,
+    model: { ...model, head: 'tied to the embedding' },
     parameters: [...parameters.values()].reduce((sum, shape) => sum + size(shape), 0),
-    firstLoss: losses[0],
-    lastLoss: losses.at(-1),
-    stepCpuMilliseconds: whole,
-    productsCpuMilliseconds: alone,
-    ratioToProducts: Number((whole.best / alone.best).toFixed(2)),
+    losses: [losses[0], losses[1], losses[2], losses.at(-1)],
+    stepCpuMilliseconds: ours,
+    productsCpuMilliseconds: bound,
+    ratioToProducts: ratio(ours.best, bound.best),
+    twins: twins.map(({ name }, i) => {
+      const their = counted(theirs[i]!);
+      const ratios = { best: ratio(ours.best, their.best), median: ratio(ours.median, their.median) };
+      return { name, stepCpuMilliseconds: their, ratioOfOursToTheirs: ratios };
+    }),
   };
 }
 
-/** One training step on one core, ONNX Runtime, beside the time of its matrix products alone. */
-export async function training(runs = 10): Promise<object> {
-  const backend = onnxBackend({ threads: 1 });
-  const models = [
-    { ...stories, vocabulary: 512 },
-    { ...stories, vocabulary: 32000 },
-  ];
+/** OpenBLAS as it chooses its kernels itself and, as it knows no processor newer than itself, with those for AVX-512 where that is. */
+function openBlasCores(): (string | undefined)[] {
+  const flags = existsSync('/proc/cpuinfo') ? readFileSync('/proc/cpuinfo', 'utf8') : '';
+  return flags.includes('avx512dq') ? [undefined, 'SkylakeX'] : [undefined];
+}
+
+/** The target's shape with a small and a large vocabulary, then a small and a large batch. */
+const cases = [
+  { ...stories, vocabulary: 512 },
+  { ...stories, vocabulary: 32000 },
+  { ...stories, vocabulary: 32000, sequences: 1 },
+  { ...stories, vocabulary: 32000, sequences: 16, tokens: 256 },
+];
+
+/** One training step on one core: ONNX Runtime, PyTorch where there is one, and the step's matrix products alone, in turn. */
+export async function training(runs = 10, models: readonly Model[] = cases): Promise<object> {
   const results: object[] = [];
-  for (const model of models) results.push(await measureModel(backend, model, runs));
-  await backend.close();
-  // Measured on another day (its vocabulary is not on record), beside PyTorch 1.13 with OpenBLAS: docs give the ratio, this gives the bound.
-  const earlier = { onnxCpuMilliseconds: 870, pytorchCpuMilliseconds: 865 };
-  return { name: 'training step', threads: 1, runs, earlier, results };
+  for (const model of models) {
+    const backend = onnxBackend({ threads: 1 });
+    results.push(await measureModel(backend, model, runs));
+    await backend.close();
+  }
+  const comparison = 'CPU time of one process, one thread each, interleaved';
+  return { name: 'training step', comparison, runs, results };
 }
