@@ -102,10 +102,11 @@ async function generate(flags: GenerateFlags, terminal: Terminal): Promise<void>
   const tokenizer = await model.tokenizer();
   const promptIds = flags.promptIds ?? tokenizer.encode(flags.prompt!);
   const ring = ringOf(flags);
-  const newTokens = fittingTokens(writer(model), promptIds.length, flags.maxNewTokens);
+  const newTokens = flags.maxNewTokens;
+  const fitting = fittingTokens(writer(model), promptIds.length, newTokens);
   const written =
     flags.backend === 'mpc'
-      ? await privately(flags, terminal, model, { promptIds, newTokens, ring })
+      ? await privately(flags, terminal, model, { promptIds, newTokens: fitting, ring })
       : await clearly(flags, terminal, model, tokenizer, { promptIds, newTokens, ring, backend: flags.backend });
   const elapsed = (terminal.now() - start) / 1000;
   const agreement = flags.check ? await check(flags, terminal, model, written, ring) : undefined;
