@@ -1,0 +1,235 @@
+import { SottoError } from '../errors/index.ts';
+import type { FloatBackend } from '../program/index.ts';
+import {
+  type ChoiceTask,
+  choiceFormats,
+  choiceLikelihoods,
+  givenLikelihood,
+  givenLikelihoods,
+  lambadaRequest,
+  scoreChoices,
+  scoreLambada,
+} from './choices.ts';
+import { outputOf, readCompletions } from './completions.ts';
+import { scoreWritten, writeAfter, writtenQuestion, writtenStops } from './generative.ts';
+import { codeCompletion, codeStops, codeTask, runCode, scoreCode } from './humaneval.ts';
+import type { JudgeOptions } from './judge.ts';
+import { compareLayers, type Layered, type LayerSamples } from './layers.ts';
+import { logLikelihoods } from './likelihood.ts';
+import type { Metrics } from './metric.ts';
+import type { PictureModel, TextModel, Watch } from './model.ts';
+import { answerTurns, judgeAll, judgePrompts, scoreRatings, turnsOf, twoTurns } from './mt-bench.ts';
+import { documentLosses, givenLoss, readDocuments, scorePerplexity } from './perplexity.ts';
+import { type Row, readRows } from './rows.ts';
+import { PythonSandbox } from './sandbox.ts';
+import { compareTexts, type LabelledPicture, scorePictures } from './teacher.ts';
+import { readHypotheses, readTranslations, scoreTranslations, translateAll } from './translation.ts';
+
+/** What a task may ask for. Models and pictures are made when they are first asked for; asking for what was not given throws. */
+export interface TaskSources {
+  readonly data: string;
+  readonly completions?: string | undefined;
+  readonly references: readonly string[];
+  readonly limit: number;
+  readonly window?: number | undefined;
+  readonly stride?: number | undefined;
+  readonly judge?: JudgeOptions | undefined;
+  readonly judgePrompts?: string | undefined;
+  readonly watch: Watch;
+  /** Whether the model names pictures. */
+  seesPictures(): Promise<boolean>;
+  text(): Promise<TextModel>;
+  teacherText(): Promise<TextModel>;
+  pictures(): Promise<{ model: PictureModel; teacher?: PictureModel | undefined; pictures: readonly LabelledPicture[] }>;
+  layers(): Promise<{ student: Layered; teacher: Layered; samples: LayerSamples; backend: FloatBackend }>;
+}
+
+export interface TaskResult {
+  readonly metrics: Metrics;
+  /** Rows, texts or pictures. */
+  readonly samples: number;
+  /** What else the figures depend on. */
+  readonly settings?: Readonly<Record<string, string | number>>;
+}
+type Task = (sources: TaskSources) => Promise<TaskResult>;
+
+const choiceTask =
+  (name: ChoiceTask): Task =>
+  async ({ data, completions, limit, watch, text }) => {
+    const rows = await readRows(data, limit);
+    const questions = rows.map(choiceFormats[name]);
+    const likelihoods =
+      completions === undefined
+        ? await choiceLikelihoods(await text(), questions, watch)
+        : (await readCompletions(rows, completions)).map((given, index) => givenLikelihoods(questions[index]!, given[0]!));
+    return { metrics: scoreChoices(name, questions, likelihoods), samples: rows.length };
+  };
+
+/** The given outputs of rows, or those that `write` makes with the model. */
+async function outputs<T>(
+  { completions, text, watch }: TaskSources,
+  rows: readonly Row[],
+  given: (completion: Row) => T,
+  write: (model: TextModel, index: number) => Promise<T>,
+): Promise<T[][]> {
+  if (completions !== undefined) return (await readCompletions(rows, completions)).map((own) => own.map(given));
+  const model = await text();
+  const made: T[][] = [];
+  for (let index = 0; index < rows.length; index++) {
+    made.push([await write(model, index)]);
+    watch(index + 1, rows.length);
+  }
+  return made;
+}
+
+const first = <T>(lists: readonly (readonly T[])[]): T[] => lists.map((list) => list[0]!);
+
+const writtenTask: Task = async (sources) => {
+  const rows = await readRows(sources.data, sources.limit);
+  const questions = rows.map(writtenQuestion);
+  const made = await outputs(sources, rows, outputOf, (model, index) =>
+    writeAfter(model, questions[index]!.prompt, { newTokens: 48, stops: writtenStops }),
+  );
+  return { metrics: scoreWritten(questions, first(made)), samples: rows.length };
+};
+
+const lambadaTask: Task = async ({ data, completions, limit, watch, text }) => {
+  const rows = await readRows(data, limit);
+  const requests = rows.map(lambadaRequest);
+  const likelihoods =
+    completions === undefined
+      ? await logLikelihoods(await text(), requests, watch)
+      : first(await readCompletions(rows, completions)).map(givenLikelihood);
+  return { metrics: scoreLambada(likelihoods), samples: rows.length };
+};
+
+const perplexityTask: Task = async (sources) => {
+  const { data, completions, limit, watch } = sources;
+  if (completions !== undefined) {
+    const rows = await readRows(data, limit);
+    const losses = (await readCompletions(rows, completions)).map(([given], index) => givenLoss(given!, rows[index]!.text('text')));
+    return { metrics: scorePerplexity(losses), samples: rows.length };
+  }
+  const texts = await readDocuments(data, limit);
+  const model = await sources.text();
+  const window = sources.window ?? model.context;
+  const stride = sources.stride ?? Math.max(1, window >> 1);
+  if (stride > window)
+    throw new SottoError('usage', `a stride of ${stride} skips tokens between windows of ${window}`, {
+      place: { field: '--stride' },
+      remedy: 'use a stride of at most the window',
+    });
+  const losses = await documentLosses(model, texts, { window, stride }, watch);
+  return { metrics: scorePerplexity(losses), samples: texts.length, settings: { window, stride } };
+};
+
+const codeTaskRun: Task = async (sources) => {
+  const rows = await readRows(sources.data, sources.limit);
+  const tasks = rows.map(codeTask);
+  const sandbox = await PythonSandbox.open();
+  const samples = await outputs(sources, rows, codeCompletion, (model, index) =>
+    writeAfter(model, tasks[index]!.prompt, { newTokens: Math.min(512, model.context >> 1), stops: codeStops }),
+  );
+  const scores = await runCode(sandbox, tasks, samples, { watch: sources.watch });
+  const executions = samples.reduce((sum, own) => sum + own.length, 0);
+  return { metrics: scoreCode(scores), samples: rows.length, settings: { executions, confinement: sandbox.confinement } };
+};
+
+const benchTask: Task = async (sources) => {
+  const { judge, judgePrompts: promptFile, references } = sources;
+  if (judge === undefined || promptFile === undefined)
+    throw new SottoError('usage', 'MT-Bench needs a judge', {
+      place: { field: judge === undefined ? '--judge' : '--judge-prompts' },
+      remedy: 'give --judge, --judge-model and --judge-prompts',
+    });
+  const prompts = judgePrompts(await readRows(promptFile), promptFile);
+  const known = (await Promise.all(references.map((file) => readRows(file)))).flat();
+  const rows = await readRows(sources.data, sources.limit);
+  const questions = twoTurns(rows, known);
+  const answers = first(await outputs(sources, rows, turnsOf, (model, index) => answerTurns(model, questions[index]!)));
+  const rated = await judgeAll(judge, prompts, questions, answers, sources.watch);
+  return { metrics: scoreRatings(rated), samples: rows.length, settings: { judge: judge.model } };
+};
+
+const translationTask: Task = async ({ data, completions, references, limit, watch, text }) => {
+  const translations = await readTranslations(data, references, limit);
+  const { sources } = translations;
+  const hypotheses =
+    completions === undefined
+      ? await translateAll(await text(), sources, watch)
+      : await readHypotheses(completions, sources.length);
+  return {
+    metrics: scoreTranslations(hypotheses, translations),
+    samples: sources.length,
+    settings: { bleu: 'tok:13a|smooth:exp', chrf: 'nc:6|nw:0|beta:2' },
+  };
+};
+
+const pictureTask = async ({ pictures: open, watch }: TaskSources, needed?: 'teacher'): Promise<TaskResult> => {
+  const { model, teacher, pictures } = await open();
+  if (needed === 'teacher' && teacher === undefined)
+    throw new SottoError('usage', 'there is no teacher', { place: { field: '--teacher' }, remedy: 'name the folder of the teacher' });
+  return { metrics: await scorePictures(model, teacher, pictures, watch), samples: pictures.length };
+};
+
+const fidelityTask: Task = async (sources) => {
+  if (await sources.seesPictures()) return await pictureTask(sources, 'teacher');
+  const teacher = await sources.teacherText();
+  const texts = await readDocuments(sources.data, sources.limit);
+  return { metrics: await compareTexts(await sources.text(), teacher, texts, sources.watch), samples: texts.length };
+};
+
+const layerTask: Task = async ({ layers, watch }) => {
+  const { student, teacher, samples, backend } = await layers();
+  const metrics = await compareLayers(student, teacher, samples, backend, watch);
+  return { metrics, samples: metrics.layer_mse!.count };
+};
+
+/** Tasks by name; names are those of lm-evaluation-harness where it has the task. */
+export const tasks = {
+  perplexity: perplexityTask,
+  image_accuracy: (sources) => pictureTask(sources),
+  fidelity: fidelityTask,
+  layer_mse: layerTask,
+  arc_easy: choiceTask('arc_easy'),
+  arc_challenge: choiceTask('arc_challenge'),
+  arc_easy_generative: writtenTask,
+  arc_challenge_generative: writtenTask,
+  lambada: lambadaTask,
+  piqa: choiceTask('piqa'),
+  winogrande: choiceTask('winogrande'),
+  sciq: choiceTask('sciq'),
+  humaneval: codeTaskRun,
+  mt_bench: benchTask,
+  wmt22_de_en: translationTask,
+} as const satisfies Record<string, Task>;
+export type TaskName = keyof typeof tasks;
+export const taskNames = Object.keys(tasks) as TaskName[];
+
+const otherNames: Readonly<Record<string, TaskName>> = {
+  accuracy: 'image_accuracy',
+  images: 'image_accuracy',
+  logit_cosine: 'fidelity',
+  cosine: 'fidelity',
+  kl: 'fidelity',
+  agreement: 'fidelity',
+  layerwise_mse: 'layer_mse',
+  arc_easy_generate: 'arc_easy_generative',
+  lambada_openai: 'lambada',
+  human_eval: 'humaneval',
+  mtbench: 'mt_bench',
+  wmt22: 'wmt22_de_en',
+  bleu: 'wmt22_de_en',
+  chrf: 'wmt22_de_en',
+};
+
+/** A task by its name or another one it goes by, with `-` for `_` and in any case. Throws a `usage` error that lists all. */
+export function taskNamed(text: string): TaskName {
+  const name = text.toLowerCase().replaceAll('-', '_');
+  if (Object.hasOwn(tasks, name)) return name as TaskName;
+  if (Object.hasOwn(otherNames, name)) return otherNames[name]!;
+  throw new SottoError('usage', `there is no task ${JSON.stringify(text)}`, {
+    place: { field: '--task' },
+    remedy: `choose one of ${taskNames.join(', ')}`,
+  });
+}
