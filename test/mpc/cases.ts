@@ -118,6 +118,39 @@ export const cases: readonly Case[] = [
   },
   { name: 'reveal', bits: 4, build: (p) => p.reveal(p.mixed()), client: all(4, { x: 1 }), server: all(4, { w: 1 }) },
 
+  // Smaller rings: modulo 2^(bits − 1), so that the same cases can be checked for their results in wide rings.
+  {
+    name: 'narrow, floating',
+    bits: 4,
+    build: (p) => p.narrow(p.floating(p.mixed()), 1),
+    client: all(4, { x: 1 }),
+    server: all(4, { w: 1 }),
+  },
+  {
+    name: 'narrow, opened and squared',
+    bits: 4,
+    build: (p) => p.narrowSquare(p.narrow(p.mixed(), 1), p.ring.ring.bits - 1),
+    client: all(4, { x: 1 }),
+    server: all(4, { w: 1 }),
+  },
+  {
+    name: 'the product of a narrow and a full value',
+    bits: 3,
+    build: (p) => p.narrowProduct(p.narrow(p.mixed('x', 'w'), 1), p.mixed('y', 'v'), [p.ring.ring.bits - 1, p.ring.ring.bits]),
+    client: all(3, { x: 1, y: 1 }, 3),
+    server: all(3, { w: 1, v: 1 }),
+  },
+  {
+    name: 'the product of two narrow values',
+    bits: 3,
+    build: (p) => {
+      const m = p.ring.ring.bits - 1;
+      p.narrowProduct(p.narrow(p.mixed('x', 'w'), 1), p.narrow(p.mixed('y', 'v'), 1), [m, m]);
+    },
+    client: all(3, { x: 1, y: 1 }, 9),
+    server: all(3, { w: 1, v: 1 }),
+  },
+
   // Composites: what shares a wire, an opening or a share.
   {
     name: 'a square and its truncation, revealed',
@@ -181,7 +214,7 @@ export const cases: readonly Case[] = [
       p.truncate(x, 1);
       p.truncateAgain(x, 1);
     },
-    client: all(3, { x: 1 }),
+    client: all(3, { x: 1 }).slice(0, 4),
     server: all(3, { w: 1 }),
   },
   {
@@ -191,8 +224,32 @@ export const cases: readonly Case[] = [
       p.truncate(p.floating(p.mixed('x', 'w')), 1);
       p.truncate(p.floating(p.mixed('y', 'v')), 1);
     },
+    client: all(3, { x: 1, y: 1 }, 21),
+    server: all(3, { w: 1, v: 1 }),
+  },
+  {
+    name: 'a narrow value on one opening: its square and its product with another',
+    bits: 3,
+    build: (p) => {
+      const m = p.ring.ring.bits - 1;
+      const x = p.narrow(p.mixed('x', 'w'), 1);
+      p.narrowSquare(x, m);
+      p.narrowProduct(x, p.mixed('y', 'v'), [m, m + 1]);
+    },
     client: all(3, { x: 1, y: 1 }, 9),
     server: all(3, { w: 1, v: 1 }),
+  },
+  {
+    name: 'one floating wire, narrowed twice and truncated',
+    bits: 3,
+    build: (p) => {
+      const x = p.floating(p.mixed());
+      p.narrow(x, 1);
+      p.truncate(x, 1);
+      p.ring.push('narrow', [x], { bits: 1 }, { shape: [p.lanes], state: 'pinned', fraction: 0 });
+    },
+    client: all(3, { x: 1 }),
+    server: all(3, { w: 1 }),
   },
   {
     name: 'a row function: value + slope · rest, revealed',

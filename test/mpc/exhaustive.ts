@@ -11,7 +11,14 @@ import { type Exchange, type Held, type NumberedNode, nothing, type Protocol } f
 import { pads, purposes } from '../../src/backends/mpc/random.ts';
 import { memoryBundle } from '../../src/backends/mpc/rehearse.ts';
 import { serverProtocol } from '../../src/backends/mpc/server.ts';
-import { materialOf, messagesOf, packedBytes, type RingNode, type RingProgram } from '../../src/backends/ring/index.ts';
+import {
+  correctionWidths,
+  materialOf,
+  messagesOf,
+  packedBytes,
+  type RingNode,
+  type RingProgram,
+} from '../../src/backends/ring/index.ts';
 import { type Block, createWasmKernels, type RingKernels } from '../../src/kernels/index.ts';
 import type { Prg } from '../../src/math/random.ts';
 import { size } from '../../src/program/index.ts';
@@ -63,6 +70,16 @@ export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
         ? [...common, words('client', purpose.low, f)]
         : [...common, words('client', purpose.top, 1), words('client', purpose.pinned, L)];
     }
+    case 'narrow':
+      return program.nodes[node.inputs[0]!]!.state === 'pinned' ? [] : [words('client', purpose.share, L - node.parameters.bits)];
+    case 'openNarrow':
+      return [words('server', purpose.mask, node.parameters.modulus)];
+    case 'unmask':
+    case 'narrowSquare':
+    case 'narrowProduct':
+      return correctionWidths(node, L).flatMap((width, field) =>
+        width === 0 ? [] : [words('client', purpose.fields + field, width)],
+      );
     case 'lookup': {
       const rows = count / node.parameters.tables.length;
       const seeds = { purpose: purpose.seeds, count: rows * 16, width: 8, kind: 'bytes' } as const;
@@ -390,8 +407,10 @@ async function drive(
     );
     if (node.operation === 'lookup') keys.set(index, fromDealer);
     else if (material.dealerToServer > 0) {
-      const width = node.operation === 'truncate' ? node.parameters.bits : L;
-      received.server.push({ node: index, fields: [{ count: size(node.shape), width }], bytes: fromDealer });
+      const several = correctionWidths(node, L);
+      const widths = node.operation === 'truncate' ? [node.parameters.bits] : several.length > 0 ? several : [L];
+      const fields = widths.map((width) => ({ count: size(node.shape), width }));
+      received.server.push({ node: index, fields, bytes: fromDealer });
     }
     if (material.clientToServer > 0) {
       const at = layout.dealerToServerBytes + layout.serverFromClient[index]!;

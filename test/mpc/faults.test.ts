@@ -40,7 +40,7 @@ const reused =
     return { route: (asking, asked) => (asking === side && asked === from ? to : asked) };
   };
 
-const { share, blind, wrap, low, top, pinned, mask } = purpose;
+const { share, blind, wrap, low, top, pinned, mask, fields } = purpose;
 const leaks: readonly Leak[] = [
   { fault: 'an input without r', in: 'clientInput', seenBy: 'server', plant: zeros('client', 'clientInput', share) },
   {
@@ -129,6 +129,36 @@ const leaks: readonly Leak[] = [
   },
   { fault: 'a pin without a pad', in: 'pin', seenBy: 'server', plant: zeros('client', 'pin', share) },
   { fault: 'δ without σ', in: 'lookup', seenBy: 'client', plant: zeros('server', 'lookup', mask) },
+  {
+    fault: 'a narrow opening without b',
+    in: 'narrow, opened and squared',
+    seenBy: 'client',
+    plant: zeros('server', 'openNarrow', mask),
+  },
+  {
+    fault: 'a narrowed floating value without y',
+    in: 'narrow, floating',
+    seenBy: 'server',
+    plant: zeros('client', 'narrow', share),
+  },
+  {
+    fault: 'the carry of the masks in the clear',
+    in: 'narrow, opened and squared',
+    seenBy: 'server',
+    plant: zeros('client', 'unmask', fields),
+  },
+  {
+    fault: 'α² in the clear',
+    in: 'narrow, opened and squared',
+    seenBy: 'server',
+    plant: zeros('client', 'narrowSquare', fields),
+  },
+  {
+    fault: 'one pad for both wraps of a product',
+    in: 'the product of two narrow values',
+    seenBy: 'server',
+    plant: reused('client', ['narrowProduct', fields + 2, 0], ['narrowProduct', fields + 1, 0]),
+  },
 ];
 
 describe('a leak', () => {

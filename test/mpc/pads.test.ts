@@ -92,8 +92,8 @@ function misuses(fills: readonly Fill[], side: Side, seed: string, of_: RingProg
   for (const stream of declared.keys()) {
     for (const by of roles) {
       const times = used.filter((fill) => fill.stream === stream && fill.by === by).length;
-      // The client draws a share once to prepare and once online; everybody else draws once.
-      if (times < 1 || times > (by === 'client' ? 2 : 1)) wrong.push(`${by} draws stream ${stream} ${times} times`);
+      // The client draws a share once to prepare and once online, the server a narrow b for its opening and as its addend of α.
+      if (times < 1 || times > (by === 'dealer' ? 1 : 2)) wrong.push(`${by} draws stream ${stream} ${times} times`);
     }
   }
   return wrong;

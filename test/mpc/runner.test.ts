@@ -24,18 +24,18 @@ const program = quantise(toyProgram(options), ring);
 const [weights, tokens] = [toyWeights(4, 3), toyTokens(options)];
 const read = (tensors: ReadonlyMap<string, Tensor>) => async (name: string) => tensors.get(name)!;
 const session = { program, context: [] };
-const timeout: Timeout = {
-  milliseconds: 60,
+const timeout = (milliseconds: number): Timeout => ({
+  milliseconds,
   alarm: (milliseconds, expired) => {
     const timer = setTimeout(expired, milliseconds);
     return () => clearTimeout(timer);
   },
-};
+});
 
 /** Both parties ready to go online with bundles of one program, and the channel between them. */
-async function ready() {
+async function ready(milliseconds = 10_000) {
   const roles = platforms(ring.bits);
-  const [clientServer, serverClient] = memoryPair({ names: ['client', 'server'], timeout });
+  const [clientServer, serverClient] = memoryPair({ names: ['client', 'server'], timeout: timeout(milliseconds) });
   const [clientDealer, dealerClient] = memoryPair({ names: ['client', 'dealer'] });
   const [serverDealer, dealerServer] = memoryPair({ names: ['server', 'dealer'] });
   const [maskSeed, masked] = await Promise.all([
@@ -151,7 +151,7 @@ describe.each(['client', 'server'] as const)('the %s', (side) => {
   });
 
   it('gives a silent peer up after the channel’s timeout, and frees every block', async () => {
-    const { roles, clientServer, serverClient, client, server } = await ready();
+    const { roles, clientServer, serverClient, client, server } = await ready(60);
     const alone = side === 'client' ? client(clientServer) : server(serverClient);
     await expect(alone).rejects.toMatchObject({ kind: 'peer', place: { party: peer } });
     expect(roles[side].kernels.allocatedBytes).toBe(0);

@@ -71,10 +71,13 @@ function ownShare(outcome: Outcome, viewer: Side): Column[] {
   );
   const words = outcome.share(viewer, node);
   const perLane = words.length / outcome.lanes;
+  const last = nodes[node]!;
+  // A narrow value is shared modulo a smaller power of two: what lies above is nobody's share.
+  const width = last.operation === 'narrow' ? ring.bits - last.parameters.bits : ring.bits;
   return Array.from({ length: perLane }, (_, element) => ({
     node,
-    width: ring.bits,
-    words: elementOf(words, outcome.lanes, element),
+    width,
+    words: elementOf(words, outcome.lanes, element).map((word) => word % 2 ** width),
   }));
 }
 

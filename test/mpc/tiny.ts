@@ -63,6 +63,22 @@ export class Tiny {
     const { shape } = this.ring.node(x);
     return this.ring.push('truncate', [x], { bits }, { shape, state: 'pinned', fraction: 0 });
   }
+  narrow(x: number, bits: number): number {
+    return this.ring.narrow(x, bits);
+  }
+  narrowSquare(x: number, modulus: number): number {
+    const { e, rest, sign } = this.ring.openNarrow(x, modulus);
+    const { shape } = this.ring.node(x);
+    return this.ring.push('narrowSquare', [e, rest, sign], { modulus }, { shape, state: 'floating', fraction: 0 });
+  }
+  narrowProduct(x: number, y: number, moduli: readonly [number, number]): number {
+    const parts = [x, y].flatMap((factor, i) => {
+      const { e, rest, sign } = this.ring.openNarrow(factor, moduli[i]!);
+      return [e, rest, sign];
+    });
+    const { shape } = this.ring.node(x);
+    return this.ring.push('narrowProduct', parts, { moduli }, { shape, state: 'floating', fraction: 0 });
+  }
   lookup(index: number, indexBits: number, tables: readonly (readonly number[])[]): number {
     const shape = [tables.length, ...this.ring.node(index).shape];
     const parameters = { indexBits, tables: tables.map((table) => Float64Array.from(table)) };
@@ -71,7 +87,7 @@ export class Tiny {
   /** value + slope · rest of a wire with one bit of rest, truncated once: what a row function does. */
   rowFunction(x: number, indexBits: number, values: readonly number[], slopes: readonly number[]): number {
     const { ring, lanes } = this;
-    const index = ring.truncate(x, 1);
+    const index = ring.narrow(x, 1);
     const rest = ring.push('subtract', [x, ring.raise(index, 1)], {}, { shape: [lanes], state: 'pinned', fraction: 0 });
     const looked = this.lookup(index, indexBits, [values, slopes]);
     const part = (i: number): number => ring.reshape(ring.slice(looked, 0, i, i + 1), [lanes]);
