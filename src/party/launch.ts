@@ -223,7 +223,11 @@ class RoleProcess {
     // Both may be rejected before anyone looks at them.
     this.listening.catch(() => undefined);
     this.report.catch(() => undefined);
-    child.send(order, () => undefined);
+    try {
+      child.send(order, () => undefined);
+    } catch (error) {
+      child.emit('error', error);
+    }
   }
 
   /** It ended, or was ended, without a word. */

@@ -2,9 +2,9 @@ import { SottoError } from '../errors/index.ts';
 import { sampler } from '../models/index.ts';
 import { streamingDecoder } from '../models/tokenizer.ts';
 import { runClient } from './client.ts';
+import type { Control } from './control.ts';
 import { runDealer } from './dealer.ts';
 import type { RoleEvent, RoleOrder } from './launch.ts';
-import { readPixels } from './pixels.ts';
 import type { RoleReport } from './report.ts';
 import { runServer } from './server.ts';
 
@@ -17,12 +17,12 @@ async function obey(order: RoleOrder): Promise<RoleReport> {
   if (order.role === 'server') return await runServer({ ...order, onListening });
   const { task } = order;
   const onLogits = order.sendLogits ? { onLogits: (logits: Float64Array) => void tell({ type: 'logits', logits }) } : {};
-  if (task.kind === 'classify')
-    return await runClient({
-      ...order,
-      ...onLogits,
-      task: { kind: 'classify', pixels: (manifest) => readPixels(task.image, manifest) },
-    });
+  if (task.kind === 'classify') {
+    // Only who reads a picture loads the library for it.
+    const { readPixels } = await import('./pixels.ts');
+    const pixels = (manifest: Control<'manifest'>) => readPixels(task.image, manifest);
+    return await runClient({ ...order, ...onLogits, task: { kind: 'classify', pixels } });
+  }
   let decoder: ReturnType<typeof streamingDecoder> | undefined;
   const report = await runClient({
     ...order,

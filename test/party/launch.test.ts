@@ -1,0 +1,208 @@
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { parsePreprocessor, preprocess } from '../../src/models/preprocess.ts';
+import { folderFiles } from '../../src/node/files.ts';
+import { loadImage } from '../../src/node/images.ts';
+import { type LaunchOptions, type LaunchResult, launchLocal, readManifest } from '../../src/party/index.ts';
+import type { RoleOrder } from '../../src/party/launch.ts';
+import { type Expected, expected, farthest, temporary, vocabularySize, writeLlama, writeVit } from './models.ts';
+
+/** Every role process that the launcher started: its order, what it said and wrote, whether it is gone. */
+interface Started {
+  order?: RoleOrder;
+  readonly events: unknown[];
+  output: string;
+  readonly gone: () => boolean;
+}
+const started = vi.hoisted(() => ({ all: [] as Started[], beforeOrder: (_: RoleOrder): void => {} }));
+vi.mock('node:child_process', async (original) => {
+  const real = await original<typeof import('node:child_process')>();
+  const fork = (path: string, values: string[], options: object) => {
+    const child = real.fork(path, values, { ...options, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+    const record: Started = { events: [], output: '', gone: () => child.exitCode !== null || child.signalCode !== null };
+    started.all.push(record);
+    for (const stream of [child.stdout!, child.stderr!]) stream.on('data', (text) => void (record.output += text));
+    child.on('message', (event) => record.events.push(event));
+    const send = child.send.bind(child) as (...parameters: unknown[]) => boolean;
+    child.send = ((order: RoleOrder, ...rest: unknown[]) => {
+      record.order = order;
+      started.beforeOrder(order);
+      return send(order, ...rest);
+    }) as typeof child.send;
+    return child;
+  };
+  return { ...real, fork };
+});
+
+vi.setConfig({ testTimeout: 60_000, maxConcurrency: 3 });
+const { path: root, remove } = temporary();
+const [model, ending, exact, vision] = ['llama', 'ending', 'exact', 'vit/model'].map((name) => join(root, name)) as [
+  string,
+  string,
+  string,
+  string,
+];
+const wide = { bits: 64, fraction: 16 };
+const narrow = { bits: 32, fraction: 9 };
+const promptIds = [1, 5, 270, 271, 272];
+const newTokens = 4;
+let picture = '';
+let right: Record<32 | 64, Expected>;
+
+beforeAll(async () => {
+  for (const each of [model, exact, vision, ending]) mkdirSync(each, { recursive: true });
+  await writeLlama(model);
+  await writeLlama(exact, { sotto: undefined });
+  picture = await writeVit(vision);
+  const run = (ring: typeof wide) => expected(model, { task: 'generate', newTokens, ring }, promptIds);
+  right = { 64: await run(wide), 32: await run(narrow) };
+  await writeLlama(ending, { eos_token_id: right[64].ids[1] });
+});
+afterAll(remove);
+
+/** Launches are told apart by their timeout, so that tests may run side by side. */
+let launches = 0;
+const generating = (ids: readonly number[]): LaunchOptions['task'] => ({ kind: 'generate', prompt: { ids }, newTokens });
+async function launch(options: Partial<LaunchOptions>): Promise<{ result: LaunchResult | Error; roles: Map<string, Started> }> {
+  const timeoutMilliseconds = 20_000 + launches++;
+  const result = await launchLocal({
+    model,
+    task: generating(promptIds),
+    ring: wide,
+    transport: 'unix',
+    keepLogits: true,
+    ...options,
+    timeoutMilliseconds,
+  }).catch((error: Error) => error);
+  const own = started.all.filter(({ order }) => order?.timeoutMilliseconds === timeoutMilliseconds);
+  for (const { order, gone } of own) {
+    expect(gone(), `the ${order!.role} process is gone`).toBe(true);
+    if ('state' in order!) expect(existsSync(dirname(order.state)), 'the temporary folder is gone').toBe(false);
+  }
+  return { result, roles: new Map(own.map((each) => [each.order!.role, each])) };
+}
+
+function succeeded(result: LaunchResult | Error): asserts result is LaunchResult {
+  if (result instanceof Error) throw result;
+}
+
+/** Bytes and hops that three processes counted, in the shape of the forecast. */
+function measured({ client, server, dealer }: LaunchResult) {
+  const phase = (name: 'setup' | 'offline') => ({
+    clientSentBytes: client.sentBytes[name],
+    serverSentBytes: server.sentBytes[name],
+    dealerSentBytes: dealer.sentBytes[name],
+  });
+  const online = {
+    clientToServerBytes: client.sentBytes.online,
+    serverToClientBytes: server.sentBytes.online,
+    hops: client.hops,
+  };
+  return { setup: phase('setup'), offline: phase('offline'), online };
+}
+
+describe.concurrent('three processes', () => {
+  it.each([
+    { transport: 'unix', ring: wide, tolerance: 0.1 },
+    { transport: 'tcp', ring: narrow, tolerance: 0.15 },
+  ] as const)(
+    "over $transport in a ring of $ring.bits bits give the simulation's text and send what the forecast says",
+    async ({ transport, ring, tolerance }) => {
+      const { result } = await launch({ transport, ring });
+      succeeded(result);
+      const { ids, logits, margin } = right[ring.bits];
+      expect(farthest(result.logits, logits)).toBeLessThan(tolerance);
+      expect(margin).toBeGreaterThan(2 * tolerance);
+      expect(result.client.newIds).toEqual(ids);
+      expect(result.client).toMatchObject({ stopped: 'length', promptIds });
+      expect(measured(result)).toEqual(result.client.forecast);
+      expect(result.server.hops).toBe(result.client.hops);
+      expect(result.dealer.sentBytes.online).toBe(0);
+      expect(new Set([result.client, result.server, result.dealer].map((report) => report.processId)).size).toBe(3);
+    },
+  );
+
+  it('name a picture like the simulation', async () => {
+    const { result } = await launch({ model: vision, task: { kind: 'classify', image: picture } });
+    succeeded(result);
+    const preprocessor = parsePreprocessor(JSON.parse(readFileSync(join(vision, 'preprocessor_config.json'), 'utf8')));
+    const pixels = preprocess(await loadImage(readFileSync(picture), picture), preprocessor);
+    const { logits, ids } = await expected(vision, { task: 'classify', newTokens: 1, ring: wide }, pixels);
+    expect(farthest(result.logits, logits)).toBeLessThan(0.05);
+    expect(result.client.newIds).toEqual([]);
+    expect(ids).toHaveLength(1);
+    expect(measured(result)).toEqual(result.client.forecast);
+  });
+
+  it('stop where the text ends: the server ends cleanly, and less is sent than for the whole length', async () => {
+    const { result } = await launch({ model: ending });
+    succeeded(result);
+    expect(result.client.stopped).toBe('eos');
+    expect(result.client.newIds).toEqual(right[64].ids.slice(0, 2));
+    expect(result.server.sentBytes.online).toBeLessThan(result.client.forecast.online.serverToClientBytes);
+    expect(result.server.sentBytes.online).toBeGreaterThan(0);
+  });
+
+  it('keep to themselves what is theirs', async () => {
+    const marked = 'a small ZYX tree';
+    const folder = join(root, 'moved');
+    mkdirSync(folder);
+    await writeLlama(folder);
+    // Once the server has loaded its weights, nobody can open the folder any more; the client starts after that.
+    started.beforeOrder = (order) => {
+      if (order.role === 'client' && JSON.stringify(order.task).includes(marked)) renameSync(folder, `${folder}.away`);
+    };
+    const { result, roles } = await launch({
+      model: folder,
+      task: { kind: 'generate', prompt: { text: marked }, newTokens: 1 },
+    });
+    succeeded(result);
+    expect(existsSync(folder)).toBe(false);
+    expect(result.text.startsWith(marked)).toBe(true);
+    const keys = (role: string) => Object.keys(roles.get(role)!.order!).sort();
+    expect(keys('dealer')).toEqual(['listen', 'role', 'startMilliseconds', 'timeoutMilliseconds']);
+    expect(keys('server')).toEqual(['dealer', 'listen', 'model', 'role', 'state', 'timeoutMilliseconds']);
+    expect(keys('client')).toEqual(['dealer', 'ring', 'role', 'sendLogits', 'server', 'state', 'task', 'timeoutMilliseconds']);
+    expect(JSON.stringify(roles.get('client')!.order)).not.toContain(folder);
+    for (const role of ['server', 'dealer']) {
+      const { output, events } = roles.get(role)!;
+      expect(output, `what the ${role} wrote`).toBe('');
+      const told = JSON.stringify(events);
+      for (const secret of [marked, 'ZYX', result.client.promptIds.join(','), `${result.client.newIds.join(',')}]`])
+        expect(told, `what the ${role} told`).not.toContain(secret);
+    }
+    expect(roles.get('client')!.output).toBe('');
+  });
+
+  it.each([
+    ['a prompt longer than the context', { task: generating(new Array(62).fill(5)) }, 'client', 'max_position_embeddings'],
+    ['an empty prompt', { task: generating([]) }, 'client', 'prompt'],
+    ['a token outside the vocabulary', { task: generating([5, vocabularySize + 7777]) }, 'client', 'prompt'],
+    ['a task that the model is not made for', { task: { kind: 'classify', image: 'x.png' } as const }, 'client', undefined],
+    ['a model that is not polynomial', { model: exact }, 'server', 'sotto'],
+    ['no model at all', { model: join(root, 'nowhere') }, 'server', undefined],
+  ])('end with the error of %s, not with its echo', async (what, options, party, field) => {
+    const { result, roles } = await launch(options);
+    expect(result, what).toMatchObject({ name: 'SottoError', place: { party, ...(field === undefined ? {} : { field }) } });
+    expect((result as { kind?: string }).kind).not.toBe('peer');
+    if (what.startsWith('no model'))
+      expect((result as { place?: object }).place).toMatchObject({ file: expect.stringContaining('nowhere') });
+    // What the others hear of a client's error says nothing of the prompt.
+    if (party === 'client')
+      for (const role of ['server', 'dealer']) expect(JSON.stringify(roles.get(role)!.events)).not.toMatch(/8057|position/);
+  });
+});
+
+describe('the public manifest', () => {
+  it('has the configuration without calibration ranges, the tokenizer, and nothing of a tensor', async () => {
+    const config = JSON.parse(readFileSync(join(model, 'config.json'), 'utf8'));
+    expect(config.sotto.ranges).toBeDefined();
+    const manifest = await readManifest(folderFiles(model), config);
+    expect(Object.keys(manifest).sort()).toEqual(['config', 'files', 'type']);
+    expect(Object.keys(manifest.files).sort()).toEqual(['tokenizer.json', 'tokenizer_config.json']);
+    const { ranges: _, ...plan } = config.sotto;
+    expect(manifest.config).toEqual({ ...config, sotto: plan });
+    expect(JSON.stringify(manifest)).not.toMatch(/12\.25|ranges|mlp\.act|q_proj|safetensors/);
+  });
+});

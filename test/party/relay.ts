@@ -1,0 +1,223 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { createConnection, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Pipe } from '../../src/net/contract.ts';
+import { type FaultPlan, faultyPipe } from '../../src/net/faulty.ts';
+import { encodeFrameHeader, frameHeaderBytes } from '../../src/net/frame.ts';
+import { type BundleEntry, openBundleStore } from '../../src/party/bundles.ts';
+import type { ClientTask } from '../../src/party/client.ts';
+import { type ClientReport, type Role, type RoleReport, runClient, runDealer, runServer } from '../../src/party/index.ts';
+import type { RoleEvent, RoleOrder } from '../../src/party/launch.ts';
+
+/** Three parties whose connections all lead through this process, which sees every frame and may damage it. */
+
+export interface Crossing {
+  readonly from: Role;
+  readonly to: Role;
+  /** Counted from 0 in this direction of this connection. */
+  readonly frame: number;
+  readonly kind: number;
+  readonly payload: Uint8Array;
+}
+export type Change = { readonly kind: number; readonly payload: Uint8Array };
+export interface LineOptions {
+  /** Called for every frame before it goes on; may give another one in its place. */
+  readonly onFrame?: (crossing: Crossing) => Change | undefined | undefined;
+  /** The end of a connection, as one side caused it. */
+  readonly onEnd?: (from: Role, to: Role) => void;
+  readonly fault?: { readonly from: Role; readonly to: Role; readonly plan: FaultPlan };
+}
+
+interface Line {
+  readonly address: string;
+  close(): void;
+}
+
+/** Listens at `address` for `from` and passes everything on to `target`, where `to` listens. */
+async function line(address: string, target: string, from: Role, to: Role, options: LineOptions): Promise<Line> {
+  const sockets: Socket[] = [];
+  const server = createServer({ pauseOnConnect: true }, (near) => {
+    const far = createConnection(target.slice(5));
+    sockets.push(near, far);
+    pass(near, far, from, to, options);
+    pass(far, near, to, from, options);
+    near.resume();
+  });
+  await new Promise<void>((resolve) => server.listen(address.slice(5), resolve));
+  return {
+    address,
+    close() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+function pass(input: Socket, output: Socket, from: Role, to: Role, { onFrame, onEnd, fault }: LineOptions): void {
+  const plain: Pipe = {
+    write: async (parts) => {
+      for (const part of parts) if (!output.destroyed) output.write(part);
+    },
+    read: async () => null,
+    end: async () => void output.end(),
+    destroy: () => void output.destroy(),
+  };
+  const pipe = fault?.from === from && fault.to === to ? faultyPipe(plain, fault.plan) : plain;
+  let pending = Buffer.alloc(0);
+  let frame = 0;
+  input.on('data', (chunk) => {
+    pending = Buffer.concat([pending, chunk]);
+    while (pending.length >= frameHeaderBytes) {
+      const end = frameHeaderBytes + pending.readUInt32LE(4);
+      if (pending.length < end) return;
+      const bytes = new Uint8Array(pending.subarray(0, end));
+      pending = pending.subarray(end);
+      const crossing = { from, to, frame, kind: bytes[1]!, payload: bytes.subarray(frameHeaderBytes) };
+      const change = onFrame?.(crossing);
+      const changed = change ? joined(encodeFrameHeader(change.kind, change.payload, frame), change.payload) : bytes;
+      frame++;
+      void pipe.write([changed]);
+    }
+  });
+  input.on('end', () => {
+    onEnd?.(from, to);
+    void pipe.end();
+  });
+  input.on('error', () => pipe.destroy());
+  input.on('close', () => void pipe.end());
+}
+
+const joined = (...parts: Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(parts));
+
+/** One role in a process of its own, started as the launcher does, and told what it is told there. */
+export function startRole(order: RoleOrder): { child: ChildProcess; listening: Promise<string>; report: Promise<RoleReport> } {
+  const file = fileURLToPath(new URL('../../src/party/role.ts', import.meta.url));
+  const child = fork(file, [], {
+    execArgv: ['--import', 'tsx'],
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  });
+  let heard: (address: string) => void;
+  const listening = new Promise<string>((resolve) => {
+    heard = resolve;
+  });
+  const report = new Promise<RoleReport>((resolve, reject) => {
+    child.on('message', (event: RoleEvent) => {
+      if (event.type === 'listening') heard(event.address);
+      else if (event.type === 'report') resolve(event.report);
+      else if (event.type === 'error') reject(Object.assign(new Error(event.error.reason), event.error));
+    });
+    child.on('exit', () => setTimeout(() => reject(new Error('ended')), 50));
+  });
+  report.catch(() => undefined);
+  child.send(order);
+  return { child, listening, report };
+}
+
+export interface PartiesOptions extends LineOptions {
+  /** A directory of this run's own. */
+  readonly directory: string;
+  readonly model: string;
+  readonly promptIds: readonly number[];
+  readonly newTokens: number;
+  readonly ring: { readonly bits: number; readonly fraction: number };
+  readonly timeoutMilliseconds: number;
+  /** Runs as a process, so that it can be stopped or killed; the others run here. */
+  readonly apart?: Role;
+  readonly onApart?: (child: ChildProcess) => void;
+}
+
+/** How a role ended and when, in milliseconds of `performance.now`. */
+export interface Outcome<T> {
+  readonly report?: T;
+  readonly error?: { readonly name: string; readonly kind: string; readonly reason: string; readonly place: { party?: string } };
+  readonly at: number;
+}
+export interface Outcomes {
+  readonly client: Outcome<ClientReport>;
+  readonly server: Outcome<RoleReport>;
+  readonly dealer: Outcome<RoleReport>;
+  readonly logits: Float64Array[];
+  /** Both stores once all is over. */
+  readonly stored: { readonly client: BundleEntry[]; readonly server: BundleEntry[] };
+}
+
+const outcome = <T>(report: Promise<T>): Promise<Outcome<T>> =>
+  report.then(
+    (value) => ({ report: value, at: performance.now() }),
+    (error) => ({ error, at: performance.now() }),
+  );
+
+/** Runs the three roles to their ends. Never rejects for what a role does. */
+export async function runParties(options: PartiesOptions): Promise<Outcomes> {
+  const { directory, timeoutMilliseconds, apart } = options;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const socket = (name: string): string => `unix:${join(directory, name)}`;
+  const state = { client: join(directory, 'client'), server: join(directory, 'server') };
+  const lines: Line[] = [];
+  const logits: Float64Array[] = [];
+  let child: ChildProcess | undefined;
+  const processOf = (order: RoleOrder) => {
+    const role = startRole(order);
+    child = role.child;
+    options.onApart?.(role.child);
+    return role;
+  };
+  const listened = async <T>(order: RoleOrder, run: (onListening: (address: string) => void) => Promise<T>) => {
+    if (apart === order.role) {
+      const role = processOf(order);
+      await role.listening;
+      return role.report as Promise<unknown> as Promise<T>;
+    }
+    let report: Promise<T> | undefined;
+    await new Promise<void>((resolve) => {
+      report = run(() => resolve());
+      report.catch(() => resolve());
+    });
+    return report!;
+  };
+  try {
+    const dealerOrder = { role: 'dealer', listen: socket('d'), timeoutMilliseconds, startMilliseconds: 60_000 } as const;
+    const dealing = listened(dealerOrder, (onListening) => runDealer({ ...dealerOrder, onListening }));
+    const dealer = outcome(dealing);
+    await waitFor(socket('d'));
+    lines.push(await line(socket('sd'), socket('d'), 'server', 'dealer', options));
+    const serverOrder = {
+      role: 'server',
+      listen: socket('s'),
+      dealer: socket('sd'),
+      model: options.model,
+      state: state.server,
+      timeoutMilliseconds,
+    } as const;
+    const server = outcome(listened(serverOrder, (onListening) => runServer({ ...serverOrder, onListening })));
+    await waitFor(socket('s'));
+    lines.push(await line(socket('cs'), socket('s'), 'client', 'server', options));
+    lines.push(await line(socket('cd'), socket('d'), 'client', 'dealer', options));
+    const { ring, newTokens, promptIds } = options;
+    const task = { kind: 'generate', prompt: { ids: promptIds }, newTokens } as const satisfies ClientTask;
+    const common = { server: socket('cs'), dealer: socket('cd'), state: state.client, ring, timeoutMilliseconds };
+    let asked: Promise<ClientReport>;
+    if (apart === 'client') {
+      asked = processOf({ ...common, role: 'client', sendLogits: false, task }).report as Promise<ClientReport>;
+    } else asked = runClient({ ...common, task, onLogits: (values) => void logits.push(values) });
+    const client = outcome(asked);
+    // A stopped process is ended once everybody else has given up.
+    const others = Object.entries({ client, server, dealer }).flatMap(([role, end]) => (role === apart ? [] : [end]));
+    void Promise.all(others).then(() => setTimeout(() => child?.kill('SIGKILL'), 200));
+    const ends = { client: await client, server: await server, dealer: await dealer };
+    const list = async (party: 'client' | 'server') => (await openBundleStore(state[party], party)).list();
+    return { ...ends, logits, stored: { client: await list('client'), server: await list('server') } };
+  } finally {
+    for (const each of lines) each.close();
+  }
+}
+
+/** Until a socket's file is there. */
+async function waitFor(address: string): Promise<void> {
+  const { existsSync } = await import('node:fs');
+  for (let tries = 0; tries < 2000 && !existsSync(address.slice(5)); tries++)
+    await new Promise((resolve) => setTimeout(resolve, 5));
+}
