@@ -1,8 +1,2 @@
-/** `sotto/evaluate`: how far a converted model is from its teacher. */
-export {
-  type Agreement,
-  type AgreementFigures,
-  type AgreementOptions,
-  agreement,
-  type Evaluated,
-} from '../evaluate/agreement.ts';
+/** `sotto/evaluate`: tasks and their metrics over any backend, and how far a converted model is from its teacher. */
+export * from '../evaluate/index.ts';

@@ -8,6 +8,7 @@ export {
   type MaterialSource,
   memoryBundle,
   type Platform,
+  type PointFunctionCipher,
   type Rehearsal,
   type RehearsalOptions,
   rehearse,
@@ -15,13 +16,14 @@ export {
 } from '../backends/mpc/index.ts';
 export {
   defaultQuantisation,
+  type Material,
   type QuantiseOptions,
   quantise,
   type RingParameters,
   type RingProgram,
   wordBitsOf,
 } from '../backends/ring/index.ts';
-export { createWasmKernels, type RingKernels } from '../kernels/index.ts';
+export { createWasmKernels, type RingKernels, type WasmOptions } from '../kernels/index.ts';
 export * from '../party/index.ts';
 export { nodePlatform } from '../party/platform.ts';
 export { type Agreement, type AgreementRequest, agree, type BackendAgreement } from './agreement.ts';
