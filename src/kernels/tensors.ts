@@ -49,6 +49,36 @@ export function pad(kernels: RingKernels, x: Block, from: Shape, shape: Shape, a
   return out;
 }
 
+/** The first lengths[r] words of every row of x (outer, rows, width), without gaps. */
+export function packRows(kernels: RingKernels, x: Block, lengths: readonly number[], width: number): Block {
+  return copyRows(kernels, x, lengths, width, true);
+}
+
+/** The converse: rows of `width` words with zeros behind the given ones. */
+export function unpackRows(kernels: RingKernels, x: Block, lengths: readonly number[], width: number): Block {
+  return copyRows(kernels, x, lengths, width, false);
+}
+
+function copyRows(kernels: RingKernels, x: Block, lengths: readonly number[], width: number, packing: boolean): Block {
+  const packed = lengths.reduce((sum, length) => sum + length, 0);
+  const dense = lengths.length * width;
+  const outer = x.length / (packing ? dense : packed);
+  const out = kernels.allocate(outer * (packing ? packed : dense));
+  if (!packing) kernels.fill(out, 0n);
+  const bytes = kernels.wordBits / 8;
+  const [from, to] = [kernels.bytes(x), kernels.bytes(out)];
+  let near = 0;
+  let far = 0;
+  for (let at = 0; at < outer; at++)
+    for (const length of lengths) {
+      const [source, target] = packing ? [far, near] : [near, far];
+      to.set(from.subarray(source * bytes, (source + length) * bytes), target * bytes);
+      near += length;
+      far += width;
+    }
+  return out;
+}
+
 /** Public integers of shape `from`, broadcast to `shape`. */
 export function constant(kernels: RingKernels, values: Float64Array, from: Shape, shape: Shape): Block {
   const own = kernels.allocate(values.length);

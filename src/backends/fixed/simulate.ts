@@ -1,8 +1,21 @@
 import { SottoError } from '../../errors/index.ts';
-import { type Block, BlockCounts, concat, constant, fresh, move, oneHot, pad, type RingKernels } from '../../kernels/index.ts';
+import {
+  type Block,
+  BlockCounts,
+  concat,
+  constant,
+  fresh,
+  move,
+  oneHot,
+  packRows,
+  pad,
+  type RingKernels,
+  unpackRows,
+} from '../../kernels/index.ts';
 import { size, type Tensor } from '../../program/index.ts';
 import type { RingInterpreter, RingNode, RingNodeOf, RingProgram } from '../ring/index.ts';
 import { type FixedValue, largest, largestProduct, RangeGuard } from './checks.ts';
+import { piecewise } from './piecewise.ts';
 
 /** Rounding offsets ρ of a truncation: x ↦ ⌊(x + 2^f − 1 − ρ) / 2^f⌋. The client's share modulo 2^f in a private run. */
 export type RoundingOffsets = (node: number, count: number, bits: number) => Float64Array | undefined;
@@ -177,13 +190,22 @@ function meanings(program: RingProgram, options: SimulationOptions, output: (nam
       const from = program.nodes[node.inputs[0]!]!.shape;
       return { block: pad(kernels, x!.block, from, node.shape, node.parameters.axis, node.parameters.before), most: x!.most };
     },
+    packRows: (node, x) => ({
+      block: packRows(kernels, x!.block, node.parameters.lengths, node.parameters.width),
+      most: x!.most,
+    }),
+    unpackRows: (node, x) => ({
+      block: unpackRows(kernels, x!.block, node.parameters.lengths, node.parameters.width),
+      most: x!.most,
+    }),
     add: (node, x, y) => sum(node, x!, y!, 1),
     subtract: (node, x, y) => sum(node, x!, y!, -1),
     addServer: (node, x, y) => sum(node, x!, y!, 1),
     addConstant: (node, x) => withConstant(node, (c) => sum(node, x!, c, 1)),
     multiplyConstant: (node, x) => withConstant(node, (c) => times(node, x!, c)),
     multiplyInteger: (node, x) => {
-      const { by } = node.parameters;
+      const { by, wraps } = node.parameters;
+      if (wraps === true) return made(x!.block.length, (out) => kernels.multiplyScalar(out, x!.block, BigInt(by)));
       guard.within(node, x!.most * Math.abs(by), () => x!.most * Math.abs(by));
       return {
         ...made(x!.block.length, (out) => kernels.multiplyScalar(out, x!.block, BigInt(by))),
@@ -216,6 +238,10 @@ function meanings(program: RingProgram, options: SimulationOptions, output: (nam
     narrowSquare: (node, _, x) => times(node, x!, x!),
     narrowProduct: (node, _, x, __, ___, y) => times(node, x!, y!),
     pin: (_, x) => x!,
+    piecewise: (node, x) => {
+      const offsets = options.offsets?.(node.index, x!.block.length, node.parameters.drop);
+      return piecewise(kernels, guard, node, x!, offsets);
+    },
     lookup: (node, x) => lookup(kernels, guard, node, x!),
     reveal: (node, x) => {
       const { name, fraction } = node.parameters;

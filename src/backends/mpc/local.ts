@@ -1,4 +1,4 @@
-import { concat, constant, fresh, move, pad } from '../../kernels/index.ts';
+import { concat, constant, fresh, move, packRows, pad, unpackRows } from '../../kernels/index.ts';
 import { size } from '../../program/index.ts';
 import { type Held, type Machine, nothing, type Protocol } from './protocol.ts';
 
@@ -7,6 +7,8 @@ type LocalOperation =
   | 'move'
   | 'concat'
   | 'pad'
+  | 'packRows'
+  | 'unpackRows'
   | 'add'
   | 'subtract'
   | 'addServer'
@@ -31,6 +33,8 @@ export function local({ kernels, program }: Machine, carriesPublic: boolean): Lo
     const [a, b] = [x.block, y.block];
     return a === undefined || b === undefined ? nothing : { block: fresh(kernels, a.length, (out) => write(out, a, b)) };
   };
+  const rows = (x: Held, copy: typeof packRows, { lengths, width }: { lengths: readonly number[]; width: number }): Held =>
+    x.block === undefined ? nothing : { block: copy(kernels, x.block, lengths, width) };
   return {
     publicIndex: () => nothing,
     reshape: (_, x) => x!,
@@ -48,6 +52,8 @@ export function local({ kernels, program }: Machine, carriesPublic: boolean): Lo
       const from = program.nodes[node.inputs[0]!]!.shape;
       return { block: pad(kernels, x!.block, from, node.shape, node.parameters.axis, node.parameters.before) };
     },
+    packRows: (node, x) => rows(x!, packRows, node.parameters),
+    unpackRows: (node, x) => rows(x!, unpackRows, node.parameters),
     add: (_, x, y) => both(x!, y!, (out, a, b) => kernels.add(out, a, b)),
     subtract: (_, x, y) => both(x!, y!, (out, a, b) => kernels.subtract(out, a, b)),
     addServer: (_, x, y) => (carriesPublic ? both(x!, y!, (out, a, b) => kernels.add(out, a, b)) : x!),

@@ -148,6 +148,10 @@ export class RingBuilder {
       const parts = node.inputs.map((part) => this.open(part));
       return this.concat(parts, node.parameters.axis, node.shape);
     }
+    if (node.operation === 'unpackRows') {
+      const { state, fraction } = this.node(this.open(source));
+      return this.push('unpackRows', [this.open(source)], node.parameters, { shape: node.shape, state, fraction });
+    }
     if (node.operation !== 'move') return undefined;
     const narrows = size(node.shape) < size(this.node(source).shape);
     if (narrows && !this.#openings.has(source)) return undefined;

@@ -6,6 +6,7 @@ export {
   maskedNodes,
   maskedWeights,
   materialOf,
+  piecewiseShape,
   pointFunctionBytes,
   wordBitsOf,
 } from './material.ts';

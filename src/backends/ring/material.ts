@@ -1,6 +1,6 @@
 import { size } from '../../program/index.ts';
 import { packedBytes } from './schedule.ts';
-import type { RingNode, RingProgram } from './types.ts';
+import type { Piecewise, RingNode, RingProgram } from './types.ts';
 
 /** Bytes of correlated material that one node needs, by who sends them to whom in the offline phase. */
 export interface Material {
@@ -22,6 +22,22 @@ export function pointFunctionBytes(indexBits: number, wordBits: 32 | 64): number
   const leafBits = Math.min(indexBits, wordBits === 64 ? 1 : 2);
   const levels = indexBits - leafBits;
   return 16 * levels + Math.ceil(levels / 8) + 2 ** leafBits * (wordBits / 8);
+}
+
+/** Index bits and key words of a piecewise polynomial: (1, x) where a knot has a slope, (1, r, r²) up to its table's degree. */
+export function piecewiseShape({ bits, drop, knots, slopes, coefficients }: Piecewise): {
+  k: number;
+  valueWords: number;
+  leafWords: number;
+} {
+  const valueWords = knots.length === 0 ? 0 : slopes.some((slope) => slope !== 0) ? 2 : 1;
+  return { k: bits - drop, valueWords, leafWords: coefficients.length };
+}
+
+/** Correction bytes of one key of a piecewise polynomial. */
+function piecewiseBytes(parameters: Piecewise, wordBits: 32 | 64): number {
+  const { k, valueWords, leafWords } = piecewiseShape(parameters);
+  return 16 * k + ((k + 1) * valueWords + leafWords) * (wordBits / 8);
 }
 
 /**
@@ -64,6 +80,11 @@ export function materialOf(node: RingNode, program: RingProgram): Material {
     case 'lookup': {
       const keys = (count / node.parameters.tables.length) * pointFunctionBytes(node.parameters.indexBits, wordBitsOf(bits));
       return { ...nothing, dealerToServer: keys, dealerToClient: keys };
+    }
+    case 'piecewise': {
+      const keys = count * piecewiseBytes(node.parameters, wordBitsOf(bits));
+      const masks = piecewiseShape(node.parameters).valueWords === 2 ? packedBytes(count, bits) : 0;
+      return { ...nothing, dealerToServer: keys + masks, dealerToClient: keys };
     }
     default:
       return nothing;

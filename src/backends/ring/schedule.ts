@@ -25,8 +25,11 @@ export function messagesOf(node: RingNode, program: RingProgram): { [D in Direct
   const count = size(node.shape);
   const { bits } = program.ring;
   switch (node.operation) {
-    case 'clientInput':
     case 'pin':
+      return { clientToServer: [{ count, width: node.parameters.width ?? bits }] };
+    case 'piecewise':
+      return { serverToClient: [{ count, width: node.parameters.bits }] };
+    case 'clientInput':
       return { clientToServer: [{ count, width: bits }] };
     case 'open':
     case 'reveal':

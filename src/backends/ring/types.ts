@@ -19,6 +19,23 @@ export interface RingParameters {
  */
 export type State = 'pinned' | 'floating' | 'opening' | 'server' | 'index';
 
+/**
+ * f(x) for x in [−2^(bits−1), 2^(bits−1) − 2^drop), read by the index i = ⌊(x − ρ) / 2^drop⌋ with ρ = (the mask) mod 2^drop:
+ * Σ over knots t ≤ i of offset + slope · x, plus, for start ≤ i < start + 2^m, the polynomial Σ coefficients[d][i − start] · r^d of
+ * r = x − i · 2^drop in [0, 2^(drop+1)). All are ring integers; degree ≤ 2.
+ */
+export interface Piecewise {
+  readonly bits: number;
+  readonly drop: number;
+  /** Signed indices, ascending, above −2^(bits−drop−1). */
+  readonly knots: Float64Array;
+  readonly offsets: Float64Array;
+  readonly slopes: Float64Array;
+  readonly start: number;
+  /** 2^m numbers a degree; empty without a table. */
+  readonly coefficients: readonly Float64Array[];
+}
+
 export interface RingOperations {
   /** The client's secret: real numbers with `fraction` bits, or a one-hot row of `depth` for every index. */
   clientInput: { readonly name: string; readonly encoding: 'real' | 'oneHot'; readonly fraction: number };
@@ -36,6 +53,10 @@ export interface RingOperations {
   concat: { readonly axis: number };
   /** Zeros before and after along one axis. */
   pad: { readonly axis: number; readonly before: number };
+  /** (outer, rows, width) → (outer, Σ lengths): the first lengths[r] elements of every row. */
+  packRows: { readonly lengths: readonly number[]; readonly width: number };
+  /** The converse, with zeros behind. */
+  unpackRows: { readonly lengths: readonly number[]; readonly width: number };
   add: object;
   subtract: object;
   /** (shared, server's plaintext of the same shape): onto the server's share. */
@@ -43,7 +64,8 @@ export interface RingOperations {
   /** Integers of shape `constantShape`, broadcast: onto the server's share. */
   addConstant: { readonly values: Float64Array; readonly constantShape: Shape };
   multiplyConstant: { readonly values: Float64Array; readonly constantShape: Shape };
-  multiplyInteger: { readonly by: number };
+  /** With `wraps`, only the low bits of the product are meant. */
+  multiplyInteger: { readonly by: number; readonly wraps?: boolean };
   /** (outer, axis, inner) → (outer, 1, inner). */
   sum: { readonly outer: number; readonly axis: number; readonly inner: number };
 
@@ -75,9 +97,12 @@ export interface RingOperations {
   narrowSquare: { readonly modulus: number };
   /** (Ê, A, sign) of x, then of y → (Ê + A)·(Ê + A), elementwise. */
   narrowProduct: { readonly moduli: readonly [number, number] };
-  pin: object;
+  /** A floating value gets a client share that was fixed before; with `width`, only its low bits stay valid. */
+  pin: { readonly width?: number };
   /** Public tables of 2^indexBits integers, read at a shared index; the result has a leading axis, one entry a table. */
   lookup: { readonly indexBits: number; readonly tables: readonly Float64Array[] };
+  /** A piecewise polynomial of a pinned value, of which only the low `bits` bits count. */
+  piecewise: Piecewise;
   /** To the client, with `fraction` bits. */
   reveal: { readonly name: string; readonly fraction: number };
 }

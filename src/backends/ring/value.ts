@@ -36,3 +36,10 @@ export interface SharedValue {
   /** Most fraction bits with which it enters a product: F, or more for row scalars. */
   readonly factorFraction: number;
 }
+
+/** Where a value is made: for its shape, and for errors. */
+export interface Site {
+  readonly operation: string;
+  readonly scope: string;
+  readonly shape: Shape;
+}

@@ -1,0 +1,227 @@
+import { SottoError } from '../../errors/index.ts';
+import { size } from '../../program/index.ts';
+import type { RingBuilder } from './builder.ts';
+import { allIntegers, foldConstants, maxAbs, uniformPowerOfTwo } from './constants.ts';
+import { Factors } from './factors.ts';
+import type { RingParameters } from './types.ts';
+import type { ConstantValue, ServerValue, SharedValue, Site, Value } from './value.ts';
+
+export interface QuantiseOptions {
+  /** Integer bits that every value is assumed to need before calibration says better. */
+  readonly integerBits: number;
+  /** Bits of a public factor that is not an integer. */
+  readonly factorBits: number;
+}
+
+/** 14 integer bits and 16-bit factors fit rotary constants on an untruncated product in the 64-bit ring. */
+export const defaultQuantisation = (ring: RingParameters): QuantiseOptions =>
+  ring.bits >= 48
+    ? { integerBits: 14, factorBits: Math.min(16, ring.bits - 2 - 14 - 2 * ring.fraction) }
+    : { integerBits: Math.max(2, Math.min(8, ring.bits - 4 - 2 * ring.fraction)), factorBits: ring.fraction };
+
+/**
+ * Real arithmetic on ring values: what every operation of a program does to scales. Truncations are lazy: a value keeps its extra
+ * fraction bits until a product, an output or the ring's width asks for fewer.
+ */
+export class Arithmetic {
+  readonly out: RingBuilder;
+  readonly ring: RingParameters;
+  readonly options: QuantiseOptions;
+  readonly factors: Factors;
+
+  constructor(out: RingBuilder, options: QuantiseOptions) {
+    this.out = out;
+    this.ring = out.ring;
+    this.options = options;
+    this.factors = new Factors(this);
+  }
+
+  fail(
+    node: { operation: string; scope: string },
+    reason: string,
+    remedy = 'convert the model with a polynomial plan (sotto convert)',
+  ): never {
+    throw new SottoError('model', `${node.operation} ${reason}`, { place: { scope: node.scope }, remedy });
+  }
+
+  fits(fraction: number, headBits: number): boolean {
+    return fraction + headBits <= this.ring.bits - 2;
+  }
+
+  wire(node: number, headBits: number, factorFraction = this.ring.fraction): SharedValue {
+    const { shape, fraction } = this.out.node(node);
+    return { kind: 'shared', shape, node, fraction, headBits, factorFraction };
+  }
+
+  memo(build: (fraction: number, factor: number) => number): (fraction: number, factor: number) => number {
+    const known = new Map<string, number>();
+    return (fraction, factor) => {
+      const key = `${fraction} ${factor}`;
+      const made = known.get(key) ?? build(fraction, factor);
+      known.set(key, made);
+      return made;
+    };
+  }
+
+  /** Any value as a shared wire: the server's plaintext becomes one whose client share is zero. */
+  shared(node: Site, x: Value): SharedValue {
+    if (x.kind === 'shared') return x;
+    if (x.kind !== 'server')
+      return this.fail(node, `needs a shared value, not a public one`, 'trace the program with the constant on the other side');
+    const plain = x.build(this.ring.fraction, x.factor);
+    const { shape, fraction } = this.out.node(plain);
+    const wire = this.out.once(`share ${plain}`, () =>
+      this.out.push('fromServer', [plain], {}, { shape, state: 'pinned', fraction }),
+    );
+    return this.wire(wire, this.options.integerBits);
+  }
+
+  add(node: Site, x: Value, y: Value): Value {
+    if (x.kind === 'constant' && y.kind === 'constant') return foldConstants(node, x, y, (a, b) => a + b);
+    if (x.kind === 'constant' || (x.kind === 'server' && y.kind === 'shared')) return this.add(node, y, x);
+    const left = this.shared(node, x);
+    const wide = this.out.broadcast(left.node, node.shape);
+    if (y.kind === 'constant') return this.addConstant(node, { ...left, node: wide, shape: node.shape }, y);
+    if (y.kind === 'server') {
+      const plain = this.out.broadcast(y.build(left.fraction, y.factor), node.shape);
+      const { state, fraction } = this.out.node(wide);
+      return this.wire(this.out.push('addServer', [wide, plain], {}, { shape: node.shape, state, fraction }), left.headBits);
+    }
+    return this.addShared(node, left, this.shared(node, y));
+  }
+
+  subtract(node: Site, x: Value, y: Value): Value {
+    if (x.kind === 'shared' && y.kind === 'shared') return this.addShared(node, x, y, 'subtract');
+    return this.add(node, x, this.scaled({ ...node, shape: y.shape }, y, -1));
+  }
+
+  addConstant(node: Site, x: SharedValue, y: ConstantValue): Value {
+    const values = y.values.map((value) => Math.round(value * 2 ** x.fraction));
+    const { state, fraction } = this.out.node(x.node);
+    const result = { shape: node.shape, state, fraction };
+    return this.wire(this.out.push('addConstant', [x.node], { values, constantShape: y.shape }, result), x.headBits);
+  }
+
+  /** Aligns upwards where the ring has room (a shift is free), else truncates the longer operand. */
+  addShared(node: Site, x: SharedValue, y: SharedValue, operation: 'add' | 'subtract' = 'add'): Value {
+    const headBits = Math.max(x.headBits, y.headBits);
+    const most = Math.max(x.fraction, y.fraction);
+    const fraction = this.fits(most, headBits) ? most : Math.min(x.fraction, y.fraction);
+    const [a, b] = [x, y].map((value) => this.out.broadcast(this.at(value, fraction), node.shape)) as [number, number];
+    const state = this.out.node(a).state === 'pinned' && this.out.node(b).state === 'pinned' ? 'pinned' : 'floating';
+    return this.wire(this.out.push(operation, [a, b], {}, { shape: node.shape, state, fraction }), headBits);
+  }
+
+  at(x: SharedValue, fraction: number): number {
+    if (x.fraction < fraction) return this.out.raise(x.node, fraction - x.fraction);
+    return x.fraction > fraction ? this.out.truncate(x.node, x.fraction - fraction) : x.node;
+  }
+
+  /** A factor of a matrix product or linear map: pinned in the whole ring, with at most F fraction bits unless it is a row scalar. */
+  operand(x: SharedValue): SharedValue {
+    const least = Math.min(x.fraction, x.factorFraction);
+    return { ...x, node: this.out.pin(this.at(x, least)), fraction: least };
+  }
+
+  scaled(node: Site, x: Value, by: number): Value {
+    if (x.kind === 'constant') return { ...x, values: x.values.map((value) => value * by) };
+    if (x.kind === 'server') return { ...x, factor: x.factor * by };
+    return this.multiply(node, x, { kind: 'constant', shape: [], values: Float64Array.of(by) });
+  }
+
+  multiply(node: Site, x: Value, y: Value): Value {
+    if (x.kind === 'constant' && y.kind === 'constant') return foldConstants(node, x, y, (a, b) => a * b);
+    if (x.kind === 'constant' || (x.kind === 'server' && y.kind === 'shared')) return this.multiply(node, y, x);
+    if (x.kind !== 'shared')
+      return this.fail(node, 'of two values of the server', 'fold the two into one weight when the model is loaded');
+    if (y.kind === 'constant') return this.multiplyConstant(node, x, y);
+    if (y.kind === 'index') return this.fail(node, 'by token numbers');
+    if (y.kind === 'server') {
+      const left = this.operand(x);
+      const plain = this.out.broadcast(y.build(this.ring.fraction, y.factor), node.shape);
+      const wide = this.out.broadcast(left.node, node.shape);
+      const result = { shape: node.shape, state: 'pinned', fraction: left.fraction + this.ring.fraction } as const;
+      return this.wire(this.out.push('diagonal', [wide, plain], {}, result), left.headBits);
+    }
+    if (y.node === x.node) return this.factors.square(node, x);
+    return this.factors.product(node, x, y);
+  }
+
+  multiplyConstant(node: Site, x: SharedValue, y: ConstantValue): Value {
+    const most = maxAbs(y.values);
+    const head = Math.max(0, x.headBits + (most > 1 ? Math.ceil(Math.log2(most)) : 0));
+    const exponent = uniformPowerOfTwo(y.values);
+    if (exponent !== undefined && exponent <= 0) {
+      // The same integer with the point moved; negation is one multiplication.
+      const wide = this.out.broadcast(x.node, node.shape);
+      const { state } = this.out.node(wide);
+      const by = y.values[0]! < 0 ? -1 : 1;
+      const fraction = x.fraction - exponent;
+      if (by === 1 && exponent === 0) return { ...x, node: wide, shape: node.shape };
+      const result = { shape: node.shape, state, fraction };
+      const made =
+        by === 1 ? this.out.push('reshape', [wide], {}, result) : this.out.push('multiplyInteger', [wide], { by }, result);
+      return this.wire(made, x.headBits + exponent);
+    }
+    if (allIntegers(y.values)) return this.multiplyEncoded(node, x, y, 0, head);
+    const bits = this.options.factorBits - Math.floor(Math.log2(most));
+    const fitting = this.fits(x.fraction + this.options.factorBits, x.headBits) ? x : { ...x, ...this.shortened(x) };
+    return this.multiplyEncoded(node, fitting, y, bits, Math.max(0, x.headBits + Math.ceil(Math.log2(most))));
+  }
+
+  shortened(x: SharedValue): { node: number; fraction: number } {
+    const fraction = Math.min(x.fraction, this.ring.fraction);
+    return { node: this.at(x, fraction), fraction };
+  }
+
+  multiplyEncoded(node: Site, x: SharedValue, y: ConstantValue, bits: number, headBits: number): Value {
+    const wide = this.out.broadcast(x.node, node.shape);
+    const values = y.values.map((value) => Math.round(value * 2 ** bits));
+    const { state } = this.out.node(wide);
+    const result = { shape: node.shape, state, fraction: x.fraction + bits };
+    return this.wire(this.out.push('multiplyConstant', [wide], { values, constantShape: y.shape }, result), headBits);
+  }
+
+  matmul(node: Site, x: Value, y: Value): Value {
+    if (x.kind === 'constant' || y.kind === 'constant') this.fail(node, 'with a public matrix', 'make it a weight of the server');
+    if (x.kind === 'server' && y.kind === 'shared') this.fail(node, 'with the server on the left', 'transpose both operands');
+    const left = this.operand(this.shared(node, x));
+    if (y.kind === 'server') return this.linear(node, left, y);
+    const right = this.operand(this.shared(node, y));
+    const [m, k] = left.shape.slice(-2) as [number, number];
+    const n = right.shape.at(-1)!;
+    if (right.shape.length !== left.shape.length)
+      this.fail(node, 'of different ranks of shared values', 'broadcast the right operand');
+    const batch = size(left.shape) / (m * k);
+    const openings = [this.out.open(left.node), this.out.open(right.node)];
+    const result = { shape: node.shape, state: 'floating', fraction: left.fraction + right.fraction } as const;
+    const made = this.out.push('matrixProduct', [left.node, right.node, ...openings], { batch, m, k, n }, result);
+    return this.wire(made, this.options.integerBits);
+  }
+
+  linear(node: Site, x: SharedValue, weights: ServerValue): Value {
+    if (weights.shape.length !== 2) this.fail(node, 'with a batch of server matrices', 'use one matrix a product');
+    const [k, n] = weights.shape as [number, number];
+    const m = size(x.shape) / k;
+    const flat = this.out.reshape(x.node, [m, k]);
+    const fraction = x.fraction + this.ring.fraction;
+    const plain = weights.build(this.ring.fraction, weights.factor);
+    const made = this.out.push('linear', [flat, plain], { m, k, n }, { shape: [m, n], state: 'pinned', fraction });
+    return this.wire(this.out.reshape(made, node.shape), this.options.integerBits);
+  }
+
+  sum(node: Site, x: Value, axes: readonly number[]): Value {
+    const shared = this.shared(node, x);
+    const sorted = [...axes].sort((a, b) => a - b);
+    const { state, fraction } = this.out.node(shared.node);
+    let at = shared.node;
+    for (const axis of sorted) {
+      const shape = this.out.node(at).shape;
+      const outer = size(shape.slice(0, axis));
+      const inner = size(shape.slice(axis + 1));
+      const result = { shape: shape.map((extent, i) => (i === axis ? 1 : extent)), state, fraction };
+      at = this.out.push('sum', [at], { outer, axis: shape[axis]!, inner }, result);
+    }
+    return this.wire(at, shared.headBits);
+  }
+}

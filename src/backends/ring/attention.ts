@@ -1,0 +1,71 @@
+import { type NodeOf, type Shape, size } from '../../program/index.ts';
+import type { Arithmetic } from './arithmetic.ts';
+import { maxAbs } from './constants.ts';
+import type { ConstantValue, SharedValue, Site, Value } from './value.ts';
+
+/**
+ * Power attention (see its lowering in program/composites.ts) with scores packed to what the mask leaves of them: a causal layer sends
+ * only the lower triangle. Means, sums and centring are local on the untruncated scores; squares and truncations see the packed ones.
+ */
+export function powerAttention(on: Arithmetic, node: NodeOf<'powerAttention'>, inputs: readonly Value[]): Value {
+  const [scores, values, mask, inverseLengths] = inputs as [Value, Value, Value, Value];
+  const { exponent, epsilon, table } = node.parameters;
+  if (scores.kind !== 'shared' || mask.kind !== 'constant') return on.fail(node, 'needs shared scores and a public mask');
+  const { shape } = scores;
+  const rows: Shape = [...shape.slice(0, -1), 1];
+  const at = (operation: string, extents: Shape): Site => ({ operation, scope: node.scope, shape: extents });
+  const wide = at('powerAttention', shape);
+  const masked = on.multiply(wide, scores, mask);
+  const mean = on.multiply(at('mean', rows), on.sum(at('sum', rows), masked, [shape.length - 1]), inverseLengths);
+  const one: ConstantValue = { kind: 'constant', shape: [], values: Float64Array.of(1) };
+  const centred = on.multiply(wide, on.add(wide, on.subtract(wide, masked, mean), one), mask) as SharedValue;
+  const lengths = prefixes(mask, shape);
+  const packed = lengths === undefined ? undefined : packing(shape, lengths);
+  let power: Value = packed === undefined ? centred : packed.pack(on, centred);
+  for (let p = exponent; p > 1; p /= 2) power = on.factors.square(at('square', (power as SharedValue).shape), power);
+  const unpack = (value: SharedValue): SharedValue => (packed === undefined ? value : packed.unpack(on, value));
+  const weights = unpack(on.operand(power as SharedValue));
+  const numerator = on.multiply(
+    at('numerator', node.shape),
+    on.matmul(at('matmul', node.shape), weights, values),
+    inverseLengths,
+  );
+  const total = on.sum(at('sum', rows), unpack(power as SharedValue), [shape.length - 1]);
+  const denominator = on.multiply(at('denominator', rows), total, inverseLengths);
+  const inverse = on.factors.rowFunction(at('reciprocal', rows), denominator, table, (t) => 1 / (t + epsilon));
+  return on.multiply(at('quotient', node.shape), numerator, inverse);
+}
+
+/** How many keys each row of the last two axes sees, where every row sees a prefix and some see fewer than all. */
+function prefixes(mask: ConstantValue, shape: Shape): number[] | undefined {
+  const [queries, keys] = shape.slice(-2) as [number, number];
+  if (size(mask.shape) !== queries * keys || maxAbs(mask.values) !== 1) return undefined;
+  const lengths: number[] = [];
+  for (let row = 0; row < queries; row++) {
+    const of = mask.values.subarray(row * keys, (row + 1) * keys);
+    const length = of.indexOf(0);
+    const count = length < 0 ? keys : length;
+    if (of.subarray(count).some((value) => value !== 0)) return undefined;
+    lengths.push(count);
+  }
+  return lengths.every((length) => length === keys) ? undefined : lengths;
+}
+
+interface Packing {
+  pack(on: Arithmetic, value: SharedValue): SharedValue;
+  unpack(on: Arithmetic, value: SharedValue): SharedValue;
+}
+
+function packing(shape: Shape, lengths: readonly number[]): Packing {
+  const outer = size(shape.slice(0, -2));
+  const width = shape.at(-1)!;
+  const short: Shape = [outer, lengths.reduce((sum, length) => sum + length, 0)];
+  const moved =
+    (operation: 'packRows' | 'unpackRows', extents: Shape) =>
+    (on: Arithmetic, value: SharedValue): SharedValue => {
+      const { state, fraction } = on.out.node(value.node);
+      const node = on.out.push(operation, [value.node], { lengths, width }, { shape: extents, state, fraction });
+      return { ...value, node, shape: extents };
+    };
+  return { pack: moved('packRows', short), unpack: moved('unpackRows', shape) };
+}

@@ -1,0 +1,106 @@
+import type { BoundedTable, Shape } from '../../program/index.ts';
+import type { Arithmetic } from './arithmetic.ts';
+import { type BoundedFunction, interpolatedTable } from './tables.ts';
+import type { SharedValue, Site, Value } from './value.ts';
+
+/** A factor of an elementwise product, in the ring of 2^modulus. */
+interface Factor {
+  readonly node: number;
+  readonly fraction: number;
+  readonly modulus: number;
+}
+
+/** Elementwise products of shared values, and bounded functions of row scalars, which are made of them. */
+export class Factors {
+  readonly #arithmetic: Arithmetic;
+
+  constructor(arithmetic: Arithmetic) {
+    this.#arithmetic = arithmetic;
+  }
+
+  product(node: Site, x: SharedValue, y: SharedValue): SharedValue {
+    const { options } = this.#arithmetic;
+    return this.#arithmetic.wire(this.#multiplied(node.shape, ...this.#pair(x, y)), options.integerBits);
+  }
+
+  square(node: Site, x: Value): Value {
+    if (x.kind === 'constant') return { ...x, values: x.values.map((value) => value * value) };
+    const shared = this.#arithmetic.shared(node, x);
+    const { node: factor, fraction, modulus } = this.#narrowed(shared);
+    const result = { shape: node.shape, state: 'floating', fraction: 2 * fraction } as const;
+    if (modulus < this.#arithmetic.ring.bits && 2 * modulus >= this.#arithmetic.ring.bits) {
+      const { e, rest, sign } = this.#arithmetic.out.openNarrow(factor, modulus);
+      return this.#arithmetic.wire(
+        this.#arithmetic.out.push('narrowSquare', [e, rest, sign], { modulus }, result),
+        this.#arithmetic.options.integerBits,
+      );
+    }
+    const operand = this.#arithmetic.operand(shared);
+    const made = this.#arithmetic.out.push('square', [operand.node, this.#arithmetic.out.open(operand.node)], {}, result);
+    return this.#arithmetic.wire(made, this.#arithmetic.options.integerBits);
+  }
+
+  /**
+   * A bounded function of a row scalar by table and linear interpolation: the index and the remainder come from two truncations side
+   * by side, the table is read at the shared index, and value + slope · rest is truncated once.
+   */
+  rowFunction(node: Site, x: Value, table: BoundedTable | undefined, f: BoundedFunction): Value {
+    if (table === undefined)
+      return this.#arithmetic.fail(node, 'has no table', 'calibrate the plan: sotto convert writes the tables');
+    const argument = this.#arithmetic.shared(node, x);
+    const { values, slopes, restBits } = interpolatedTable(f, table, this.#arithmetic.ring, node.scope);
+    const F = this.#arithmetic.ring.fraction;
+    const precise = F + table.extraBits;
+    const drop = argument.fraction - F;
+    const index = this.#arithmetic.out.narrow(argument.node, drop + restBits);
+    const tables = table.interpolation === 'none' ? [values] : [values, slopes];
+    const looked = this.#arithmetic.out.push(
+      'lookup',
+      [index],
+      { indexBits: table.indexBits, tables },
+      { shape: [tables.length, ...node.shape], state: 'floating', fraction: precise },
+    );
+    const part = (i: number): number => this.#arithmetic.out.reshape(this.#arithmetic.out.slice(looked, 0, i, i + 1), node.shape);
+    if (table.interpolation === 'none') return this.#arithmetic.wire(part(0), this.#arithmetic.options.integerBits, precise);
+    const fine = drop > 0 ? this.#arithmetic.out.narrow(argument.node, drop) : this.#arithmetic.out.pin(argument.node);
+    const below = this.#arithmetic.out.raise(index, restBits);
+    const rest = this.#arithmetic.out.push('subtract', [fine, below], {}, { shape: node.shape, state: 'pinned', fraction: F });
+    const slope = { node: this.#arithmetic.out.pin(part(1)), fraction: precise, modulus: this.#arithmetic.ring.bits };
+    const step = this.#multiplied(node.shape, slope, { node: rest, fraction: F, modulus: this.#arithmetic.ring.bits - drop });
+    const result = { shape: node.shape, state: 'floating', fraction: F + precise } as const;
+    const sum = this.#arithmetic.out.push('add', [this.#arithmetic.out.raise(part(0), F), step], {}, result);
+    return this.#arithmetic.wire(sum, this.#arithmetic.options.integerBits, precise);
+  }
+
+  /** A factor of an elementwise product: what has bits to drop drops them into a smaller ring. */
+  #narrowed(x: SharedValue): Factor {
+    const drop = x.fraction - Math.min(x.fraction, x.factorFraction);
+    const node = drop > 0 ? this.#arithmetic.out.narrow(x.node, drop) : this.#arithmetic.out.pin(x.node);
+    return { node, fraction: x.fraction - drop, modulus: this.#arithmetic.ring.bits - drop };
+  }
+
+  /** Both factors as narrow as their product allows: the two moduli together must span the ring. */
+  #pair(x: SharedValue, y: SharedValue): [Factor, Factor] {
+    const narrow = [this.#narrowed(x), this.#narrowed(y)] as [Factor, Factor];
+    if (narrow[0].modulus + narrow[1].modulus >= this.#arithmetic.ring.bits) return narrow;
+    const wide = (value: SharedValue): Factor => {
+      const { node, fraction } = this.#arithmetic.operand(value);
+      return { node, fraction, modulus: this.#arithmetic.ring.bits };
+    };
+    return [wide(x), wide(y)];
+  }
+
+  /** The elementwise product of two factors, floating in the whole ring. */
+  #multiplied(shape: Shape, x: Factor, y: Factor): number {
+    const result = { shape, state: 'floating', fraction: x.fraction + y.fraction } as const;
+    if (x.modulus + y.modulus === 2 * this.#arithmetic.ring.bits) {
+      const wide = [x, y].map(({ node }) => this.#arithmetic.out.broadcast(node, shape));
+      return this.#arithmetic.out.push('product', [...wide, ...wide.map((at) => this.#arithmetic.out.open(at))], {}, result);
+    }
+    const parts = [x, y].flatMap(({ node, modulus }) => {
+      const { e, rest, sign } = this.#arithmetic.out.openNarrow(node, modulus);
+      return [e, rest, sign].map((at) => this.#arithmetic.out.broadcast(at, shape));
+    });
+    return this.#arithmetic.out.push('narrowProduct', parts, { moduli: [x.modulus, y.modulus] }, result);
+  }
+}
