@@ -229,7 +229,9 @@ export const supportedModelTypes = Object.keys(families) as (keyof typeof famili
 export function parseModelConfig(raw: unknown, file = 'config.json'): ModelConfig {
   const type = isObject(raw) ? raw.model_type : undefined;
   if (typeof type === 'string' && Object.hasOwn(families, type)) return families[type as keyof typeof families](raw, file);
-  throw new SottoError('model', `the architecture ${JSON.stringify(type)?.slice(0, 80)} is not supported`, {
+  // Printing a value of any other kind could take as deep a stack as the file likes.
+  const named = typeof type === 'string' ? JSON.stringify(type.slice(0, 80)) : `of type ${type === null ? 'null' : typeof type}`;
+  throw new SottoError('model', `the architecture ${named} is not supported`, {
     place: { file, field: 'model_type' },
     remedy: `sotto runs these: ${supportedModelTypes.join(', ')}`,
   });

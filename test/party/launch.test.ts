@@ -176,8 +176,6 @@ describe.concurrent('three processes', () => {
   });
 
   it.each([
-    ['a prompt longer than the context', { task: generating(new Array(62).fill(5)) }, 'client', 'max_position_embeddings'],
-    ['an empty prompt', { task: generating([]) }, 'client', 'prompt'],
     ['a token outside the vocabulary', { task: generating([5, vocabularySize + 7777]) }, 'client', 'prompt'],
     ['a task that the model is not made for', { task: { kind: 'classify', image: 'x.png' } as const }, 'client', undefined],
     ['a model that is not polynomial', { model: exact }, 'server', 'sotto'],

@@ -32,6 +32,29 @@ const run = (options: Partial<PartiesOptions>): Promise<Outcomes> =>
     ...options,
   });
 
+describe('a client with a wrong input', () => {
+  it.each([
+    ['a prompt longer than the context', { promptIds: new Array(62).fill(5), newTokens: 4 }, 'max_position_embeddings'],
+    ['an empty prompt', { promptIds: [] }, 'prompt'],
+    ['a token outside the vocabulary', { promptIds: [5, 8057] }, 'prompt'],
+    ['half a token', { promptIds: [0.5] }, 'prompt'],
+    ['no new tokens', { newTokens: 0 }, 'max_position_embeddings'],
+  ])('as %s ends before any bundle is made, and tells the others nothing of it', async (_, options, field) => {
+    const { client, server, dealer, stored } = await run(options);
+    expect(client.error).toMatchObject({ name: 'SottoError', kind: 'input', place: { field } });
+    expect(server.error).toMatchObject({
+      kind: 'peer',
+      place: { party: 'client' },
+      reason: 'refused: it met an error of kind input',
+    });
+    expect(dealer.error).toMatchObject({
+      kind: 'peer',
+      reason: expect.stringMatching(/^refused: party client: refused: it met/),
+    });
+    expect(stored).toEqual({ client: [], server: [] });
+  });
+});
+
 describe('the lines between three parties', () => {
   it('are closed to the dealer before the first byte of the run, and carry nothing of it there', async () => {
     const events: string[] = [];

@@ -1,0 +1,196 @@
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { SottoError } from '../../src/errors/index.ts';
+import { memoryPair } from '../../src/net/memory.ts';
+import {
+  type Control,
+  type ControlType,
+  controlFrame,
+  heedingRefusals,
+  parseControl,
+  publicReason,
+  refuse,
+  sendControl,
+} from '../../src/party/control.ts';
+import { manifestTokenizer, traceRun } from '../../src/party/manifest.ts';
+import { temporary, writeLlama } from './models.ts';
+
+const hex = (bytes: number) => '0a'.repeat(bytes);
+const run = { task: 'generate', promptTokens: 3, newTokens: 2, ring: { bits: 64, fraction: 16 } } as const;
+const nonces = { client: hex(16), server: hex(16), dealer: hex(16) };
+const messages: { [T in ControlType]: Control<T> } = {
+  hello: { type: 'hello', version: 'sotto/1', role: 'client' },
+  manifest: { type: 'manifest', config: { model_type: 'llama' }, files: { 'tokenizer.json': '{}' } },
+  request: { type: 'request', run, program: hex(32), nonce: hex(16) },
+  order: { type: 'order', config: {}, run, program: hex(32), weights: hex(32), nonces: { client: hex(16), server: hex(16) } },
+  session: { type: 'session', bundle: hex(16), program: hex(32), weights: hex(32), nonces },
+  join: { type: 'join', bundle: hex(16), program: hex(32) },
+  claimed: { type: 'claimed', bundle: hex(16) },
+  stop: { type: 'stop', tokens: 4 },
+  refusal: { type: 'refusal', reason: 'no' },
+};
+const types = Object.keys(messages) as ControlType[];
+const encode = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+const typed = (work: () => unknown): void => {
+  try {
+    work();
+  } catch (error) {
+    if (!(error instanceof SottoError)) throw error;
+  }
+};
+
+describe('control messages', () => {
+  it('come back as they were sent; a refusal is an error in place of any', () => {
+    for (const type of types) {
+      if (type !== 'refusal') expect(parseControl(encode(messages[type]), 'server', type)).toEqual(messages[type]);
+      expect(() => parseControl(encode(messages.refusal), 'server', type)).toThrow(/server: refused: no/);
+    }
+  });
+
+  it('give a value of the type that was due or a typed error, for any JSON and any bytes', () => {
+    const damaged = fc
+      .tuple(fc.constantFrom(...types), fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { maxLength: 4 }))
+      .map(([type, changes]) => {
+        const bytes = encode(messages[type]);
+        for (const [place, value] of changes) bytes[place % bytes.length] = value;
+        return bytes;
+      });
+    const altered = fc
+      .tuple(fc.constantFrom(...types), fc.string(), fc.jsonValue({ maxDepth: 4 }))
+      .map(([type, key, value]) => encode({ ...messages[type], [key]: value, run: value }));
+    const anything = fc.oneof(fc.jsonValue().map(encode), fc.uint8Array({ maxLength: 200 }), damaged, altered);
+    fc.assert(
+      fc.property(anything, fc.constantFrom(...types), (bytes, type) => {
+        try {
+          expect(parseControl(bytes, 'client', type).type).toBe(type);
+        } catch (error) {
+          expect(error).toMatchObject({ name: 'SottoError', kind: 'peer', place: { party: 'client' } });
+        }
+      }),
+      { numRuns: 3000 },
+    );
+  });
+
+  it('are looked at only within their bounds, and survive any depth', () => {
+    for (const type of types) {
+      const limit = type === 'manifest' || type === 'order' ? 32 * 2 ** 20 : 4096;
+      // Valid but for its length: spaces are JSON.
+      const padded = new Uint8Array(limit + 1).fill(0x20);
+      padded.set(encode(messages[type]));
+      expect(() => parseControl(padded, 'server', type), type).toThrow(`${limit + 1} bytes`);
+      if (type !== 'refusal') expect(parseControl(padded.subarray(0, limit), 'server', type).type).toBe(type);
+    }
+    const deep = `${'['.repeat(2 ** 20)}${']'.repeat(2 ** 20)}`;
+    const hostile = new TextEncoder().encode(`{"type":"manifest","config":{"model_type":${deep}},"files":{}}`);
+    typed(() => parseControl(hostile, 'server', 'manifest'));
+  });
+
+  it('that are too long are not sent', async () => {
+    const [client, server] = memoryPair({ names: ['client', 'server'] });
+    const long = { ...messages.manifest, files: { 'tokenizer.json': 'x'.repeat(32 * 2 ** 20) } };
+    await expect(sendControl(client, long)).rejects.toMatchObject({ kind: 'input' });
+    await Promise.all([client.close(), server.close()]);
+  });
+
+  it('of refusal fit whatever the sentence is, and print as one line', async () => {
+    const [client, server] = memoryPair({ names: ['client', 'server'] });
+    await refuse(client, '\u001b[31m\u0000\ud800\n'.repeat(1000));
+    const { payload } = await server.receive();
+    expect(payload.length).toBeLessThan(4096);
+    try {
+      parseControl(payload, 'client', 'hello');
+      expect.unreachable();
+    } catch (error) {
+      expect((error as SottoError).reason).toMatch(/^refused: [ -~\ufffd]+$/);
+    }
+    await Promise.all([client.close(), server.close()]);
+  });
+
+  it('of refusal are heard in the middle of a phase', async () => {
+    const [client, server] = memoryPair({ names: ['client', 'server'] });
+    const heeding = heedingRefusals(server);
+    await client.send(3, new Uint8Array(5));
+    await client.send(controlFrame, encode({ type: 'stop', tokens: 1 }));
+    await refuse(client, 'enough');
+    expect((await heeding.receive()).kind).toBe(3);
+    expect((await heeding.receive()).kind).toBe(controlFrame);
+    await expect(heeding.receive()).rejects.toMatchObject({
+      kind: 'peer',
+      reason: 'refused: enough',
+      place: { party: 'client' },
+    });
+    await Promise.all([client.close(), server.close()]);
+  });
+
+  it('of refusal say nothing of an error that is not about peers', () => {
+    const error = (kind: 'input' | 'peer') =>
+      new SottoError(kind, 'token 17 at position 3', { place: { file: '/home/me/model', party: 'dealer' }, remedy: 'none' });
+    expect(publicReason(error('input'))).toBe('it met an error of kind input');
+    expect(publicReason(error('peer'))).toBe('party dealer: token 17 at position 3');
+    expect(publicReason(new TypeError('secret'))).toBe('it failed');
+  });
+});
+
+describe('what is traced from a peer’s words', () => {
+  const { path: root, remove } = temporary();
+  afterAll(remove);
+  let config: Record<string, unknown>;
+  beforeAll(async () => {
+    mkdirSync(join(root, 'm'));
+    await writeLlama(join(root, 'm'));
+    config = JSON.parse(readFileSync(join(root, 'm', 'config.json'), 'utf8'));
+  });
+
+  it('is a program or a typed error for every ring and length', () => {
+    const rings = fc.record({ bits: fc.integer({ min: 4, max: 64 }), fraction: fc.integer({ min: 1, max: 40 }) });
+    const lengths = fc.constantFrom(1, 2, 63, 64, 65, 1_000_000);
+    const task = fc.constantFrom('generate' as const, 'classify' as const);
+    fc.assert(
+      fc.property(rings, lengths, fc.constantFrom(1, 2, 1_000_000), task, (ring, promptTokens, newTokens, task) =>
+        typed(() => traceRun(config, { task, promptTokens, newTokens, ring })),
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  it('is a program or a typed error for every configuration', () => {
+    const plan = (config: Record<string, unknown>) => structuredClone(config.sotto) as { layers: Record<string, unknown>[] };
+    const places = ['hidden_size', 'num_attention_heads', 'head_dim', 'rope_scaling', 'rms_norm_eps', 'hidden_act', 'model_type'];
+    const value = fc.oneof(fc.jsonValue({ maxDepth: 3 }), fc.constantFrom<unknown>(0, 1, 2, 3, -1, 1e300, 2 ** 17, null, []));
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...places),
+        value,
+        fc.constantFrom('norm', 'attention', 'activation', ''),
+        (place, made, part) => {
+          const changed = { ...config, num_hidden_layers: 1, sotto: plan(config) };
+          changed.sotto.layers = [{ ...changed.sotto.layers[0]!, ...(part === '' ? {} : { [part]: made }) }];
+          if (part === '') Object.assign(changed, { [place]: made });
+          typed(() => traceRun(changed, { ...run, promptTokens: 2, newTokens: 1 }));
+        },
+      ),
+      { numRuns: 300 },
+    );
+    let deep: unknown = 1;
+    for (let level = 0; level < 20_000; level++) deep = [deep];
+    typed(() => traceRun({ ...config, model_type: deep }, run));
+    typed(() => traceRun({ ...config, sotto: deep }, run));
+  });
+
+  it('is a tokenizer or a typed error for every file', async () => {
+    const contents = fc.oneof(
+      fc.string(),
+      fc.jsonValue().map((value) => JSON.stringify(value)),
+    );
+    await fc.assert(
+      fc.asyncProperty(contents, fc.constantFrom('tokenizer.json', '../x', 'y'), async (text, name) => {
+        await manifestTokenizer({ type: 'manifest', config: {}, files: { [name]: text } }).catch((error) => {
+          if (!(error instanceof SottoError)) throw error;
+        });
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
