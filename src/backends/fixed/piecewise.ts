@@ -21,7 +21,7 @@ export function piecewise(
   const [piece, place, rest] = [new Int32Array(count), new Int32Array(count), new Float64Array(count)];
   const nodes = coefficients[0]?.length ?? 0;
   values.forEach((value, at) => {
-    if (value < -limit || value >= limit - (drop > 0 ? unit : 0)) guard.fail(node, value, 'an argument of');
+    if (value < -limit + (drop > 0 ? unit : 0) || value >= limit) guard.fail(node, value, 'an argument of');
     const index = Math.floor((value - (offsets?.[at] ?? Math.floor(unit / 2))) / unit);
     piece[at] = knotsUpTo(knots, index);
     const inside = index >= start && index < start + nodes;

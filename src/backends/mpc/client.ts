@@ -6,6 +6,7 @@ import { encodeClientInput } from './encode.ts';
 import { local } from './local.ts';
 import { lookupShares } from './lookup.ts';
 import { clientNarrow } from './narrow.ts';
+import { clientPiecewise } from './piecewise.ts';
 import { type Held, type Machine, nothing, type Protocol, receive, Scratch, type Step, send } from './protocol.ts';
 
 /**
@@ -91,7 +92,7 @@ export function clientProtocol(options: ClientOptions): Protocol {
       const scratch = new Scratch(kernels);
       const difference = scratch.new(y.length);
       kernels.subtract(difference, x!.block!, y);
-      yield* send(kernels.pack(difference, L));
+      yield* send(kernels.pack(difference, node.parameters.width ?? L));
       return scratch.end(y);
     },
     /** 1. δ = i_s − σ, from the server. 2. Inner products of v_c with the tables rotated by δ. */
@@ -102,6 +103,7 @@ export function clientProtocol(options: ClientOptions): Protocol {
       kernels.unpack(delta, message, node.parameters.indexBits);
       return lookupShares(options, node, { party: 0, delta, pads, keys: (bytes) => correlations.lookup(node.index, bytes) });
     },
+    piecewise: (node) => clientPiecewise(options, node),
     /** x = x_c + x_s, with x_s from the server. */
     *reveal(node, x): Step {
       const message = yield* receive();

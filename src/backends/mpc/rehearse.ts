@@ -92,6 +92,7 @@ export async function rehearse(options: RehearsalOptions): Promise<Rehearsal> {
     clientOffline(platforms.client, session, { server: clientServer, dealer: clientDealer }, maskSeed, clientBundle.sink),
     serverOffline(platforms.server, session, { client: serverClient, dealer: serverDealer }, serverBundle.sink),
   ]);
+  maskSeed.fill(0);
   const offline = since(start);
   start = sent();
   const outputs = new Map<string, Tensor>();

@@ -101,23 +101,27 @@ export async function serverSetup(
   const { kernels } = platform;
   const seed = new Uint8Array(seedBytes);
   platform.entropy(seed);
-  const toClient = new StreamWriter(channels.client, setupFrame);
-  await toClient.write(seed);
-  await toClient.finish();
-  const toDealer = new StreamWriter(channels.dealer, setupFrame);
-  for (const node of weightNodes(program)) {
-    const block = encodeWeight(platform, program, node, await weight(node.parameters.name));
-    const mask = weightMask(kernels, node, seed, platform);
-    kernels.subtract(block, block, mask);
-    const bytes = kernels.pack(block, program.ring.bits);
-    kernels.free(mask);
-    kernels.free(block);
-    await toDealer.write(bytes);
+  try {
+    const toClient = new StreamWriter(channels.client, setupFrame);
+    await toClient.write(seed);
+    await toClient.finish();
+    const toDealer = new StreamWriter(channels.dealer, setupFrame);
+    for (const node of weightNodes(program)) {
+      const block = encodeWeight(platform, program, node, await weight(node.parameters.name));
+      const mask = weightMask(kernels, node, seed, platform);
+      kernels.subtract(block, block, mask);
+      const bytes = kernels.pack(block, program.ring.bits);
+      kernels.free(mask);
+      kernels.free(block);
+      await toDealer.write(bytes);
+    }
+    await toDealer.finish();
+  } finally {
+    seed.fill(0);
   }
-  await toDealer.finish();
-  seed.fill(0);
 }
 
+/** A's seed, the caller's to clear once the offline phase is over. */
 export async function clientSetup(_: Platform, __: Session, channels: { server: Channel }): Promise<Uint8Array> {
   return await new StreamReader(channels.server, setupFrame, seedBytes).read(seedBytes);
 }
@@ -266,7 +270,7 @@ async function clientLeased(platform: Platform, session: Session, run: ClientRun
     channel: run.channel,
     now: platform.now,
     load: (node) => {
-      if (node.operation === 'lookup') return correlations.load(node.index);
+      if (node.operation === 'lookup' || node.operation === 'piecewise') return correlations.load(node.index);
       if (node.operation !== 'clientInput') return undefined;
       return run.input(node.parameters.name).then((value) => void inputs.set(node.parameters.name, value));
     },
@@ -328,6 +332,7 @@ const needsMaterial = new Set([
   'matrixProduct',
   'truncate',
   'lookup',
+  'piecewise',
   'unmask',
   'narrowSquare',
   'narrowProduct',

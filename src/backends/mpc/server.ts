@@ -6,6 +6,7 @@ import { type PointFunctionCipher, purpose, type ServerCorrelations } from './co
 import { local } from './local.ts';
 import { lookupShares } from './lookup.ts';
 import { serverNarrow } from './narrow.ts';
+import { serverPiecewise } from './piecewise.ts';
 import { type Held, type Machine, nothing, type Protocol, receive, Scratch, type Step, send } from './protocol.ts';
 
 /**
@@ -24,10 +25,10 @@ export function serverProtocol(options: ServerOptions): Protocol {
   const { pads } = correlations;
   const L = ring.bits;
   /** A share that arrives as x − r, or moves from the client as x_c − y_c: added to what the server has. */
-  function* takeOver(count: number, own: Block | undefined): Step {
+  function* takeOver(count: number, own: Block | undefined, width = L): Step {
     const message = yield* receive();
     const block = kernels.allocate(count);
-    kernels.unpack(block, message, L);
+    kernels.unpack(block, message, width);
     if (own !== undefined) kernels.add(block, block, own);
     return { block };
   }
@@ -82,7 +83,7 @@ export function serverProtocol(options: ServerOptions): Protocol {
       program.nodes[node.inputs[0]!]!.state === 'pinned'
         ? truncatePinned(options, node, x!)
         : truncateFloating(options, node, x!),
-    pin: (node, x) => takeOver(size(node.shape), x!.block),
+    pin: (node, x) => takeOver(size(node.shape), x!.block, node.parameters.width),
     /** 1. Send δ = i_s − σ. 2. Inner products of v_s with the tables rotated by δ. */
     *lookup(node, i): Step {
       const { indexBits, tables } = node.parameters;
@@ -92,6 +93,7 @@ export function serverProtocol(options: ServerOptions): Protocol {
       yield* send(kernels.pack(delta, indexBits));
       return lookupShares(options, node, { party: 1, delta, pads, keys: (bytes) => correlations.lookup(node.index, bytes) });
     },
+    piecewise: (node, x) => serverPiecewise(options, node, x!),
     /** Send x_s. */
     *reveal(_, x): Step {
       yield* send(kernels.pack(x!.block!, L));

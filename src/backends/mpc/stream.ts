@@ -49,13 +49,14 @@ export class StreamReader {
     this.#left = bytes;
   }
 
-  /** The next `count` bytes. */
+  /** The next `count` bytes; what they came in is cleared, since seeds come this way. */
   async read(count: number): Promise<Uint8Array<ArrayBuffer>> {
     const out = new Uint8Array(count);
     for (let at = 0; at < count; ) {
       if (this.#pending.length === 0) this.#pending = await this.#frame();
       const part = this.#pending.subarray(0, count - at);
       out.set(part, at);
+      part.fill(0);
       at += part.length;
       this.#pending = this.#pending.subarray(part.length);
     }

@@ -20,7 +20,7 @@ export interface RingParameters {
 export type State = 'pinned' | 'floating' | 'opening' | 'server' | 'index';
 
 /**
- * f(x) for x in [−2^(bits−1), 2^(bits−1) − 2^drop), read by the index i = ⌊(x − ρ) / 2^drop⌋ with ρ = (the mask) mod 2^drop:
+ * f(x) for x in [−2^(bits−1) + 2^drop, 2^(bits−1)), read by the index i = ⌊(x − ρ) / 2^drop⌋ with ρ = (the mask) mod 2^drop:
  * Σ over knots t ≤ i of offset + slope · x, plus, for start ≤ i < start + 2^m, the polynomial Σ coefficients[d][i − start] · r^d of
  * r = x − i · 2^drop in [0, 2^(drop+1)). All are ring integers; degree ≤ 2.
  */

@@ -20,7 +20,7 @@ export interface ServerCorrelations {
   bit(node: number, length: number, width: number): Block;
   /** Several corrections of one node, each `length` words of its own width. */
   fields(node: number, length: number, widths: readonly number[]): Block[];
-  /** Correction words of the point functions of a lookup. */
+  /** Correction words of the point functions of a lookup, or of the comparison functions of a piecewise polynomial. */
   lookup(node: number, bytes: number): Uint8Array;
 }
 

@@ -5,6 +5,7 @@ import { type Machine, type Numbered, nothing, Scratch } from '../protocol.ts';
 import type { Pads } from '../random.ts';
 import { type PointFunctionCipher, purpose } from './contract.ts';
 import { narrowCorrections } from './dealer-narrow.ts';
+import { piecewiseKeys } from './dealer-piecewise.ts';
 import { generateKeys } from './dpf.ts';
 import { type Offline, pinnedShares } from './pinned.ts';
 import { walk } from './walk.ts';
@@ -114,6 +115,7 @@ function corrections(options: DealerOptions, outbox: Outbox): Offline {
       });
       return pinned.truncate(node, x!);
     },
+    piecewise: (node, x) => piecewiseKeys(options, outbox, node, x!),
     /** Keys of the point function at j = i_c + σ, for every row. */
     lookup: (node, i) => {
       const { indexBits, tables } = node.parameters;

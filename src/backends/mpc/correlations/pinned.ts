@@ -51,6 +51,7 @@ export function pinnedShares(machine: Machine, pads: Pads): Offline {
     narrowProduct: () => nothing,
     pin: share,
     lookup: () => nothing,
+    piecewise: () => nothing,
     reveal: () => nothing,
   };
 }
