@@ -5,6 +5,7 @@ import { registerClassify } from './classify.ts';
 import { registerConvert } from './convert.ts';
 import { registerCost } from './cost.ts';
 import { registerDemo } from './demo.ts';
+import { registerEval } from './eval.ts';
 import { exitCodeHelp, report } from './exit.ts';
 import { registerGenerate } from './generate.ts';
 import { registerInspect } from './inspect.ts';
@@ -45,6 +46,7 @@ export function commandLine(terminal: Terminal): Command {
   registerCost(program, terminal);
   registerConvert(program, terminal);
   registerTrain(program, terminal);
+  registerEval(program, terminal);
   registerPull(program, terminal);
   registerInspect(program, terminal);
   registerDemo(program, terminal);

@@ -4,6 +4,7 @@ import { bootstrapped, type Metric } from './metric.ts';
 const maxOrder = 4;
 
 /** Python's white space, which its `split` and `strip` go by; JavaScript's `\s` differs at both ends. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the four separators 0x1c to 0x1f are white space to Python
 const whitespace = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/u;
 export const splitWords = (text: string): string[] => text.split(whitespace).filter((word) => word !== '');
 

@@ -150,8 +150,7 @@ export function scoreLambada(likelihoods: readonly Likelihood[]): Metrics {
 
 /** `loglikelihood` and `greedy`, or the harness's `filtered_resps: [[number, boolean]]`. */
 export function givenLikelihood(completion: Row): Likelihood {
-  if (completion.has('filtered_resps'))
-    return likelihoodPairs(completion)[0] ?? completion.refuse('filtered_resps', 'is empty');
+  if (completion.has('filtered_resps')) return likelihoodPairs(completion)[0] ?? completion.refuse('filtered_resps', 'is empty');
   const value = completion.present('loglikelihood');
   if (typeof value !== 'number') return completion.refuse('loglikelihood', 'is not a number');
   const greedy = completion.present('greedy');

@@ -65,7 +65,9 @@ export function namedChoice(output: string, choices: readonly string[]): number 
     if (index < choices.length) return index;
   }
   const within = texts.flatMap((text, index) => (text !== '' && ` ${said} `.includes(` ${text} `) ? [index] : []));
-  const largest = within.filter((index) => !within.some((other) => other !== index && ` ${texts[other]} `.includes(` ${texts[index]} `)));
+  const largest = within.filter(
+    (index) => !within.some((other) => other !== index && ` ${texts[other]} `.includes(` ${texts[index]} `)),
+  );
   return largest.length === 1 ? largest[0]! : -1;
 }
 

@@ -26,7 +26,8 @@ export async function compareLayers(
   watch: Watch = () => undefined,
 ): Promise<Metrics> {
   const { numHiddenLayers: layers, hiddenSize: width } = student.config;
-  if (teacher.config.numHiddenLayers !== layers || teacher.config.hiddenSize !== width) throw mismatch('number of layers or width');
+  if (teacher.config.numHiddenLayers !== layers || teacher.config.hiddenSize !== width)
+    throw mismatch('number of layers or width');
   const [absolute, relative]: [number[][], number[][]] = [[], []];
   const feeds = feedsOf(student.config, samples);
   const compiled = await Promise.all([student, teacher].map((model) => compile(model, feeds.tokens, backend)));
@@ -89,7 +90,11 @@ function feedsOf(config: LlamaConfig | VitConfig, samples: LayerSamples): Feeds 
   if (config.family === 'vit' && 'pixels' in samples) {
     const shape = [1, config.numChannels, config.imageSize, config.imageSize];
     const { pixels } = samples;
-    return { count: pixels.length, tokens: 0, at: (index) => ({ feed: new Map([['pixels', { shape, values: pixels[index]! }]]) }) };
+    return {
+      count: pixels.length,
+      tokens: 0,
+      at: (index) => ({ feed: new Map([['pixels', { shape, values: pixels[index]! }]]) }),
+    };
   }
   throw mismatch('one reads text, the other pictures');
 }

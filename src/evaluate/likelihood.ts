@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
-import { logSoftmax, type Prediction, type TextModel, type Watch } from './model.ts';
 import type { Tokenizer } from '../models/index.ts';
+import { logSoftmax, type Prediction, type TextModel, type Watch } from './model.ts';
 
 export interface LikelihoodRequest {
   readonly context: string;
@@ -32,10 +32,15 @@ export function prefixToken(tokenizer: Tokenizer): number {
  * continuation, and the continuation's tokens are those of the whole past the number that the context has alone. The tokenizer's
  * template is applied to both. Over-long texts lose their beginning.
  */
-export function encodePair(tokenizer: Tokenizer, { context, continuation }: LikelihoodRequest, contextTokens: number): Prediction {
+export function encodePair(
+  tokenizer: Tokenizer,
+  { context, continuation }: LikelihoodRequest,
+  contextTokens: number,
+): Prediction {
   const stem = context.trimEnd();
   const tail = context.slice(stem.length) + continuation;
-  const whole = stem === '' ? [prefixToken(tokenizer), ...tokenizer.encode(tail, { addSpecial: false })] : tokenizer.encode(stem + tail);
+  const whole =
+    stem === '' ? [prefixToken(tokenizer), ...tokenizer.encode(tail, { addSpecial: false })] : tokenizer.encode(stem + tail);
   const from = stem === '' ? 1 : tokenizer.encode(stem).length;
   const asked = whole.length - from;
   if (asked < 1 || from < 1)

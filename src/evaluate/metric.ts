@@ -44,7 +44,12 @@ function fromEstimate({ mean: value, halfWidth, count }: Estimate): Metric {
 
 /** The metric behind an increasing function, such as a perplexity behind a mean loss. */
 export function mapped({ value, count, low, high }: Metric, increasing: (value: number) => number): Metric {
-  return { value: increasing(value), count, low: low === null ? null : increasing(low), high: high === null ? null : increasing(high) };
+  return {
+    value: increasing(value),
+    count,
+    low: low === null ? null : increasing(low),
+    high: high === null ? null : increasing(high),
+  };
 }
 
 /** A statistic of a whole sample with the percentile interval of a seeded bootstrap over its `count` members. */

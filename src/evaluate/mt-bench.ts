@@ -19,7 +19,8 @@ export interface TwoTurns {
 const referenced = ['math', 'reasoning', 'coding', 'arena-hard-200'];
 
 function pair(row: Row, field: string, value: unknown): [string, string] {
-  if (Array.isArray(value) && value.length === 2 && value.every((turn) => typeof turn === 'string')) return value as [string, string];
+  if (Array.isArray(value) && value.length === 2 && value.every((turn) => typeof turn === 'string'))
+    return value as [string, string];
   return row.refuse(field, 'is not two texts');
 }
 
@@ -61,7 +62,10 @@ export function judgePrompts(rows: readonly Row[], file: string): JudgePrompts {
   const found = promptNames.map((name): [PromptName, JudgePrompt] => {
     const row = rows.find(({ fields }) => fields.name === name);
     if (row !== undefined) return [name, { system: row.text('system_prompt'), template: row.text('prompt_template') }];
-    throw new SottoError('input', `the prompt ${name} is missing`, { place: { file, field: 'name' }, remedy: 'give the judge prompts of MT-Bench' });
+    throw new SottoError('input', `the prompt ${name} is missing`, {
+      place: { file, field: 'name' },
+      remedy: 'give the judge prompts of MT-Bench',
+    });
   });
   return Object.fromEntries(found) as Record<PromptName, JudgePrompt>;
 }

@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { Tokenizer } from '../models/index.ts';
-import { prefixToken, predictAll } from './likelihood.ts';
+import { predictAll, prefixToken } from './likelihood.ts';
 import { type Metrics, mapped, ratio } from './metric.ts';
 import { logSoftmax, type Prediction, type TextModel, type Watch } from './model.ts';
 import { type Row, readRows, readText } from './rows.ts';
@@ -23,7 +23,10 @@ export async function readDocuments(file: string, limit: number): Promise<string
     .filter((document) => document !== '')
     .slice(0, limit);
   if (documents.length > 0) return documents;
-  throw new SottoError('input', 'the file has no text', { place: { file }, remedy: `give documents, with lines ${separator} between them` });
+  throw new SottoError('input', 'the file has no text', {
+    place: { file },
+    remedy: `give documents, with lines ${separator} between them`,
+  });
 }
 
 /** A document's tokens behind the prefix token, which is not predicted itself. */

@@ -55,7 +55,8 @@ export class PythonSandbox {
       }
     }
     throw new SottoError('resource', 'this platform cannot confine programs of unknown intent', {
-      remedy: 'use Linux with /usr/bin/python3 and util-linux (setpriv, prlimit, unshare), as root or with user name spaces allowed',
+      remedy:
+        'use Linux with /usr/bin/python3 and util-linux (setpriv, prlimit, unshare), as root or with user name spaces allowed',
     });
   }
 

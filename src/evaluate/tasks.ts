@@ -107,7 +107,9 @@ const perplexityTask: Task = async (sources) => {
   const { data, completions, limit, watch } = sources;
   if (completions !== undefined) {
     const rows = await readRows(data, limit);
-    const losses = (await readCompletions(rows, completions)).map(([given], index) => givenLoss(given!, rows[index]!.text('text')));
+    const losses = (await readCompletions(rows, completions)).map(([given], index) =>
+      givenLoss(given!, rows[index]!.text('text')),
+    );
     return { metrics: scorePerplexity(losses), samples: rows.length };
   }
   const texts = await readDocuments(data, limit);
@@ -168,7 +170,10 @@ const translationTask: Task = async ({ data, completions, references, limit, wat
 const pictureTask = async ({ pictures: open, watch }: TaskSources, needed?: 'teacher'): Promise<TaskResult> => {
   const { model, teacher, pictures } = await open();
   if (needed === 'teacher' && teacher === undefined)
-    throw new SottoError('usage', 'there is no teacher', { place: { field: '--teacher' }, remedy: 'name the folder of the teacher' });
+    throw new SottoError('usage', 'there is no teacher', {
+      place: { field: '--teacher' },
+      remedy: 'name the folder of the teacher',
+    });
   return { metrics: await scorePictures(model, teacher, pictures, watch), samples: pictures.length };
 };
 

@@ -91,19 +91,29 @@ export async function compareTexts(
   for (let start = 0; start < requests.length; start += 8) {
     const group = requests.slice(start, start + 8);
     const own: (readonly Logits[])[] = [];
-    await predictAll(student, group, () => undefined, (index, logits) => {
-      own[index] = logits;
-    });
-    await predictAll(teacher, group, () => undefined, (index, logits) => {
-      logits.forEach((row, at) => {
-        const { same, cosine, kl } = compareLogits(row, own[index]![at]!);
-        const sum = sums[start + index]!;
-        sum.positions++;
-        sum.same += Number(same);
-        sum.cosine += cosine;
-        sum.kl += kl;
-      });
-    });
+    await predictAll(
+      student,
+      group,
+      () => undefined,
+      (index, logits) => {
+        own[index] = logits;
+      },
+    );
+    await predictAll(
+      teacher,
+      group,
+      () => undefined,
+      (index, logits) => {
+        logits.forEach((row, at) => {
+          const { same, cosine, kl } = compareLogits(row, own[index]![at]!);
+          const sum = sums[start + index]!;
+          sum.positions++;
+          sum.same += Number(same);
+          sum.cosine += cosine;
+          sum.kl += kl;
+        });
+      },
+    );
     watch(start + group.length, requests.length);
   }
   const per = (what: 'same' | 'cosine' | 'kl') =>

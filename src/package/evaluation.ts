@@ -1,0 +1,233 @@
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import sharp from 'sharp';
+import type { RingParameters } from '../backends/ring/index.ts';
+import { SottoError } from '../errors/index.ts';
+import {
+  FloatPictureModel,
+  FloatTextModel,
+  type LabelledPicture,
+  type PictureModel,
+  pixelsOf,
+  type RunCost,
+  type TextModel,
+} from '../evaluate/index.ts';
+import { type Logits, type Preprocessor, parsePreprocessor, type RgbImage } from '../models/index.ts';
+import { readJson } from '../models/json.ts';
+import { type LaunchOptions, type LaunchResult, launchLocal } from '../party/index.ts';
+import type { FloatBackend } from '../program/index.ts';
+import { type PictureStream, readIdx, readPictureFolder, readPictureTar } from '../train/data/index.ts';
+import type { LoadedModel } from './model.ts';
+import { classifier, classifyPixels } from './pictures.ts';
+import { requirePolynomial, writer, writeText } from './text.ts';
+
+/** How a model is run for an evaluation. */
+export type EvaluationBackend =
+  | { readonly kind: 'float'; readonly backend: FloatBackend }
+  | { readonly kind: 'fixed'; readonly ring: RingParameters }
+  | {
+      readonly kind: 'mpc';
+      readonly ring: RingParameters;
+      readonly transport: LaunchOptions['transport'];
+      readonly timeoutMilliseconds: number;
+      /** Milliseconds. */
+      readonly now: () => number;
+    };
+
+/** A language model for the text tasks on any backend. */
+export async function evaluatedText(model: LoadedModel, by: EvaluationBackend): Promise<TextModel> {
+  const config = writer(model);
+  const tokenizer = await model.tokenizer();
+  if (by.kind === 'float') {
+    const weights = await model.weights();
+    return new FloatTextModel({ config, plan: model.plan, weights, backend: by.backend }, tokenizer);
+  }
+  requirePolynomial(model);
+  const common = { tokenizer, vocabularySize: config.vocabSize, context: config.maxPositionEmbeddings };
+  return by.kind === 'fixed' ? { ...common, ...fixedText(model, by.ring) } : { ...common, ...privateText(model, by) };
+}
+
+type Runs<M> = Pick<M, keyof M & ('predict' | 'write' | 'costs' | 'logits')>;
+
+/** The exact integers of a private run: the text's tokens are fed one after the other, whatever the model would have chosen. */
+function fixedText(model: LoadedModel, ring: RingParameters): Runs<TextModel> {
+  return {
+    predict: async (requests) => {
+      const results: Logits[][] = [];
+      for (const { ids, from } of requests) {
+        let next = from;
+        const sample = () => ids[next++]!;
+        const promptIds = [...ids.subarray(0, from)];
+        const newTokens = ids.length - from;
+        results.push([...(await writeText(model, 'fixed', { promptIds, newTokens, ring, sample, keepLogits: true })).logits]);
+      }
+      return results;
+    },
+    write: async ({ promptIds, newTokens, ended }) =>
+      cutWhere(ended, (await writeText(model, 'fixed', { promptIds, newTokens, ring })).newIds),
+  };
+}
+
+/** A run writes its whole length: where it would have ended early the rest is cut. */
+function cutWhere(ended: ((ids: readonly number[]) => boolean) | undefined, ids: readonly number[]): number[] {
+  for (let length = 1; ended !== undefined && length < ids.length; length++)
+    if (ended(ids.slice(0, length))) return ids.slice(0, length);
+  return [...ids];
+}
+
+type Private = Extract<EvaluationBackend, { kind: 'mpc' }>;
+
+/** Three processes a run. A private program opens the logits behind its prompt alone, so that every predicted token is a run of its own. */
+function privateText(model: LoadedModel, by: Private): Runs<TextModel> {
+  const meter = meterOf(model, by);
+  const generate = (ids: readonly number[], newTokens: number): Promise<LaunchResult> =>
+    meter.run({ kind: 'generate', prompt: { ids }, newTokens });
+  return {
+    costs: () => meter.costs,
+    predict: async (requests) => {
+      const results: Logits[][] = [];
+      for (const { ids, from } of requests) {
+        const rows: Logits[] = [];
+        for (let at = from; at < ids.length; at++) rows.push(firstLogits(await generate([...ids.subarray(0, at)], 1)));
+        results.push(rows);
+      }
+      return results;
+    },
+    write: async ({ promptIds, newTokens, ended }) => cutWhere(ended, (await generate(promptIds, newTokens)).client.newIds),
+  };
+}
+
+function firstLogits({ logits }: LaunchResult): Logits {
+  if (logits[0] !== undefined) return logits[0];
+  throw new SottoError('peer', 'ended without logits', { place: { party: 'client' }, remedy: 'run it again' });
+}
+
+/** Private runs of one model, with what each of them took. */
+function meterOf(model: LoadedModel, { ring, transport, timeoutMilliseconds, now }: Private) {
+  const costs: RunCost[] = [];
+  return {
+    costs,
+    async run(task: LaunchOptions['task']): Promise<LaunchResult> {
+      const start = now();
+      const folder = model.checkpoint.files.name;
+      const run = await launchLocal({ model: folder, task, ring, transport, timeoutMilliseconds, keepLogits: true });
+      const bytes = [run.client, run.server, run.dealer]
+        .flatMap(({ sentBytes }) => Object.values(sentBytes))
+        .reduce((sum, sent) => sum + sent, 0);
+      costs.push({ bytes, seconds: (now() - start) / 1000 });
+      return run;
+    },
+  };
+}
+
+/** The preprocessor of a vision model. */
+export async function preprocessorOf(model: LoadedModel): Promise<Preprocessor> {
+  const { files } = model.checkpoint;
+  const path = 'preprocessor_config.json';
+  return parsePreprocessor(await readJson(files, path, 2 ** 20), `${files.name}/${path}`);
+}
+
+/** A classifier of pictures for the picture tasks on any backend. */
+export async function evaluatedPictures(model: LoadedModel, by: EvaluationBackend): Promise<PictureModel> {
+  const config = classifier(model);
+  const preprocessor = await preprocessorOf(model);
+  const { labels } = config;
+  if (by.kind === 'float')
+    return new FloatPictureModel({ config, plan: model.plan, weights: await model.weights(), backend: by.backend }, preprocessor);
+  requirePolynomial(model);
+  if (by.kind === 'mpc') return { labels, ...privatePictures(model, by) };
+  const { ring } = by;
+  return {
+    labels,
+    logits: (pictures) =>
+      inTurn(pictures, async (picture) => {
+        const pixels = pixelsOf(picture, preprocessor, config.numChannels);
+        return (await classifyPixels(model, 'fixed', pixels, ring)).logits;
+      }),
+  };
+}
+
+/** The client's process reads a picture from a file, which is written for it without loss. */
+function privatePictures(model: LoadedModel, by: Private): Runs<PictureModel> {
+  const meter = meterOf(model, by);
+  return {
+    costs: () => meter.costs,
+    logits: async (pictures) => {
+      const folder = await mkdtemp(join(tmpdir(), 'sotto-eval-'));
+      try {
+        return await inTurn(pictures, async ({ data, width, height }) => {
+          const image = join(folder, 'picture.png');
+          await writeFile(
+            image,
+            await sharp(data, { raw: { width, height, channels: 3 } })
+              .png()
+              .toBuffer(),
+          );
+          return firstLogits(await meter.run({ kind: 'classify', image }));
+        });
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
+  };
+}
+
+async function inTurn<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (const item of items) results.push(await work(item));
+  return results;
+}
+
+/**
+ * Labelled pictures from an IDX file of pictures (its labels beside it), a folder of class folders or a tar of those. Class folders
+ * bear the names of the model's classes, or there are as many of them, in alphabetic order.
+ */
+export async function readLabelledPictures(path: string, labels: readonly string[], limit: number): Promise<LabelledPicture[]> {
+  const { stream, numbers } = await openPictures(path, labels);
+  const pictures: LabelledPicture[] = [];
+  for await (const { width, height, channels, data, label } of limit > 0 ? stream.pictures() : []) {
+    const image: RgbImage = { width, height, data: channels === 3 ? data : threefold(data) };
+    pictures.push({ image, label: numbers(label) });
+    if (pictures.length >= limit) break;
+  }
+  return pictures;
+}
+
+async function openPictures(
+  path: string,
+  labels: readonly string[],
+): Promise<{ stream: PictureStream; numbers: (label: number) => number }> {
+  const refuse = (reason: string, remedy: string): never => {
+    throw new SottoError('input', reason, { place: { file: path }, remedy });
+  };
+  const found = await stat(path).catch(() =>
+    refuse('the path does not exist', 'name a folder, a tar or an IDX file of pictures'),
+  );
+  const isTar = /\.(tar|tar\.gz|tgz)$/.test(path);
+  if (!found.isDirectory() && !isTar) {
+    const name = basename(path);
+    if (!name.includes('images'))
+      return refuse(
+        'the file is neither a tar nor named like an IDX file of pictures',
+        'name a file such as t10k-images-idx3-ubyte.gz',
+      );
+    const labelFile = join(path, '..', name.replace('images', 'labels').replace('idx3', 'idx1'));
+    return { stream: readIdx(path, labelFile, { classes: labels.length }), numbers: (label) => label };
+  }
+  const stream = isTar ? await readPictureTar(path) : await readPictureFolder(path);
+  const byName = stream.classes.map((name) => labels.indexOf(name));
+  if (byName.every((label) => label >= 0)) return { stream, numbers: (label) => byName[label]! };
+  if (stream.classes.length === labels.length) return { stream, numbers: (label) => label };
+  const strange = stream.classes.find((_, index) => byName[index]! < 0)!;
+  return refuse(
+    `the class ${JSON.stringify(strange)} is none of the model's ${labels.length} classes`,
+    'name the folders as the model names its classes',
+  );
+}
+
+function threefold(grey: Uint8Array): Uint8Array {
+  const data = new Uint8Array(3 * grey.length);
+  for (let i = 0; i < grey.length; i++) data.fill(grey[i]!, 3 * i, 3 * i + 3);
+  return data;
+}
