@@ -7,7 +7,7 @@ const last = (ops: Ops<Ref>, x: Ref): number => ops.shape(x).length - 1;
 const meanOverLast = (ops: Ops<Ref>, x: Ref): Ref => ops.scale(ops.sum(x, [last(ops, x)]), 1 / ops.shape(x).at(-1)!);
 
 /** Large and finite: adding it to a masked score makes its exponential vanish in float32 as in float64. */
-const maskedScore = 1e9;
+export const maskedScore = 1e9;
 
 /** What every composite means in smaller operations. */
 export const lowerings: Lowering = {

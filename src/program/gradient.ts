@@ -1,5 +1,5 @@
 import { SottoError } from '../errors/index.ts';
-import { isComposite } from './composites.ts';
+import { isComposite, maskedScore } from './composites.ts';
 import { copyInto, lower } from './interpret.ts';
 import { same, size } from './shapes.ts';
 import { prune, Tracer } from './trace.ts';
@@ -19,6 +19,32 @@ function unbroadcast(ops: Tracer, cotangent: Ref, shape: Shape): Ref {
   const missing = from.length - shape.length;
   const axes = from.flatMap((extent, axis) => (axis < missing || (shape[axis - missing] === 1 && extent !== 1) ? [axis] : []));
   return ops.reshape(ops.sum(cotangent, axes), shape);
+}
+
+/** The cotangents of both operands of x · y. */
+function product(ops: Tracer, x: Ref, y: Ref, cotangent: Ref): [Ref, Ref] {
+  const left = ops.matmul(cotangent, ops.transposed(y));
+  if (ops.shape(y).length > 2 || ops.shape(x).length === 2) return [left, ops.matmul(ops.transposed(x), cotangent)];
+  // A shared right operand sums over the leading axes: one product of flattened operands.
+  const flat = (v: Ref): Ref => ops.reshape(v, [size(ops.shape(v)) / ops.shape(v).at(-1)!, ops.shape(v).at(-1)!]);
+  return [left, ops.matmul(ops.transposed(flat(x)), flat(cotangent))];
+}
+
+/** The sine whose rotation carries cotangents back: its halves change places and sign. Of a constant it is a constant. */
+function backwards(ops: Tracer, sin: Ref): Ref {
+  const shape = ops.shape(sin);
+  const [axis, half] = [shape.length - 1, shape.at(-1)! / 2];
+  const node = ops.nodes[sin]!;
+  if (node.operation === 'constant') {
+    const partner = (i: number): number => (i % (2 * half) < half ? i + half : i - half);
+    const { values } = node.parameters;
+    return ops.constant(
+      values.map((_, i) => -values[partner(i)]!),
+      shape,
+    );
+  }
+  const halves = [ops.slice(sin, axis, half, 2 * half), ops.slice(sin, axis, 0, half)];
+  return ops.scale(ops.concat(halves, axis), -1);
 }
 
 const none = (): (Ref | undefined)[] => [undefined];
@@ -85,13 +111,7 @@ const rules: VectorJacobianProducts = {
   step: none,
   round: none,
   stopGradient: none,
-  matmul: (ops, { inputs: [x, y], cotangent }) => {
-    const left = ops.matmul(cotangent, ops.transposed(y!));
-    if (ops.shape(y!).length > 2 || ops.shape(x!).length === 2) return [left, ops.matmul(ops.transposed(x!), cotangent)];
-    // A shared right operand sums over the leading axes: one product of flattened operands.
-    const flat = (v: Ref): Ref => ops.reshape(v, [size(ops.shape(v)) / ops.shape(v).at(-1)!, ops.shape(v).at(-1)!]);
-    return [left, ops.matmul(ops.transposed(flat(x!)), flat(cotangent))];
-  },
+  matmul: (ops, { inputs: [x, y], cotangent }) => product(ops, x!, y!, cotangent),
   sum: (ops, { inputs, cotangent }) => [ops.broadcast(cotangent, ops.shape(inputs[0]!))],
   max: (ops, { node, inputs: [x], output, cotangent }) => {
     // Ties share the cotangent equally.
@@ -138,6 +158,42 @@ const rules: VectorJacobianProducts = {
   inverseSquareRoot: (ops, { node, output, cotangent }) => {
     const cube = ops.multiply(output, ops.square(output));
     return [ops.multiply(cotangent, ops.scale(cube, -0.5 * node.parameters.factor))];
+  },
+  rmsNorm: (ops, { node, inputs: [x, gain], cotangent }) => {
+    const width = ops.shape(x!).at(-1)!;
+    const axis = ops.shape(x!).length - 1;
+    const { epsilon, table } = node.parameters;
+    const row = ops.inverseSquareRoot(ops.sum(ops.square(x!), [axis]), { factor: 1 / width, epsilon, table });
+    const normal = ops.multiply(x!, row);
+    const share = ops.multiply(cotangent, normal);
+    const scaled = gain === undefined ? cotangent : ops.multiply(cotangent, gain);
+    // Where the gain is one row, a product with it sums the row in the pass that scales it.
+    const total =
+      gain !== undefined && ops.shape(gain).length === 1 && ops.shape(gain)[0] === width && axis > 0
+        ? ops.matmul(share, ops.reshape(gain, [width, 1]))
+        : ops.sum(gain === undefined ? share : ops.multiply(share, gain), [axis]);
+    const along = ops.multiply(normal, ops.scale(ops.multiply(total, row), 1 / width));
+    const flow = ops.subtract(ops.multiply(scaled, row), along);
+    return gain === undefined ? [flow] : [flow, unbroadcast(ops, share, ops.shape(gain))];
+  },
+  rotary: (ops, { inputs: [x, cos, sin], cotangent }) => {
+    const axis = ops.shape(x!).length - 1;
+    const half = ops.shape(x!)[axis]! / 2;
+    const turned = ops.concat([ops.scale(ops.slice(x!, axis, half, 2 * half), -1), ops.slice(x!, axis, 0, half)], axis);
+    return [
+      ops.rotary(cotangent, cos!, backwards(ops, sin!)),
+      unbroadcast(ops, ops.multiply(cotangent, x!), ops.shape(cos!)),
+      unbroadcast(ops, ops.multiply(cotangent, turned), ops.shape(sin!)),
+    ];
+  },
+  softmaxAttention: (ops, { inputs: [scores, values, mask], output, cotangent }) => {
+    const hidden = ops.scale(ops.offset(mask!, -1), maskedScore);
+    const weights = ops.softmax(ops.add(scores!, hidden));
+    const [share, toValues] = product(ops, weights, values!, cotangent);
+    // Σ weights · share over the keys is the shorter Σ output · cotangent over a head's width.
+    const total = ops.sum(ops.multiply(output, cotangent), [ops.shape(output).length - 1]);
+    const toScores = ops.multiply(weights, ops.subtract(share, total));
+    return [toScores, toValues, ops.scale(unbroadcast(ops, toScores, ops.shape(mask!)), maskedScore)];
   },
   reciprocal: (ops, { output, cotangent }) => [ops.scale(ops.multiply(cotangent, ops.square(output)), -1)],
 };

@@ -56,7 +56,8 @@ export function trainingStep(program: Program, options: StepOptions): Program {
       const parameter = inputs.get(name)!;
       const update = adamW(ops, options.optimiser, {
         parameter,
-        gradient: ops.multiply(gradients[i]!, factor),
+        gradient: gradients[i]!,
+        factor,
         moments: optimiserStates(name).map((state) => ops.input(state, ops.shape(parameter), 'public')) as [Ref, Ref],
         ...scalars,
         rate: ops.scale(scalars.rate, rate),
@@ -81,23 +82,30 @@ function clipping(ops: Tracer, gradients: readonly Ref[], clip: number): { norm:
 interface Update {
   readonly parameter: Ref;
   readonly gradient: Ref;
+  /** What clipping multiplies the gradient by. */
+  readonly factor: Ref;
   readonly moments: readonly [Ref, Ref];
   readonly rate: Ref;
   readonly correction1: Ref;
   readonly correction2: Ref;
 }
 
+/**
+ * A pass over a tensor costs as much as another, so what is the same for all of its elements is multiplied first:
+ * rate · (c₁m / (√(c₂v) + ε)) is (rate·c₁/√c₂) · m / (√v + ε/√c₂).
+ */
 function adamW(ops: Tracer, settings: AdamW, update: Update): { parameter: Ref; moments: [Ref, Ref] } {
-  const { parameter, gradient: g, moments, rate, correction1, correction2 } = update;
-  const m = ops.add(ops.scale(moments[0], settings.beta1), ops.scale(g, 1 - settings.beta1));
-  const v = ops.add(ops.scale(moments[1], settings.beta2), ops.scale(ops.square(g), 1 - settings.beta2));
-  const direction = ops.divide(
-    ops.multiply(m, correction1),
-    ops.offset(ops.sqrt(ops.multiply(v, correction2)), settings.epsilon),
-  );
+  const { parameter, gradient: g, factor, moments, rate, correction1, correction2 } = update;
+  const root = ops.sqrt(correction2);
+  const m = ops.add(ops.scale(moments[0], settings.beta1), ops.multiply(g, ops.scale(factor, 1 - settings.beta1)));
+  const scaled = ops.multiply(g, ops.scale(factor, Math.sqrt(1 - settings.beta2)));
+  const v = ops.add(ops.scale(moments[1], settings.beta2), ops.square(scaled));
+  const epsilon = ops.divide(ops.constant([settings.epsilon], []), root);
+  const direction = ops.divide(m, ops.add(ops.sqrt(v), epsilon));
+  const change = ops.multiply(direction, ops.divide(ops.multiply(rate, correction1), root));
   const plain = ops.shape(parameter).length < 2 || settings.decay === 0;
-  const full = plain ? direction : ops.add(direction, ops.scale(parameter, settings.decay));
-  return { parameter: ops.subtract(parameter, ops.multiply(full, rate)), moments: [m, v] };
+  const kept = plain ? parameter : ops.multiply(parameter, ops.offset(ops.scale(rate, -settings.decay), 1));
+  return { parameter: ops.subtract(kept, change), moments: [m, v] };
 }
 
 /** Linear warm-up to 1, then half a cosine down to `floor`, as a factor of the rate; `step` counts from 1 to `steps`. */
