@@ -99,7 +99,7 @@ function number(path: string, field: Uint8Array, place: string): number {
 function checkSum(path: string, header: Uint8Array, place: string): void {
   let sum = 8 * 32;
   for (let at = 0; at < block; at++) if (at < 148 || at >= 156) sum += header[at]!;
-  if (number(path, header.subarray(148, 156), place) !== sum)
+  if (Number.parseInt(terminated(header.subarray(148, 156)).trim(), 8) !== sum)
     throw brokenRow(path, place, 'the checksum of a header is wrong: not a tar archive, or a damaged one');
 }
 
