@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Initialisation } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
@@ -17,6 +18,7 @@ interface ConvertFlags {
   readonly out: string;
   readonly plan: string;
   readonly text?: string;
+  readonly images?: string;
   readonly separator: string;
   readonly rows: number;
   readonly tokens?: number;
@@ -35,6 +37,7 @@ Without --text the model writes the calibration text itself. The result is a che
 
 Examples:
   $ sotto convert --model stories --out stories-p2 --plan full-p2
+  $ sotto convert --model vit --out vit-p4 --plan full-p4 --images photos
   $ sotto convert --model stories --out stories-p4 --plan full-p4 --text corpus.txt --rows 32 --margin 1.5
 `;
 
@@ -47,6 +50,7 @@ export function registerConvert(program: Command, terminal: Terminal): void {
     .requiredOption('--out <folder>', 'where the converted checkpoint goes; must not hold one')
     .option('--plan <name>', 'full-p2, full-p4, full-p8, full-p16, hybrid-K or a file', 'full-p2')
     .option('--text <file>', 'documents for fits and calibration')
+    .option('--images <folder>', 'pictures for fits and calibration: a vision transformer needs them')
     .option('--separator <text>', 'what stands between documents', '<|endoftext|>')
     .addOption(new Option('--rows <n>', 'rows of text').argParser(whole(1, 100_000)).default(16))
     .addOption(new Option('--tokens <n>', 'tokens a row (default: 128, or the context)').argParser(whole(2, 131_072)))
@@ -78,6 +82,7 @@ async function convert(flags: ConvertFlags, terminal: Terminal): Promise<void> {
     const conversion = await convertModel(model, {
       plan,
       texts: flags.text === undefined ? undefined : await documents(flags.text, flags.separator),
+      pictures: flags.images === undefined ? undefined : await pictures(flags.images),
       rows,
       tokens,
       initialisation,
@@ -106,6 +111,20 @@ async function documents(file: string, separator: string): Promise<string[]> {
     throw new SottoError('input', 'the text cannot be read', { place: { file }, remedy: 'name a readable text file', cause });
   });
   return splitDocuments(text, separator);
+}
+
+async function pictures(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch((cause: unknown) => {
+    throw new SottoError('input', 'the folder cannot be read', {
+      place: { file: folder },
+      remedy: 'name a folder of pictures',
+      cause,
+    });
+  });
+  return names
+    .filter((name) => /\.(jpe?g|png|webp)$/i.test(name))
+    .sort()
+    .map((name) => join(folder, name));
 }
 
 const layerTable = (layers: readonly LayerReport[]): string =>

@@ -11,6 +11,7 @@ import { folderFiles } from '../node/files.ts';
 import { forecastModel, forecastShape, networkSeconds, type RunForecast, type RunLength } from '../package/forecast.ts';
 import { openModel } from '../package/model.ts';
 import { fractionOption, jsonOption, type RingFlags, ringOf, ringOption, settingOption, whole } from './options.ts';
+import { progress } from './progress.ts';
 import { megabytes, seconds, table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
@@ -61,7 +62,9 @@ export function registerCost(program: Command, terminal: Terminal): void {
 async function cost(flags: CostFlags, terminal: Terminal): Promise<void> {
   const ring = ringOf(flags);
   const run: RunLength = { promptTokens: flags.promptTokens, newTokens: flags.newTokens };
-  const { subject, plan, forecast } = await forecastOf(flags, terminal, ring, run);
+  const bar = progress(terminal, false);
+  bar.show('tracing the program');
+  const { subject, plan, forecast } = await forecastOf(flags, terminal, ring, run).finally(() => bar.end());
   const network = flags.network === undefined ? undefined : await networkOf(flags.network);
   const expected = network === undefined ? undefined : networkSeconds(forecast.total, network);
   const { setting } = flags;

@@ -99,11 +99,12 @@ interface Written {
 async function generate(flags: GenerateFlags, terminal: Terminal): Promise<void> {
   const start = terminal.now();
   const model = await openModel(flags.model);
+  const config = writer(model);
   const tokenizer = await model.tokenizer();
   const promptIds = flags.promptIds ?? tokenizer.encode(flags.prompt!);
   const ring = ringOf(flags);
   const newTokens = flags.maxNewTokens;
-  const fitting = fittingTokens(writer(model), promptIds.length, newTokens);
+  const fitting = fittingTokens(config, promptIds.length, newTokens);
   const written =
     flags.backend === 'mpc'
       ? await privately(flags, terminal, model, { promptIds, newTokens: fitting, ring })
@@ -139,13 +140,14 @@ async function clearly(
     if (live) for (const next of [...waiting.splice(0), ...(id === undefined ? [] : [id])]) terminal.out(decoder.push(next));
   };
   let done = 0;
-  bar.show(`${backend}: loading`, 0, asked.newTokens);
+  bar.show(`${backend}: loading`);
   const made = await writeText(model, backend, {
     ...asked,
     sample: sampleOf(flags),
     keepLogits: flags.check === true,
     onToken: (id) => {
       if (!live || !terminal.outIsTerminal) bar.show(`${backend}: ${++done} of ${asked.newTokens} tokens`, done, asked.newTokens);
+      if (live && terminal.outIsTerminal) bar.end();
       say(id);
     },
   });
@@ -166,7 +168,10 @@ async function privately(
   const bar = progress(terminal, flags.progress === true);
   const started = terminal.now();
   bar.show('mpc: setup and offline phase');
-  const ticking = setInterval(() => bar.show(`mpc: ${((terminal.now() - started) / 1000).toFixed(0)} s`), 500);
+  const ticking = setInterval(
+    () => bar.show(`mpc: setup and offline phase, ${Math.round((terminal.now() - started) / 1000)} s`),
+    500,
+  );
   try {
     const run = await launchLocal({
       model: flags.model,

@@ -3,7 +3,7 @@ import type { Terminal } from './terminal.ts';
 const firstShowMilliseconds = 700;
 const barWidth = 28;
 
-/** A line on stderr that says how far a command is; it appears once the work has taken noticeably long. */
+/** A line on stderr that says what a command does and how far it is. A bar appears once the work has taken noticeably long. */
 export interface Progress {
   /** `done` of `total`, in any unit; without a total the text alone is shown. */
   show(text: string, done?: number, total?: number): void;
@@ -16,12 +16,15 @@ export function progress(terminal: Terminal, wanted: boolean): Progress {
   const start = terminal.now();
   let last = Number.NEGATIVE_INFINITY;
   let drawn = false;
+  let said = '';
   if (!terminal.errorIsTerminal && !wanted) return { show: () => undefined, end: () => undefined };
   return {
     show: (text, done, total) => {
       const now = terminal.now();
-      if (now - start < firstShowMilliseconds && !wanted) return;
-      if (now - last < (terminal.errorIsTerminal ? 80 : 1000) && (total === undefined || done !== total)) return;
+      if (total !== undefined && now - start < firstShowMilliseconds && !wanted) return;
+      if (now - last < (terminal.errorIsTerminal ? 80 : 1000) && total !== undefined && done !== total) return;
+      if (total === undefined && text === said) return;
+      said = text;
       last = now;
       const line = total === undefined ? text : `${bar(done ?? 0, total)} ${text}`;
       terminal.error(terminal.errorIsTerminal ? `\r\u001b[2K${line.slice(0, terminal.columns - 1)}` : `${line}\n`);

@@ -1,17 +1,20 @@
 import { type Conversion, convertCheckpoint, type Initialisation, type LayerReport } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
-import { type Files, type LlamaConfig, type Plan, parsePlan, writeCheckpoint } from '../models/index.ts';
+import { type Files, type LlamaConfig, type Plan, parsePlan, type VitConfig, writeCheckpoint } from '../models/index.ts';
 import type { OnnxBackend } from '../node/index.ts';
 import { onnxBackend } from '../node/onnx.ts';
+import type { Tensor } from '../program/index.ts';
 import { batches, encodeDocuments, type RunOptions, writeTexts } from '../train/index.ts';
 import type { LoadedModel } from './model.ts';
-import { writer } from './text.ts';
+import { pixelsOf } from './pictures.ts';
 
 export interface ConvertOptions {
   /** A plan, or the name of one: `full-p2`, `full-p4`, `full-p8`, `full-p16`, `hybrid-K`. `full-p8` unless told. */
   readonly plan?: string | Plan | undefined;
   /** Documents that the fits and the calibration look at. Without them the model writes some itself. */
   readonly texts?: readonly string[] | undefined;
+  /** The same for a vision transformer: files by path, their bytes, or (C, S, S) preprocessed pixels. It needs some. */
+  readonly pictures?: readonly (string | Uint8Array | Float32Array | Float64Array)[] | undefined;
   /** Rows of the fits and the calibration, and their tokens; 16 rows of at most 128 unless told. */
   readonly rows?: number | undefined;
   readonly tokens?: number | undefined;
@@ -30,9 +33,9 @@ const rowsByDefault = 16;
 const tokensByDefault = 128;
 const batchRows = 4;
 
-/** Fits and calibrates a Llama under a plan, untrained: layer by layer on what its converted predecessors produce. */
+/** Fits and calibrates a model under a plan, untrained: layer by layer on what its converted predecessors produce. */
 export async function convertModel(model: LoadedModel, options: ConvertOptions = {}): Promise<Conversion> {
-  const config = writer(model);
+  const { config } = model;
   const { plan: wanted = 'full-p8', initialisation = 'direct', margin, onLayer } = options;
   const plan = typeof wanted === 'string' ? parsePlan(wanted, config, 'plan') : wanted;
   const backend = onnxBackend();
@@ -40,7 +43,10 @@ export async function convertModel(model: LoadedModel, options: ConvertOptions =
     return await convertCheckpoint({
       checkpoint: model.checkpoint,
       plan,
-      calibration: await calibrationRows(model, config, backend, options),
+      calibration:
+        config.family === 'vit'
+          ? await calibrationPixels(model, config, options)
+          : await calibrationRows(model, config, backend, options),
       backend,
       initialisation,
       ...(margin === undefined ? {} : { margin }),
@@ -62,23 +68,51 @@ export function writeConversion(
   return writeCheckpoint(files, { config, tensors, dtype, companions: source.checkpoint.files });
 }
 
+/** All pictures, as many a run as divide their number. */
+async function calibrationPixels(
+  model: LoadedModel,
+  config: VitConfig,
+  { pictures = [] }: ConvertOptions,
+): Promise<{ pixels: Tensor[] }> {
+  if (pictures.length === 0)
+    throw new SottoError('usage', 'a vision transformer is calibrated on pictures, and none were given', {
+      place: { field: 'pictures' },
+      remedy: 'give some pictures of the kind that it names',
+    });
+  const batch = [4, 3, 2].find((size) => pictures.length % size === 0) ?? 1;
+  const count = config.numChannels * config.imageSize ** 2;
+  const shape = [batch, config.numChannels, config.imageSize, config.imageSize];
+  const pixels: Tensor[] = [];
+  for (let start = 0; start < pictures.length; start += batch) {
+    const values = new Float32Array(batch * count);
+    for (const [at, picture] of pictures.slice(start, start + batch).entries())
+      values.set(await pixelsOf(model, config, picture), at * count);
+    pixels.push({ shape, values });
+  }
+  return { pixels };
+}
+
 async function calibrationRows(
   model: LoadedModel,
   config: LlamaConfig,
   backend: OnnxBackend,
   options: ConvertOptions,
 ): Promise<{ rows: Int32Array[]; batch: number }> {
-  const { rows: count = rowsByDefault, tokens = Math.min(tokensByDefault, config.maxPositionEmbeddings), seed = 0 } = options;
-  if (tokens > config.maxPositionEmbeddings)
-    throw new SottoError('usage', `rows of ${tokens} tokens for a context of ${config.maxPositionEmbeddings}`, {
+  const { rows: count = rowsByDefault, seed = 0 } = options;
+  const wanted = options.tokens ?? Math.min(tokensByDefault, config.maxPositionEmbeddings);
+  if (wanted > config.maxPositionEmbeddings)
+    throw new SottoError('usage', `rows of ${wanted} tokens for a context of ${config.maxPositionEmbeddings}`, {
       place: { field: 'tokens' },
       remedy: 'calibrate on shorter rows',
     });
   const batch = Math.min(batchRows, count);
   const documents = encodeDocuments(
-    options.texts ?? (await ownTexts(model, count, tokens, seed, backend, options)),
+    options.texts ?? (await ownTexts(model, count, wanted, seed, backend, options)),
     await model.tokenizer(),
   );
+  // Little text gives shorter rows, unless their length was asked for.
+  const available = documents.reduce((sum, { length }) => sum + length, 0) - 1;
+  const tokens = options.tokens ?? Math.max(1, Math.min(wanted, available));
   const batchAt = batches(documents, { batch, tokens, seed });
   const rows = Array.from({ length: Math.ceil(count / batch) }, (_, at) => batchAt(at).ids).flatMap((ids) =>
     Array.from({ length: batch }, (_, row) => ids.slice(row * tokens, (row + 1) * tokens)),

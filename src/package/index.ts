@@ -22,7 +22,7 @@ import { folderFiles } from '../node/files.ts';
 import { type ConvertOptions, convertModel, writeConversion } from './conversion.ts';
 import { forecastModel, type RunForecast } from './forecast.ts';
 import { type LoadedModel, openModel } from './model.ts';
-import { classifyPixels, rehearsePicture } from './pictures.ts';
+import { classifier, classifyPixels, type Picture, pixelsOf, rehearsePicture } from './pictures.ts';
 import { checkRanges } from './ranges.ts';
 import { type ClearBackend, fittingTokens, rehearseText, type TextRequest, writer, writeText } from './text.ts';
 
@@ -34,6 +34,7 @@ export type {
   Costs,
   Files,
   ModelConfig,
+  Picture,
   Plan,
   RingParameters,
   RunForecast,
@@ -90,8 +91,6 @@ export interface Model {
   /** Writes a folder in the Hugging Face layout. */
   save(folder: string | Files): Promise<void>;
 }
-
-export type Picture = string | Uint8Array | Float32Array | Float64Array;
 
 /** Opens a checkpoint in the Hugging Face layout. Errors: `input` for damaged files, `model` for architectures sotto does not know. */
 export async function loadModel(folder: string | Files): Promise<Model> {
@@ -159,8 +158,7 @@ class FolderModel implements Model {
   }
 
   async #pixels(picture: Picture): Promise<Float32Array | Float64Array> {
-    if (picture instanceof Float32Array || picture instanceof Float64Array) return picture;
-    return (await this.#model.pixels(picture)).values;
+    return await pixelsOf(this.#model, classifier(this.#model), picture);
   }
 
   forecast({ promptTokens, newTokens = 1, ring = defaultRing, plan }: Parameters<Model['forecast']>[0]): RunForecast {

@@ -19,6 +19,21 @@ export function classifier(model: LoadedModel): VitConfig {
   });
 }
 
+/** A file's path, a file's bytes, or (C, S, S) preprocessed pixels. */
+export type Picture = string | Uint8Array | Float32Array | Float64Array;
+
+/** Preprocessed pixels of a picture. Throws an `input` error where their number is not what the model takes. */
+export async function pixelsOf(model: LoadedModel, config: VitConfig, picture: Picture): Promise<Float32Array | Float64Array> {
+  const ready = picture instanceof Float32Array || picture instanceof Float64Array;
+  const pixels = ready ? picture : (await model.pixels(picture)).values;
+  const count = config.numChannels * config.imageSize ** 2;
+  if (pixels.length === count) return pixels;
+  throw new SottoError('input', `a picture of ${pixels.length} values where ${count} are due`, {
+    place: { tensor: 'pixels' },
+    remedy: `preprocess pictures to ${config.numChannels} planes of ${config.imageSize} × ${config.imageSize}`,
+  });
+}
+
 /** Names one picture of (C, S, S) preprocessed pixels in the clear. */
 export async function classifyPixels(
   model: LoadedModel,
@@ -42,12 +57,6 @@ export function named(config: VitConfig, logits: Float64Array): Classification {
 
 function prepare(model: LoadedModel, config: VitConfig, pixels: Float32Array | Float64Array, ring: RingParameters) {
   const shape = [config.numChannels, config.imageSize, config.imageSize];
-  const count = config.numChannels * config.imageSize ** 2;
-  if (pixels.length !== count)
-    throw new SottoError('input', `a picture of ${pixels.length} values where ${count} are due`, {
-      place: { tensor: 'pixels' },
-      remedy: `preprocess pictures to ${config.numChannels} planes of ${config.imageSize} × ${config.imageSize}`,
-    });
   requirePolynomial(model);
   const program: RingProgram = quantise(traceVitPrivate(config, model.plan), ring);
   return { program, input: async (): Promise<Tensor> => ({ shape, values: pixels }) };

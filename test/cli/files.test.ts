@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -83,6 +83,32 @@ describe('sotto convert', () => {
     const again = await sottoHere(words);
     expect(again.code).toBe(2);
     expect(again.stderr).toContain('already holds a checkpoint');
+  });
+});
+
+describe('sotto convert on pictures', () => {
+  it('makes a vision transformer polynomial, and asks for pictures where there are none', async () => {
+    const model = await writeTiny(join(folder, 'vit3'), { family: 'vit', plan: 'exact' });
+    const images = join(folder, 'pictures');
+    await mkdir(images);
+    for (const seed of [3, 5]) {
+      const noise = Uint8Array.from({ length: 3 * 64 }, (_, at) => (at * 7919 * seed) % 256);
+      await sharp(noise, { raw: { width: 8, height: 8, channels: 3 } })
+        .png()
+        .toFile(join(images, `${seed}.png`));
+    }
+    const out = join(folder, 'vit-converted');
+    const words = ['convert', '--model', model, '--out', out];
+    expect((await sottoHere(words)).stderr).toContain('calibrated on pictures');
+    expect((await sottoHere([...words, '--images', images])).code).toBe(0);
+    const image = join(images, '3.png');
+    const [exactly, fixed] = await Promise.all([
+      sottoJson<{ logits: number[] }>(['classify', '--model', out, '--image', image]),
+      sottoJson<{ logits: number[] }>(['classify', '--model', out, '--image', image, '--backend', 'fixed']),
+    ]);
+    fixed.logits.forEach((value, at) => {
+      expect(Math.abs(value - exactly.logits[at]!)).toBeLessThan(0.05);
+    });
   });
 });
 
