@@ -15,5 +15,6 @@ export function nodePlatform(ringBits: number): Platform {
     prg: aesPrg,
     cipher: (key, blocks) => ciphers[key]!(blocks),
     now: () => performance.now(),
+    breathe: () => new Promise((resolve) => setImmediate(resolve)),
   };
 }

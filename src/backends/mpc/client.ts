@@ -4,7 +4,7 @@ import { packedBytes } from '../ring/index.ts';
 import { type ClientCorrelations, type PointFunctionCipher, purpose } from './correlations/contract.ts';
 import { encodeClientInput } from './encode.ts';
 import { local } from './local.ts';
-import { lookupShares } from './lookup.ts';
+import { Lookups } from './lookup.ts';
 import { clientNarrow } from './narrow.ts';
 import { clientPiecewise } from './piecewise.ts';
 import { type Held, type Machine, nothing, type Protocol, receive, Scratch, type Step, send } from './protocol.ts';
@@ -19,6 +19,8 @@ import { type Held, type Machine, nothing, type Protocol, receive, Scratch, type
 export interface ClientOptions extends Machine {
   readonly correlations: ClientCorrelations;
   readonly cipher: PointFunctionCipher;
+  /** Lookups that are expanded ahead; made here where absent. */
+  readonly lookups?: Lookups;
   /** An input that `load` has made ready. */
   readonly input: (name: string) => Tensor;
   readonly output: (name: string, value: Tensor) => void;
@@ -27,6 +29,7 @@ export interface ClientOptions extends Machine {
 export function clientProtocol(options: ClientOptions): Protocol {
   const { kernels, ring, correlations, program } = options;
   const { pads } = correlations;
+  const lookups = options.lookups ?? new Lookups({ ...options, party: 0 });
   const L = ring.bits;
   return {
     ...local(options, false),
@@ -101,7 +104,7 @@ export function clientProtocol(options: ClientOptions): Protocol {
       const message = yield* receive();
       const delta = kernels.allocate(rows);
       kernels.unpack(delta, message, node.parameters.indexBits);
-      return lookupShares(options, node, { party: 0, delta, pads, keys: (bytes) => correlations.lookup(node.index, bytes) });
+      return lookups.shares(node, delta);
     },
     piecewise: (node) => clientPiecewise(options, node),
     /** x = x_c + x_s, with x_s from the server. */

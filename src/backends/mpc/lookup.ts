@@ -2,54 +2,160 @@ import type { Block } from '../../kernels/index.ts';
 import { size } from '../../program/index.ts';
 import { pointFunctionBytes, type RingNodeOf, wordBitsOf } from '../ring/index.ts';
 import { type PointFunctionCipher, purpose } from './correlations/contract.ts';
-import { expandInChunks } from './correlations/dpf.ts';
+import { expand } from './correlations/dpf.ts';
 import type { Held, Machine, Numbered } from './protocol.ts';
 import type { Pads } from './random.ts';
 
+type LookupNode = Numbered<RingNodeOf<'lookup'>>;
+
 /** Rows expanded at a time are bounded by this much memory for their shared one-hot vectors. */
-const chunkBytes = 2 * 2 ** 20;
+const chunkBytes = 2 ** 20;
+/** Vectors expanded ahead of their lookup, while the party waits for its peer, take at most this much memory. */
+const aheadBytes = 64 * 2 ** 20;
+
+/** What a party expands lookups with. */
+export interface LookupSide extends Machine {
+  readonly party: 0 | 1;
+  readonly cipher: PointFunctionCipher;
+  readonly correlations: {
+    readonly pads: Pads;
+    load(node: number): Promise<void>;
+    lookup(node: number, bytes: number): Uint8Array;
+  };
+}
+
+interface Rows {
+  readonly first: number;
+  readonly count: number;
+  readonly vectors: Block;
+}
+
+/** One lookup's shared one-hot vectors, expanded some rows at a time. */
+class Expansion {
+  readonly rows: number;
+  readonly points: number;
+  readonly #side: LookupSide;
+  readonly #node: LookupNode;
+  readonly #seeds: Uint8Array;
+  readonly #keys: Uint8Array;
+  readonly #keyBytes: number;
+  readonly ready: Rows[] = [];
+  next = 0;
+
+  constructor(side: LookupSide, node: LookupNode) {
+    const { indexBits, tables } = node.parameters;
+    this.#side = side;
+    this.#node = node;
+    this.rows = size(node.shape) / tables.length;
+    this.points = 2 ** indexBits;
+    this.#keyBytes = pointFunctionBytes(indexBits, wordBitsOf(side.ring.bits));
+    this.#seeds = side.correlations.pads.bytes(node.index, purpose.seeds, this.rows * 16);
+    this.#keys = side.correlations.lookup(node.index, this.rows * this.#keyBytes);
+  }
+
+  /** Expands the next rows, as many as a chunk holds. */
+  expandNext(): Rows {
+    const { kernels, ring, party, cipher } = this.#side;
+    const rowBytes = this.points * (kernels.wordBits / 8);
+    const first = this.next;
+    const count = Math.min(this.rows - first, Math.max(1, Math.floor(chunkBytes / rowBytes)));
+    const words = expand({
+      party,
+      seeds: this.#seeds.subarray(first * 16, (first + count) * 16),
+      corrections: this.#keys.subarray(first * this.#keyBytes, (first + count) * this.#keyBytes),
+      k: this.#node.parameters.indexBits,
+      wordBits: wordBitsOf(ring.bits),
+      encryptBlocks: cipher,
+    });
+    const vectors = kernels.allocate(count * this.points);
+    kernels.bytes(vectors).set(words);
+    this.next += count;
+    return { first, count, vectors };
+  }
+}
 
 /**
- * One party's half of a lookup: for every row the inner product of its share of the one-hot vector at j = i_c + σ with each public
- * table rotated by δ = i_s − σ. Frees `delta`.
+ * The lookups of one party's run. Keys are expanded at the latest when the index arrives, and before that in the time in which the
+ * party waits for its peer.
  */
-export function lookupShares(
-  { kernels, ring, cipher }: Machine & { cipher: PointFunctionCipher },
-  node: Numbered<RingNodeOf<'lookup'>>,
-  side: { party: 0 | 1; delta: Block; pads: Pads; keys: (bytes: number) => Uint8Array },
-): Held {
-  const { indexBits, tables } = node.parameters;
-  const rows = size(node.shape) / tables.length;
-  const wordBits = wordBitsOf(ring.bits);
-  const wordBytes = kernels.wordBits / 8;
-  const points = 2 ** indexBits;
-  const part = (block: Block, from: number, length: number): Block => ({ offset: block.offset + from * wordBytes, length });
-  const out = kernels.allocate(size(node.shape));
-  const encoded = tables.map((values) => {
-    const block = kernels.allocate(points);
-    kernels.encode(block, values, 0, kernels.wordBits);
-    return block;
-  });
-  const keysAtOnce = Math.max(1, Math.floor(chunkBytes / (points * wordBytes)));
-  const vectors = kernels.allocate(Math.min(rows, keysAtOnce) * points);
-  expandInChunks(
-    {
-      party: side.party,
-      seeds: side.pads.bytes(node.index, purpose.seeds, rows * 16),
-      corrections: side.keys(rows * pointFunctionBytes(indexBits, wordBits)),
-      k: indexBits,
-      wordBits,
-      encryptBlocks: cipher,
-      chunk: keysAtOnce,
-    },
-    (first, count, words) => {
-      const chunk = part(vectors, 0, count * points);
-      kernels.bytes(chunk).set(words);
+export class Lookups {
+  readonly #side: LookupSide;
+  readonly #nodes: LookupNode[];
+  readonly #open = new Map<number, Expansion>();
+  readonly #done = new Set<number>();
+  #aheadBytes = 0;
+
+  constructor(side: LookupSide) {
+    this.#side = side;
+    this.#nodes = side.program.nodes.flatMap((node, index) => (node.operation === 'lookup' ? [{ ...node, index }] : []));
+  }
+
+  /** Makes the keys of a lookup ready. */
+  async load(node: number): Promise<void> {
+    if (!this.#open.has(node)) await this.#side.correlations.load(node);
+  }
+
+  /** Expands one chunk of the next lookup that is not expanded yet; false where there is none or the memory for it is used up. */
+  async ahead(): Promise<boolean> {
+    if (this.#aheadBytes >= aheadBytes) return false;
+    for (let node = this.#nodes[0]; node !== undefined; node = this.#nodes[0]) {
+      let expansion = this.#open.get(node.index);
+      if (this.#done.has(node.index) || (expansion !== undefined && expansion.next === expansion.rows)) {
+        this.#nodes.shift();
+        continue;
+      }
+      if (expansion === undefined) {
+        await this.#side.correlations.load(node.index);
+        expansion = new Expansion(this.#side, node);
+        this.#open.set(node.index, expansion);
+      }
+      const rows = expansion.expandNext();
+      expansion.ready.push(rows);
+      this.#aheadBytes += rows.vectors.length * (this.#side.kernels.wordBits / 8);
+      return true;
+    }
+    return false;
+  }
+
+  /**
+   * One party's half of a lookup: for every row the inner product of its share of the one-hot vector at j = i_c + σ with each public
+   * table rotated by δ = i_s − σ. Frees `delta`.
+   */
+  shares(node: LookupNode, delta: Block): Held {
+    const { kernels } = this.#side;
+    const { tables } = node.parameters;
+    const expansion = this.#open.get(node.index) ?? new Expansion(this.#side, node);
+    this.#open.delete(node.index);
+    this.#done.add(node.index);
+    const { rows, points } = expansion;
+    const part = (block: Block, from: number, length: number): Block => ({
+      offset: block.offset + (from * kernels.wordBits) / 8,
+      length,
+    });
+    const out = kernels.allocate(size(node.shape));
+    const encoded = tables.map((values) => {
+      const block = kernels.allocate(points);
+      kernels.encode(block, values, 0, kernels.wordBits);
+      return block;
+    });
+    const take = ({ first, count, vectors }: Rows): void => {
       encoded.forEach((table, t) => {
-        kernels.rotatedInner(part(out, t * rows + first, count), chunk, table, part(side.delta, first, count));
+        kernels.rotatedInner(part(out, t * rows + first, count), vectors, table, part(delta, first, count));
       });
-    },
-  );
-  for (const block of [vectors, side.delta, ...encoded]) kernels.free(block);
-  return { block: out };
+      kernels.free(vectors);
+    };
+    for (const ready of expansion.ready) {
+      this.#aheadBytes -= ready.vectors.length * (kernels.wordBits / 8);
+      take(ready);
+    }
+    while (expansion.next < rows) take(expansion.expandNext());
+    for (const block of [delta, ...encoded]) kernels.free(block);
+    return { block: out };
+  }
+
+  /** Frees what was expanded for lookups that did not come. */
+  end(): void {
+    for (const expansion of this.#open.values()) for (const { vectors } of expansion.ready) this.#side.kernels.free(vectors);
+    this.#open.clear();
+  }
 }

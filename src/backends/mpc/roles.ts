@@ -18,6 +18,7 @@ import { prepare } from './correlations/prepare.ts';
 import { weightKey, weightMask } from './correlations/weights.ts';
 import { withLease } from './lease.ts';
 import type { Ledger } from './ledger.ts';
+import { Lookups } from './lookup.ts';
 import type { Protocol } from './protocol.ts';
 import { pads } from './random.ts';
 import { runParty } from './runner.ts';
@@ -37,6 +38,8 @@ export interface Platform {
   readonly cipher: PointFunctionCipher;
   /** Milliseconds. */
   readonly now: () => number;
+  /** Lets input and output happen; where it is given, waiting time is used for work that will be needed later. */
+  readonly breathe?: () => Promise<void>;
 }
 
 /** What all three roles agree on before a run. `context` binds seeds to the session: program hash and the handshake's nonces. */
@@ -252,10 +255,12 @@ async function clientLeased(platform: Platform, session: Session, run: ClientRun
   const source = afterSeed(run.bundle);
   const correlations = storedClientCorrelations({ kernels: platform.kernels, program, layout, source, prg });
   const inputs = new Map<string, Tensor>();
+  const lookups = new Lookups({ ...machine(platform, session), party: 0, cipher: platform.cipher, correlations });
   const protocol = clientProtocol({
     ...machine(platform, session),
     correlations,
     cipher: platform.cipher,
+    lookups,
     input: (name) => {
       const value = inputs.get(name)!;
       inputs.delete(name);
@@ -263,18 +268,21 @@ async function clientLeased(platform: Platform, session: Session, run: ClientRun
     },
     output: run.output,
   });
-  return await runParty({
+  const running = runParty({
     ...machine(platform, session),
     side: 'client',
     protocol: run.observe?.(protocol) ?? protocol,
     channel: run.channel,
     now: platform.now,
+    ...idleWork(platform, lookups),
     load: (node) => {
-      if (node.operation === 'lookup' || node.operation === 'piecewise') return correlations.load(node.index);
+      if (node.operation === 'lookup') return lookups.load(node.index);
+      if (node.operation === 'piecewise') return correlations.load(node.index);
       if (node.operation !== 'clientInput') return undefined;
       return run.input(node.parameters.name).then((value) => void inputs.set(node.parameters.name, value));
     },
   });
+  return await running.finally(() => lookups.end());
 }
 
 export interface ServerRun {
@@ -297,31 +305,48 @@ async function serverLeased(platform: Platform, session: Session, run: ServerRun
   const source = afterSeed(run.bundle);
   const correlations = storedServerCorrelations({ kernels: platform.kernels, program, layout, source, prg });
   const weights = new Map<number, Block>();
+  const lookups = new Lookups({ ...machine(platform, session), party: 1, cipher: platform.cipher, correlations });
   const protocol = serverProtocol({
     ...machine(platform, session),
     correlations,
     cipher: platform.cipher,
+    lookups,
     weight: (node) => {
       const block = weights.get(node)!;
       weights.delete(node);
       return block;
     },
   });
-  return await runParty({
+  const running = runParty({
     ...machine(platform, session),
     side: 'server',
     protocol: run.observe?.(protocol) ?? protocol,
     channel: run.channel,
     now: platform.now,
+    ...idleWork(platform, lookups),
     ...(run.interrupt === undefined ? {} : { interrupt: run.interrupt }),
     load: (node) => {
       if (node.operation === 'serverInput')
         return run
           .weight(node.parameters.name)
           .then((tensor) => void weights.set(node.index, encodeWeight(platform, program, node, tensor)));
+      if (node.operation === 'lookup') return lookups.load(node.index);
       return needsMaterial.has(node.operation) ? correlations.load(node.index) : undefined;
     },
   });
+  return await running.finally(() => lookups.end());
+}
+
+/** Expands lookups while the peer is waited for. */
+function idleWork({ breathe }: Platform, lookups: Lookups): { idle?: () => Promise<boolean> } {
+  if (breathe === undefined) return {};
+  return {
+    idle: async () => {
+      const worked = await lookups.ahead();
+      await breathe();
+      return worked;
+    },
+  };
 }
 
 const needsMaterial = new Set([

@@ -17,6 +17,8 @@ export interface RunOptions extends Machine {
   readonly load: (node: NumberedNode) => Promise<void> | undefined;
   /** Milliseconds, for the ledger. */
   readonly now: () => number;
+  /** One piece of work that will be needed later, done while the peer is waited for; false where there is none. */
+  readonly idle?: () => Promise<boolean>;
   /** What a frame of another kind in the middle of a run means; the run ends with the error that this returns. */
   readonly interrupt?: (frame: Frame) => Error;
 }
@@ -197,8 +199,21 @@ class Run {
     this.ledger.frame(hop.direction, frame.length + frameHeaderBytes);
   }
 
+  async #nextFrame(): Promise<Frame> {
+    const { channel, idle } = this.#options;
+    const arriving = channel.receive();
+    if (idle === undefined) return await arriving;
+    let arrived = false;
+    const note = (): void => {
+      arrived = true;
+    };
+    arriving.then(note, note);
+    while (!arrived && (await idle()));
+    return await arriving;
+  }
+
   async #receive(hop: Hop): Promise<void> {
-    const frame = await this.#options.channel.receive();
+    const frame = await this.#nextFrame();
     if (frame.kind !== onlineFrame && this.#options.interrupt !== undefined) throw this.#options.interrupt(frame);
     if (frame.kind !== onlineFrame) this.#broken(`a frame of kind ${frame.kind} in the middle of a run`);
     if (frame.payload.length !== hop.bytes)

@@ -4,7 +4,7 @@ import { size } from '../../program/index.ts';
 import { packedBytes } from '../ring/index.ts';
 import { type PointFunctionCipher, purpose, type ServerCorrelations } from './correlations/contract.ts';
 import { local } from './local.ts';
-import { lookupShares } from './lookup.ts';
+import { Lookups } from './lookup.ts';
 import { serverNarrow } from './narrow.ts';
 import { serverPiecewise } from './piecewise.ts';
 import { type Held, type Machine, nothing, type Protocol, receive, Scratch, type Step, send } from './protocol.ts';
@@ -16,6 +16,8 @@ import { type Held, type Machine, nothing, type Protocol, receive, Scratch, type
 export interface ServerOptions extends Machine {
   readonly correlations: ServerCorrelations;
   readonly cipher: PointFunctionCipher;
+  /** Lookups that are expanded ahead; made here where absent. */
+  readonly lookups?: Lookups;
   /** The server's plaintext of a `serverInput` node that `load` has made ready: its caller frees it. */
   readonly weight: (node: number) => Block;
 }
@@ -23,6 +25,7 @@ export interface ServerOptions extends Machine {
 export function serverProtocol(options: ServerOptions): Protocol {
   const { kernels, ring, correlations, program } = options;
   const { pads } = correlations;
+  const lookups = options.lookups ?? new Lookups({ ...options, party: 1 });
   const L = ring.bits;
   /** A share that arrives as x − r, or moves from the client as x_c − y_c: added to what the server has. */
   function* takeOver(count: number, own: Block | undefined, width = L): Step {
@@ -91,7 +94,7 @@ export function serverProtocol(options: ServerOptions): Protocol {
       kernels.subtract(delta, i!.block!, delta);
       kernels.mask(delta, delta, indexBits);
       yield* send(kernels.pack(delta, indexBits));
-      return lookupShares(options, node, { party: 1, delta, pads, keys: (bytes) => correlations.lookup(node.index, bytes) });
+      return lookups.shares(node, delta);
     },
     piecewise: (node, x) => serverPiecewise(options, node, x!),
     /** Send x_s. */
