@@ -23,7 +23,8 @@ export interface Execution {
 /**
  * How programs are confined, strongest first.
  * `namespaces`: started by root; another user id, and name spaces of their own for processes, network and mounts, all read-only.
- * `user`: started by root where name spaces are not allowed; another user id that owns no file.
+ * `user`: started by root where name spaces are not allowed; another user id that owns no file. Where anyone may write, files can still
+ * be created and emptied, though none can grow; and the network is open.
  * `unprivileged`: started by anyone else; name spaces of an unprivileged user.
  */
 export type Confinement = 'namespaces' | 'user' | 'unprivileged';
@@ -36,7 +37,8 @@ export type Confinement = 'namespaces' | 'user' | 'unprivileged';
 export class PythonSandbox {
   readonly confinement: Confinement;
   readonly #python: string;
-  #uses = 0;
+  /** Programs so far of this process: two that run at once must not share a user id. */
+  static #programs = 0;
 
   private constructor(confinement: Confinement, python: string) {
     this.confinement = confinement;
@@ -63,7 +65,7 @@ export class PythonSandbox {
   /** Runs a program as the module would be by `exec`. Never throws for what the program does. */
   async run(program: string, limits: SandboxLimits = defaultLimits): Promise<Execution> {
     const token = randomBytes(16).toString('hex');
-    const user = firstUser + ((process.pid * 7 + this.#uses++) % users);
+    const user = firstUser + ((process.pid * 61 + PythonSandbox.#programs++) % users);
     const child = spawn(...this.#command(user, limits), {
       cwd: '/',
       detached: true,
@@ -136,12 +138,16 @@ os.write(verdict, job["token"].encode())
 os._exit(0)
 `;
 
-/** In name spaces of their own mounts become read-only, and places that anyone may write to become empty. */
+/**
+ * In name spaces of their own mounts become read-only, and places that anyone may write to become empty. The shell stays as the first
+ * process of the name space: it is in the group that is killed, cannot leave it, and all others end with it. The program itself could
+ * leave the group, and changing its user clears the signal that `--kill-child` asks for.
+ */
 function readOnlyMounts(confinement: Confinement): string {
   // Without the file system read-only an unprivileged user could harm its own files: there this must succeed, see the probe.
   const all = 'while read -r _ _ _ _ point _; do mount -o remount,bind,ro "$point" 2>/dev/null; done < /proc/self/mountinfo';
   const empty = 'for place in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o ro,size=4k none $place 2>/dev/null; done';
-  return `${confinement === 'unprivileged' ? `${all}; ` : 'mount -o remount,bind,ro / 2>/dev/null; '}${empty}; exec "$@"`;
+  return `${confinement === 'unprivileged' ? `${all}; ` : 'mount -o remount,bind,ro / 2>/dev/null; '}${empty}; "$@"; exit $?`;
 }
 
 function probe(confinement: Confinement): string {
