@@ -46,7 +46,7 @@ describe('exhaustively over inputs and pads', () => {
 });
 
 describe.each(cases)('$name', (given) => {
-  it('is the plain evaluation with the rounding offsets of the client’s shares', async () => {
+  it('is the plain evaluation with the rounding offsets of the client’s shares', { timeout: 60_000 }, async () => {
     expect(await wrongResults(given)).toBe(0);
   });
 });

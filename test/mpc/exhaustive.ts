@@ -4,10 +4,9 @@ import {
   storedClientCorrelations,
   storedServerCorrelations,
 } from '../../src/backends/mpc/correlations/bundle.ts';
-import { purpose } from '../../src/backends/mpc/correlations/contract.ts';
 import { deal } from '../../src/backends/mpc/correlations/dealer.ts';
 import { prepare } from '../../src/backends/mpc/correlations/prepare.ts';
-import { type Exchange, type Held, type NumberedNode, nothing, type Protocol } from '../../src/backends/mpc/protocol.ts';
+import type { Held, NumberedNode, Protocol } from '../../src/backends/mpc/protocol.ts';
 import { pads, purposes } from '../../src/backends/mpc/random.ts';
 import { memoryBundle } from '../../src/backends/mpc/rehearse.ts';
 import { serverProtocol } from '../../src/backends/mpc/server.ts';
@@ -22,77 +21,17 @@ import {
 import { type Block, createWasmKernels, type RingKernels } from '../../src/kernels/index.ts';
 import type { Prg } from '../../src/math/random.ts';
 import { size } from '../../src/program/index.ts';
+import { drawsOf, type Side } from './draws.ts';
+import { exchange, start } from './lockstep.ts';
 import { fixedKeyCipher } from './platform.ts';
+
+export { drawsOf, type Side } from './draws.ts';
 
 /**
  * Runs of the protocols' generators in a tiny ring with enumerated pads, without sockets. Every wire has a leading axis of lanes: one
  * lane is one assignment of secrets and pads, so one pass over a program is an exhaustive enumeration.
  */
-export type Side = 'client' | 'server';
 const sides: readonly Side[] = ['client', 'server'];
-
-/** One draw of a pad: which node and purpose, how many words (or bytes) for all lanes, and how many of their bits are used. */
-export interface Draw {
-  readonly side: Side;
-  readonly purpose: number;
-  readonly count: number;
-  readonly width: number;
-  readonly kind: 'words' | 'bytes';
-}
-
-/** THE table of what each operation draws: what the pads test compares runs with, and what is enumerated here. */
-export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
-  const count = size(node.shape);
-  const L = program.ring.bits;
-  const words = (side: Side, at: number, width: number, length = count): Draw => ({
-    side,
-    purpose: at,
-    count: length,
-    width,
-    kind: 'words',
-  });
-  switch (node.operation) {
-    case 'clientInput':
-    case 'pin':
-    case 'square':
-    case 'product':
-    case 'matrixProduct':
-      return [words('client', purpose.share, L)];
-    case 'linear':
-    case 'diagonal':
-      return [words('client', purpose.share, L), words('client', purpose.blind, L)];
-    case 'open':
-      return [words('server', purpose.mask, L)];
-    case 'truncate': {
-      const f = node.parameters.bits;
-      const common = [words('server', purpose.mask, 1), words('client', purpose.wrap, f)];
-      return program.nodes[node.inputs[0]!]!.state === 'pinned'
-        ? [...common, words('client', purpose.low, f)]
-        : [...common, words('client', purpose.top, 1), words('client', purpose.pinned, L)];
-    }
-    case 'narrow':
-      return program.nodes[node.inputs[0]!]!.state === 'pinned' ? [] : [words('client', purpose.share, L - node.parameters.bits)];
-    case 'openNarrow':
-      return [words('server', purpose.mask, node.parameters.modulus)];
-    case 'unmask':
-    case 'narrowSquare':
-    case 'narrowProduct':
-      return correctionWidths(node, L).flatMap((width, field) =>
-        width === 0 ? [] : [words('client', purpose.fields + field, width)],
-      );
-    case 'lookup': {
-      const rows = count / node.parameters.tables.length;
-      const seeds = { purpose: purpose.seeds, count: rows * 16, width: 8, kind: 'bytes' } as const;
-      return [
-        words('server', purpose.mask, node.parameters.indexBits, rows),
-        { side: 'client', ...seeds },
-        { side: 'server', ...seeds },
-      ];
-    }
-    default:
-      return [];
-  }
-}
 
 /** One enumerated or fixed word of a lane: `element` of the lane's words of a stream. */
 interface Axis {
@@ -439,84 +378,6 @@ async function drive(
     return words;
   };
   return { received, share, keys, outputs, pad };
-}
-
-function start(protocol: Protocol, node: NumberedNode, values: Held[]): Held | ReturnType<typeof stepOf> {
-  const inputs = node.inputs.map((input) => values[input] ?? nothing);
-  const result = (
-    protocol[node.operation] as (node: NumberedNode, ...inputs: Held[]) => Held | Generator<Exchange, Held, Uint8Array>
-  )(node, ...inputs);
-  return 'next' in result ? stepOf(result) : result;
-}
-
-const stepOf = (step: Generator<Exchange, Held, Uint8Array>) => ({ step, inbox: [] as Uint8Array[] });
-
-/** Both sides' generators of one node, until both are done. */
-function exchange(
-  client: Held | ReturnType<typeof stepOf>,
-  server: Held | ReturnType<typeof stepOf>,
-  sent: (from: Side, bytes: Uint8Array) => void,
-): [Held, Held] {
-  const sides = { client, server };
-  const results: Partial<Record<Side, Held>> = {};
-  const pending: Partial<Record<Side, IteratorResult<Exchange, Held>>> = {};
-  const advance = (side: Side): boolean => {
-    const own = sides[side];
-    if (!('step' in own)) {
-      results[side] = own;
-      return false;
-    }
-    let moved = false;
-    for (;;) {
-      const result = (pending[side] ??= own.step.next());
-      if (result.done) {
-        results[side] = result.value;
-        return moved;
-      }
-      let answer = new Uint8Array(0) as Uint8Array;
-      if ('send' in result.value) {
-        const other = sides[side === 'client' ? 'server' : 'client'];
-        if ('inbox' in other) other.inbox.push(result.value.send);
-        sent(side, result.value.send);
-      } else {
-        const bytes = own.inbox.shift();
-        if (bytes === undefined) return moved;
-        answer = bytes;
-      }
-      pending[side] = own.step.next(answer);
-      moved = true;
-    }
-  };
-  for (let moved = true; moved; ) moved = [advance('client'), advance('server')].some(Boolean);
-  if (results.client === undefined || results.server === undefined) throw new Error('the parties wait for each other');
-  return [results.client, results.server];
-}
-
-/** Every lane's view as one number, sorted, for each assignment of secrets. */
-function sortedViews(outcome: Outcome, view: readonly Column[]): Float64Array[] {
-  const bits = view.reduce((sum, column) => sum + column.width, 0);
-  if (bits > 52) throw new Error(`a view of ${bits} bits is too wide to compare`);
-  const keys = new Float64Array(outcome.lanes);
-  for (const { words, width } of view) {
-    const factor = 2 ** width;
-    for (let lane = 0; lane < keys.length; lane++) keys[lane] = keys[lane]! * factor + words[lane]!;
-  }
-  const { padValues } = outcome;
-  return Array.from({ length: outcome.lanes / padValues }, (_, secret) =>
-    keys.slice(secret * padValues, (secret + 1) * padValues).sort(),
-  );
-}
-
-/** How many assignments of secrets have another multiset of views than the first one. Perfect secrecy is zero. */
-export function differingViews(outcome: Outcome, view: readonly Column[]): number {
-  const [first, ...others] = sortedViews(outcome, view);
-  return others.filter((views) => views.some((value, i) => value !== first![i])).length;
-}
-
-/** Whether the map from pads to views is a bijection for every assignment of secrets. */
-export function isBijection(outcome: Outcome, view: readonly Column[]): boolean {
-  const bits = view.reduce((sum, column) => sum + column.width, 0);
-  return bits === outcome.padBits && sortedViews(outcome, view).every((views) => views.every((value, i) => value === i));
 }
 
 /** The sum of both shares of a node in every lane, as a signed number. */

@@ -114,15 +114,19 @@ describe.each(['client', 'server'] as const)('the %s', (side) => {
 
   describe.each(Object.keys(hostile))('refuses %s', (name) => {
     const last = incoming(side) - 1;
-    it.each([0, 3, Math.floor(last / 2), last])('as frame %i with a peer error, and frees every block', async (at) => {
-      const { error, roles } = await run((frame, number) => (number === at ? hostile[name]!(frame, number) : frame));
-      expect(error).toMatchObject({ kind: 'peer', place: { party: peer } });
-      expect(roles[side].kernels.allocatedBytes).toBe(0);
-      expect(roles[peer].kernels.allocatedBytes).toBe(0);
-    });
+    it.each([0, 3, Math.floor(last / 2), last])(
+      'as frame %i with a peer error, and frees every block',
+      { timeout: 60_000 },
+      async (at) => {
+        const { error, roles } = await run((frame, number) => (number === at ? hostile[name]!(frame, number) : frame));
+        expect(error).toMatchObject({ kind: 'peer', place: { party: peer } });
+        expect(roles[side].kernels.allocatedBytes).toBe(0);
+        expect(roles[peer].kernels.allocatedBytes).toBe(0);
+      },
+    );
   });
 
-  it('refuses padding that is not zero with a peer error, and frees every block', async () => {
+  it('refuses padding that is not zero with a peer error, and frees every block', { timeout: 60_000 }, async () => {
     // Whichever frame has bits to spare.
     let refused = 0;
     for (let at = 0; at < incoming(side); at++) {
@@ -139,7 +143,9 @@ describe.each(['client', 'server'] as const)('the %s', (side) => {
     expect(refused).toBeGreaterThan(0);
   });
 
-  it('survives garbage of the right size: it ends, with a result or a peer error, and frees every block', async () => {
+  it('survives garbage of the right size: it ends, with a result or a peer error, and frees every block', {
+    timeout: 60_000,
+  }, async () => {
     for (const seed of [1, 2, 3]) {
       const { error, roles } = await run(({ kind, payload }) => ({
         kind,
@@ -150,7 +156,7 @@ describe.each(['client', 'server'] as const)('the %s', (side) => {
     }
   });
 
-  it('gives a silent peer up after the channel’s timeout, and frees every block', async () => {
+  it('gives a silent peer up after the channel’s timeout, and frees every block', { timeout: 60_000 }, async () => {
     const { roles, clientServer, serverClient, client, server } = await ready(60);
     const alone = side === 'client' ? client(clientServer) : server(serverClient);
     await expect(alone).rejects.toMatchObject({ kind: 'peer', place: { party: peer } });
@@ -164,7 +170,7 @@ describe('a client’s input that does not fit', () => {
     ['an unknown token', { shape: [1], values: Int32Array.of(11) }, 'input'],
     ['too many tokens', { shape: [2], values: Int32Array.of(1, 2) }, 'input'],
     ['a number that is no token', { shape: [1], values: Float64Array.of(0.5) }, 'input'],
-  ] as const)('is an input error that names it: %s', async (_, value, kind) => {
+  ] as const)('is an input error that names it: %s', { timeout: 60_000 }, async (_, value, kind) => {
     const { roles, clientServer, serverClient, client, server } = await ready();
     const other = server(serverClient).catch((error: unknown) => error);
     await expect(client(clientServer, given(value))).rejects.toMatchObject({ kind, place: { field: 'token.1' } });

@@ -1,0 +1,68 @@
+import { purpose } from '../../src/backends/mpc/correlations/contract.ts';
+import { correctionWidths, type RingNode, type RingProgram } from '../../src/backends/ring/index.ts';
+import { size } from '../../src/program/index.ts';
+
+export type Side = 'client' | 'server';
+
+/** One draw of a pad: which node and purpose, how many words (or bytes) for all lanes, and how many of their bits are used. */
+export interface Draw {
+  readonly side: Side;
+  readonly purpose: number;
+  readonly count: number;
+  readonly width: number;
+  readonly kind: 'words' | 'bytes';
+}
+
+/** THE table of what each operation draws: what the pads test compares runs with, and what is enumerated here. */
+export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
+  const count = size(node.shape);
+  const L = program.ring.bits;
+  const words = (side: Side, at: number, width: number, length = count): Draw => ({
+    side,
+    purpose: at,
+    count: length,
+    width,
+    kind: 'words',
+  });
+  switch (node.operation) {
+    case 'clientInput':
+    case 'pin':
+    case 'square':
+    case 'product':
+    case 'matrixProduct':
+      return [words('client', purpose.share, L)];
+    case 'linear':
+    case 'diagonal':
+      return [words('client', purpose.share, L), words('client', purpose.blind, L)];
+    case 'open':
+      return [words('server', purpose.mask, L)];
+    case 'truncate': {
+      const f = node.parameters.bits;
+      const common = [words('server', purpose.mask, 1), words('client', purpose.wrap, f)];
+      return program.nodes[node.inputs[0]!]!.state === 'pinned'
+        ? [...common, words('client', purpose.low, f)]
+        : [...common, words('client', purpose.top, 1), words('client', purpose.pinned, L)];
+    }
+    case 'narrow':
+      return program.nodes[node.inputs[0]!]!.state === 'pinned' ? [] : [words('client', purpose.share, L - node.parameters.bits)];
+    case 'openNarrow':
+      return [words('server', purpose.mask, node.parameters.modulus)];
+    case 'unmask':
+    case 'narrowSquare':
+    case 'narrowProduct':
+      return correctionWidths(node, L).flatMap((width, field) =>
+        width === 0 ? [] : [words('client', purpose.fields + field, width)],
+      );
+    case 'lookup': {
+      const rows = count / node.parameters.tables.length;
+      const seeds = { purpose: purpose.seeds, count: rows * 16, width: 8, kind: 'bytes' } as const;
+      return [
+        words('server', purpose.mask, node.parameters.indexBits, rows),
+        { side: 'client', ...seeds },
+        { side: 'server', ...seeds },
+      ];
+    }
+    default:
+      return [];
+  }
+}
