@@ -163,8 +163,11 @@ async function runPhases(
   const ends = endIds(traced.config);
   const ledger = await runBundle(store, header, channels.server, TextEnded, {
     fill: async (sink) => {
-      await meter.measure('offline', () => clientOffline(platform, session, channels, maskSeed, sink));
-      maskSeed.fill(0);
+      try {
+        await meter.measure('offline', () => clientOffline(platform, session, channels, maskSeed, sink));
+      } finally {
+        maskSeed.fill(0);
+      }
       // The dealer is out of it before the first byte of the run.
       await channels.dealer.close();
     },

@@ -67,7 +67,7 @@ function roleModule(): { path: string; options: ForkOptions } {
 
 /** How long the server may load weights before it comes to the dealer. */
 const startMilliseconds = 600_000;
-/** How much longer than the timeout a role may take to end after another has failed. */
+/** How long a role may take to end after another has failed, beside its own timeout. */
 const graceMilliseconds = 2000;
 
 /**
@@ -119,7 +119,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
         } else if (event.type === 'logits') logits.push(event.logits);
       },
     );
-    const reports = await settled([client, server, dealer], timeoutMilliseconds + graceMilliseconds);
+    const reports = await settled([client, server, dealer], timeoutMilliseconds);
     return { client: reports[0] as ClientReport, server: reports[1]!, dealer: reports[2]!, text: texts.join(''), logits };
   } finally {
     await Promise.all(roles.map((role) => role.kill()));
@@ -133,25 +133,25 @@ interface Failure {
 }
 
 /**
- * All reports, or the error that explains the others. A role that neither reports nor fails within `patienceMilliseconds` of the first
- * failure is ended: it is the silent one.
+ * All reports, or the error that explains the others. After the first failure the other roles have a moment to end by themselves, or,
+ * where a peer was missed, their own timeouts: who then neither reports nor fails is ended, and is the silent one.
  */
-async function settled(roles: readonly RoleProcess[], patienceMilliseconds: number): Promise<RoleReport[]> {
+async function settled(roles: readonly RoleProcess[], timeoutMilliseconds: number): Promise<RoleReport[]> {
   const failures: Failure[] = [];
   let timer: NodeJS.Timeout | undefined;
-  const results = await Promise.all(
-    roles.map((role) =>
-      role.report.catch((error: Error) => {
-        failures.push({ role: role.role, error });
-        timer ??= setTimeout(() => roles.forEach((each) => void each.kill()), patienceMilliseconds);
-        return undefined;
-      }),
-    ),
-  );
+  const failed = (role: RoleProcess, error: Error): void => {
+    failures.push({ role: role.role, error });
+    const missed = isPeer(error) && !role.lost;
+    const patience = graceMilliseconds + (missed ? timeoutMilliseconds : 0);
+    timer ??= setTimeout(() => roles.forEach((each) => void each.kill()), patience);
+  };
+  const results = await Promise.all(roles.map((role) => role.report.catch((error: Error) => failed(role, error))));
   clearTimeout(timer);
   if (failures.length > 0) throw cause(failures, new Set(roles.filter((role) => role.lost).map((role) => role.role)));
   return results as RoleReport[];
 }
+
+const isPeer = (error: Error): error is SottoError => error instanceof SottoError && error.kind === 'peer';
 
 /**
  * The error that is no echo, of those in the order in which they came: a role's own failure before a broken connection, a connection to a
@@ -159,7 +159,7 @@ async function settled(roles: readonly RoleProcess[], patienceMilliseconds: numb
  */
 function cause(failures: readonly Failure[], lost: ReadonlySet<Role>): Error {
   const rank = ({ role, error }: Failure): number => {
-    if (!(error instanceof SottoError) || error.kind !== 'peer') return 0;
+    if (!isPeer(error)) return 0;
     if (error.reason.startsWith(refusedPrefix)) return 4;
     if (lost.has(role)) return 2;
     return lost.has(error.place.party as Role) ? 1 : 3;
@@ -197,7 +197,11 @@ class RoleProcess {
         failedToListen(error);
       };
       child.on('message', (event: RoleEvent) => {
-        onEvent?.(event);
+        try {
+          onEvent?.(event);
+        } catch (error) {
+          fail(error as Error);
+        }
         told ||= event.type === 'report' || event.type === 'error';
         if (event.type === 'listening') heard(event.address);
         else if (event.type === 'report') resolve(event.report);

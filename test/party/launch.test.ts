@@ -11,6 +11,7 @@ import { type Expected, expected, farthest, temporary, vocabularySize, writeLlam
 /** Every role process that the launcher started: its order, what it said and wrote, whether it is gone. */
 interface Started {
   order?: RoleOrder;
+  readonly signal: (name: NodeJS.Signals) => void;
   readonly events: unknown[];
   output: string;
   readonly gone: () => boolean;
@@ -20,7 +21,12 @@ vi.mock('node:child_process', async (original) => {
   const real = await original<typeof import('node:child_process')>();
   const fork = (path: string, values: string[], options: object) => {
     const child = real.fork(path, values, { ...options, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
-    const record: Started = { events: [], output: '', gone: () => child.exitCode !== null || child.signalCode !== null };
+    const record: Started = {
+      events: [],
+      output: '',
+      signal: (name) => void child.kill(name),
+      gone: () => child.exitCode !== null || child.signalCode !== null,
+    };
     started.all.push(record);
     for (const stream of [child.stdout!, child.stderr!]) stream.on('data', (text) => void (record.output += text));
     child.on('message', (event) => record.events.push(event));
@@ -43,8 +49,8 @@ const [model, ending, exact, vision] = ['llama', 'ending', 'exact', 'vit/model']
   string,
   string,
 ];
-const wide = { bits: 64, fraction: 16 };
-const narrow = { bits: 32, fraction: 9 };
+const wide = { bits: 64, fraction: 16 } as const;
+const narrow = { bits: 32, fraction: 9 } as const;
 const promptIds = [1, 5, 270, 271, 272];
 const newTokens = 4;
 let picture = '';
@@ -55,7 +61,7 @@ beforeAll(async () => {
   await writeLlama(model);
   await writeLlama(exact, { sotto: undefined });
   picture = await writeVit(vision);
-  const run = (ring: typeof wide) => expected(model, { task: 'generate', newTokens, ring }, promptIds);
+  const run = (ring: typeof wide | typeof narrow) => expected(model, { task: 'generate', newTokens, ring }, promptIds);
   right = { 64: await run(wide), 32: await run(narrow) };
   await writeLlama(ending, { eos_token_id: right[64].ids[1] });
 });
@@ -64,8 +70,11 @@ afterAll(remove);
 /** Launches are told apart by their timeout, so that tests may run side by side. */
 let launches = 0;
 const generating = (ids: readonly number[]): LaunchOptions['task'] => ({ kind: 'generate', prompt: { ids }, newTokens });
-async function launch(options: Partial<LaunchOptions>): Promise<{ result: LaunchResult | Error; roles: Map<string, Started> }> {
-  const timeoutMilliseconds = 20_000 + launches++;
+async function launch(
+  options: Partial<LaunchOptions>,
+  patience = 20_000,
+): Promise<{ result: LaunchResult | Error; roles: Map<string, Started> }> {
+  const timeoutMilliseconds = patience + launches++;
   const result = await launchLocal({
     model,
     task: generating(promptIds),
@@ -189,6 +198,51 @@ describe.concurrent('three processes', () => {
     // What the others hear of a client's error says nothing of the prompt.
     if (party === 'client')
       for (const role of ['server', 'dealer']) expect(JSON.stringify(roles.get(role)!.events)).not.toMatch(/8057|position/);
+  });
+});
+
+describe.concurrent('three processes of which one', () => {
+  it('is killed end with the error of who missed it', async () => {
+    const victim = (order: RoleOrder | undefined) => order?.role === 'server' && order.model.endsWith('killed');
+    const onText = () => started.all.find(({ order }) => victim(order))!.signal('SIGKILL');
+    mkdirSync(join(root, 'killed'));
+    await writeLlama(join(root, 'killed'));
+    const { result } = await launch({ model: join(root, 'killed'), onText });
+    expect(result).toMatchObject({ name: 'SottoError', kind: 'peer', place: { party: 'server' } });
+  });
+
+  it('is stopped end after the timeout with its name, and it is ended, too', async () => {
+    const patience = 5000;
+    const { result, roles } = await launch(
+      {
+        onText: () => {
+          const timeout = (order?: RoleOrder) => order?.timeoutMilliseconds ?? 0;
+          for (const { order, signal } of started.all) if (order?.role === 'dealer' && timeout(order) < 7000) signal('SIGSTOP');
+        },
+      },
+      patience,
+    );
+    expect(result).toMatchObject({
+      name: 'SottoError',
+      kind: 'peer',
+      place: { party: 'dealer' },
+      reason: expect.stringContaining('silent'),
+    });
+    expect(roles.size).toBe(3);
+  });
+
+  it('speaks to a listener that throws end with what it threw', async () => {
+    const thrown = new Error('the listener');
+    const onText = () => {
+      throw thrown;
+    };
+    expect((await launch({ onText })).result).toBe(thrown);
+  });
+
+  it('cannot be given its order leave nothing behind', async () => {
+    const sampling = { temperature: 1, seed: (() => 1) as unknown as number };
+    const { result } = await launch({ task: { kind: 'generate', prompt: { ids: [5] }, newTokens: 1, sampling } });
+    expect(result).toMatchObject({ name: 'SottoError', kind: 'resource', place: { party: 'client' } });
   });
 });
 
