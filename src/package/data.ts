@@ -1,2 +1,3 @@
-/** `sotto/data`: data on disk as rows, pictures and batches of tokens: streamed, checked, repeatable from a seed. */
+/** `sotto/data`: data on disk as rows, pictures and batches of tokens: streamed, checked, augmented, repeatable from a seed. */
+export * from '../train/augment/index.ts';
 export * from '../train/data/index.ts';
