@@ -7,6 +7,7 @@ import type { Tensor } from '../program/index.ts';
 import { batches, encodeDocuments, type RunOptions, writeTexts } from '../train/index.ts';
 import type { LoadedModel } from './model.ts';
 import { pixelsOf } from './pictures.ts';
+import { writer } from './text.ts';
 
 export interface ConvertOptions {
   /** A plan, or the name of one: `full-p2`, `full-p4`, `full-p8`, `full-p16`, `hybrid-K`. `full-p8` unless told. */
@@ -46,7 +47,7 @@ export async function convertModel(model: LoadedModel, options: ConvertOptions =
       calibration:
         config.family === 'vit'
           ? await calibrationPixels(model, config, options)
-          : await calibrationRows(model, config, backend, options),
+          : await calibrationRows(model, writer(model), backend, options),
       backend,
       initialisation,
       ...(margin === undefined ? {} : { margin }),
