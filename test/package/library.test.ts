@@ -29,9 +29,9 @@ describe('the library', () => {
     const model = await shipped;
     const pieces: string[] = [];
     const [secret, clear, simulated] = [
-      await model.generatePrivately('The dog', { newTokens: 4, onText: (piece) => pieces.push(piece) }),
-      await model.generate('The dog', { newTokens: 4 }),
-      await model.generate('The dog', { newTokens: 4, backend: 'fixed' }),
+      await model.generatePrivately('Once upon a time', { newTokens: 4, onText: (piece) => pieces.push(piece) }),
+      await model.generate('Once upon a time', { newTokens: 4 }),
+      await model.generate('Once upon a time', { newTokens: 4, backend: 'fixed' }),
     ];
     expect(secret.ids).toEqual(clear.ids);
     expect(simulated.ids).toEqual(clear.ids);
