@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import { SottoError } from '../errors/index.ts';
 import {
   documentIds,
+  type Layered,
   type LayerSamples,
   type Metrics,
   mean,
@@ -229,7 +230,11 @@ function opened(flags: EvalFlags, terminal: Terminal, float: FloatBackend, watch
   return { sources, costs: () => costs.flatMap((runs) => runs()) };
 }
 
-const layered = async (model: LoadedModel) => ({ config: model.config, plan: model.plan, weights: await model.weights() });
+const layered = async (model: LoadedModel): Promise<Layered> => ({
+  config: model.config.family === 'vit' ? model.config : writer(model),
+  plan: model.plan,
+  weights: await model.weights(),
+});
 
 async function layerSamples(model: LoadedModel, data: string, limit: number): Promise<LayerSamples> {
   if (model.config.family === 'vit') {
