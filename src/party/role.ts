@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { SottoError } from '../errors/index.ts';
 import { sampler } from '../models/index.ts';
 import { streamingDecoder } from '../models/tokenizer.ts';
@@ -43,9 +44,12 @@ async function obey(order: RoleOrder): Promise<RoleReport> {
   return report;
 }
 
-// Without a launcher nobody waits for this run, or erases what it stored.
-process.once('disconnect', () => process.exit(1));
 process.once('message', (order: RoleOrder) => {
+  // Without its launcher nobody waits for this run, or would erase what it stored.
+  process.once('disconnect', () => {
+    if ('state' in order) rmSync(order.state, { recursive: true, force: true });
+    process.exit(1);
+  });
   obey(order)
     .then((report) => tell({ type: 'report', report }))
     .catch((error: unknown) => {

@@ -52,7 +52,7 @@ const moments = {
 type Moment = keyof typeof moments;
 
 /** Runs with one role as a process, which gets a signal at the first frame of its moment. */
-async function signalled(apart: Role, moment: Moment, signal: 'SIGKILL' | 'SIGSTOP', timeoutMilliseconds: number) {
+async function signalled(apart: Role, moment: Moment, signal: 'SIGKILL' | 'SIGSTOP' | 'orphan', timeoutMilliseconds: number) {
   const directory = freshDirectory();
   let signalledAt = 0;
   let strike = (): void => {};
@@ -61,7 +61,7 @@ async function signalled(apart: Role, moment: Moment, signal: 'SIGKILL' | 'SIGST
     apart,
     timeoutMilliseconds,
     onApart: (child) => {
-      strike = () => void child.kill(signal);
+      strike = () => void (signal === 'orphan' ? child.disconnect() : child.kill(signal));
     },
     onFrame: (crossing) => {
       if (signalledAt > 0 || !moments[moment](crossing)) return;
@@ -115,6 +115,14 @@ describe.concurrent('a party that dies or falls silent', () => {
       for (const { state } of outcomes.stored[role]) expect(state).toBe('burned');
     }
     expect(others.map((role) => outcomes[role].error!.reason).join()).toContain(`the ${victim} is silent`);
+  });
+});
+
+describe('a party whose launcher is gone', () => {
+  it('ends, and leaves no material behind', async () => {
+    const { stored, client } = await signalled('server', 'online', 'orphan', 8000);
+    expectNamed(client, 'server');
+    expect(stored.server).toEqual([]);
   });
 });
 
