@@ -12,7 +12,7 @@ export const layers = [
   ['math', portable, ['errors']],
   ['kernels', portable, ['errors', 'math']],
   ['program', portable, ['errors']],
-  ['backends/reference', portable, ['errors', 'program']],
+  ['backends/reference', portable, ['errors', 'math', 'program']],
   ['backends/onnx', portable, ['errors', 'program']],
   ['backends/ring', portable, ['errors', 'math', 'program']],
   ['net', portable, ['errors']],

@@ -1,4 +1,5 @@
 /** Pure numerics and the contracts of randomness. */
+export { erf } from './erf.ts';
 export { PolynomialMoments, solvePositive, staticFit } from './fit.ts';
 export { type Pseudorandom, pseudorandom } from './pseudorandom.ts';
 export type * from './random.ts';

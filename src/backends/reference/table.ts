@@ -1,9 +1,10 @@
 import { SottoError } from '../../errors/index.ts';
+import { erf } from '../../math/index.ts';
 import type { Interpreter, NodeOf, Primitive, Shape } from '../../program/index.ts';
 import { size, stridesOf } from '../../program/index.ts';
 import type { Dense } from './dense.ts';
 import { argmax, expand, matmul, max, place, readStrided, sum, transpose } from './dense.ts';
-import { erf, roundHalfEven } from './functions.ts';
+import { roundHalfEven } from './functions.ts';
 
 type Sized = { readonly shape: Shape };
 

@@ -11,13 +11,23 @@ export interface QuantiseOptions {
   readonly integerBits: number;
   /** Bits of a public factor that is not an integer. */
   readonly factorBits: number;
+  /** Arguments of exact non-linear functions lie within ±2^argumentBits: a range condition, checked by the `fixed` backend. */
+  readonly argumentBits: number;
 }
 
 /** 14 integer bits and 16-bit factors fit rotary constants on an untruncated product in the 64-bit ring. */
 export const defaultQuantisation = (ring: RingParameters): QuantiseOptions =>
   ring.bits >= 48
-    ? { integerBits: 14, factorBits: Math.min(16, ring.bits - 2 - 14 - 2 * ring.fraction) }
-    : { integerBits: Math.max(2, Math.min(8, ring.bits - 4 - 2 * ring.fraction)), factorBits: ring.fraction };
+    ? {
+        integerBits: 14,
+        factorBits: Math.min(16, ring.bits - 2 - 14 - 2 * ring.fraction),
+        argumentBits: ring.bits >= 60 ? 10 : 8,
+      }
+    : {
+        integerBits: Math.max(2, Math.min(8, ring.bits - 4 - 2 * ring.fraction)),
+        factorBits: ring.fraction,
+        argumentBits: Math.max(2, Math.min(7, ring.bits - 5 - 2 * ring.fraction)),
+      };
 
 /**
  * Real arithmetic on ring values: what every operation of a program does to scales. Truncations are lazy: a value keeps its extra
@@ -135,7 +145,7 @@ export class Arithmetic {
     if (x.kind !== 'shared')
       return this.fail(node, 'of two values of the server', 'fold the two into one weight when the model is loaded');
     if (y.kind === 'constant') return this.multiplyConstant(node, x, y);
-    if (y.kind === 'index') return this.fail(node, 'by token numbers');
+    if (y.kind === 'index' || y.kind === 'token') return this.fail(node, 'by token numbers');
     if (y.kind === 'server') {
       const left = this.operand(x);
       const plain = this.out.broadcast(y.build(this.ring.fraction, y.factor), node.shape);

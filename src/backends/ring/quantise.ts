@@ -4,15 +4,16 @@ import { Arithmetic, defaultQuantisation, type QuantiseOptions } from './arithme
 import { powerAttention } from './attention.ts';
 import { RingBuilder } from './builder.ts';
 import { moveConstant } from './constants.ts';
+import { exactComposites, Nonlinear } from './nonlinear.ts';
 import type { RingParameters, RingProgram } from './types.ts';
-import type { ConstantValue, ServerValue, Value } from './value.ts';
+import type { ServerValue, Value } from './value.ts';
 
 export { defaultQuantisation, type QuantiseOptions } from './arithmetic.ts';
 
 /**
  * The pass over scales: lowers a program to the ring. Truncations are lazy: a sum of products, a rotary embedding or a centred
  * score keeps its extra fraction bits until a product, an output or the ring's width asks for fewer, and equal truncations are one.
- * Throws a `model` error that names the scope of an operation that has no fixed-point meaning (an exact softmax, say).
+ * Throws a `model` error that names the scope of an operation that has no fixed-point meaning (a logarithm, say).
  */
 export function quantise(program: Program, ring: RingParameters, options = defaultQuantisation(ring)): RingProgram {
   return new Quantiser(program, ring, options).run();
@@ -23,13 +24,18 @@ class Quantiser {
   readonly #owners: ReturnType<typeof owners>;
   readonly #out: RingBuilder;
   readonly #on: Arithmetic;
+  readonly #nonlinear: Nonlinear;
   readonly #values: Value[] = [];
 
   constructor(program: Program, ring: RingParameters, options: QuantiseOptions) {
-    this.#source = lower(program, new Set(['reciprocal', 'inverseSquareRoot', 'embedding', 'powerAttention']));
+    this.#source = lower(
+      program,
+      new Set(['reciprocal', 'inverseSquareRoot', 'embedding', 'powerAttention', ...exactComposites]),
+    );
     this.#owners = owners(this.#source);
     this.#out = new RingBuilder(ring);
     this.#on = new Arithmetic(this.#out, options);
+    this.#nonlinear = new Nonlinear(this.#on);
   }
 
   run(): RingProgram {
@@ -68,10 +74,10 @@ class Quantiser {
       case 'multiply':
         return this.#on.multiply(node, x!, y!);
       case 'divide':
-        if (y!.kind !== 'constant') this.#on.fail(node, 'by a secret');
+        if (y!.kind !== 'constant') return this.#nonlinear.quotient(node, x!, this.#on.shared(node, y!));
         return this.#on.multiply(node, x!, {
-          ...(y as ConstantValue),
-          values: (y as ConstantValue).values.map((value) => 1 / value),
+          ...y!,
+          values: y!.values.map((value) => 1 / value),
         });
       case 'scale':
         return this.#on.scaled(node, x!, node.parameters.by);
@@ -91,13 +97,18 @@ class Quantiser {
       case 'gather':
         return this.#embedding(node, x!, y!);
       case 'reciprocal':
+        if (node.parameters.table === undefined) return this.#nonlinear.reciprocal(node, x!);
         return this.#on.factors.rowFunction(node, x!, node.parameters.table, (t) => 1 / (t + node.parameters.epsilon));
       case 'inverseSquareRoot': {
-        const { factor, epsilon } = node.parameters;
+        const { factor, epsilon, table } = node.parameters;
+        if (table === undefined) return this.#nonlinear.inverseSquareRoot(this.#on.shared(node, x!), factor, epsilon);
         return this.#on.factors.rowFunction(node, x!, node.parameters.table, (t) => 1 / Math.sqrt(factor * t + epsilon));
       }
       default:
-        return this.#on.fail(node, `of a value owned by ${this.#owners[index]} has no meaning in fixed point`);
+        return (
+          this.#nonlinear.convert(node, inputs) ??
+          this.#on.fail(node, `of a value owned by ${this.#owners[index]} has no meaning in fixed point`)
+        );
     }
   }
 
@@ -157,14 +168,16 @@ class Quantiser {
   }
 
   #reveal(name: string, x: Value): void {
-    if (x.kind !== 'shared')
+    if (x.kind !== 'shared' && x.kind !== 'token')
       throw new SottoError('model', `the output ${name} is not secret`, {
         place: { field: name },
         remedy: 'reveal only what depends on both sides',
       });
     this.#out.scope = 'output';
-    const fraction = Math.min(x.fraction, this.#on.ring.fraction);
-    this.#out.push('reveal', [this.#on.at(x, fraction)], { name, fraction }, { shape: x.shape, state: 'pinned', fraction });
+    // A token is revealed as it stands: nothing of it may be dropped.
+    const fraction = x.kind === 'token' ? x.fraction : Math.min(x.fraction, this.#on.ring.fraction);
+    const node = x.kind === 'token' ? x.node : this.#on.at(x, fraction);
+    this.#out.push('reveal', [node], { name, fraction }, { shape: x.shape, state: 'pinned', fraction });
   }
 
   /** Reshape, transpose, slice, broadcast: all are strided reads. */
@@ -189,6 +202,7 @@ class Quantiser {
       case 'index':
         return this.#on.fail(node, 'of token numbers');
       case 'shared':
+      case 'token':
         return { ...x, shape: node.shape, node: apply(x.node) };
     }
   }

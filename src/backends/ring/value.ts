@@ -1,7 +1,7 @@
 import type { Shape } from '../../program/index.ts';
 
 /** What the fixed-point lowering knows about a value of the source program. */
-export type Value = ConstantValue | ServerValue | IndexValue | SharedValue;
+export type Value = ConstantValue | ServerValue | IndexValue | SharedValue | TokenValue;
 
 /** Public real numbers, encoded where they are used, with as many bits as they need there. */
 export interface ConstantValue {
@@ -35,6 +35,14 @@ export interface SharedValue {
   readonly headBits: number;
   /** Most fraction bits with which it enters a product: F, or more for row scalars. */
   readonly factorFraction: number;
+}
+
+/** A place among others, in the top bits of a word: revealed as it is, and good for nothing else. */
+export interface TokenValue {
+  readonly kind: 'token';
+  readonly shape: Shape;
+  readonly node: number;
+  readonly fraction: number;
 }
 
 /** Where a value is made: for its shape, and for errors. */
