@@ -43,7 +43,8 @@ export function block(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, contex
   });
 }
 
-function attend(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, context: Context): Ref {
+/** The attention of a block behind its norm: x (…, T, d) → (…, Q, d). */
+export function attend(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, context: Context): Ref {
   const { heads, keyValueHeads, headDim } = layer;
   const normal = ops.scope('norm', () => layer.attentionNorm(x));
   const [q, keys, values] = ops.scope('qkv', () => {

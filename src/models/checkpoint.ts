@@ -47,7 +47,7 @@ export async function openCheckpoint(files: Files): Promise<Checkpoint> {
   const config = await readJsonObject(files, 'config.json', configLimitBytes);
   const tensors = await openWeights(files);
   const entry = (name: string) => {
-    const found = tensors.get(name);
+    const found = tensors.get(name) ?? tensors.get(formerName(name));
     if (found) return found;
     throw new SottoError('model', `the checkpoint has no such tensor among its ${tensors.size}`, {
       place: { file: files.name, tensor: name },
@@ -58,7 +58,7 @@ export async function openCheckpoint(files: Files): Promise<Checkpoint> {
     files,
     config,
     names: () => [...tensors.keys()],
-    has: (name) => tensors.has(name),
+    has: (name) => tensors.has(name) || tensors.has(formerName(name)),
     shape: (name) => entry(name).shape,
     read: async (name) => readTensor(files, entry(name)),
     readAll: async () => {
@@ -68,6 +68,10 @@ export async function openCheckpoint(files: Files): Promise<Checkpoint> {
     },
   };
 }
+
+/** Early checkpoints call the gain and bias of a LayerNorm gamma and beta. */
+const formerName = (name: string): string =>
+  name.replace(/LayerNorm\.weight$/, 'LayerNorm.gamma').replace(/LayerNorm\.bias$/, 'LayerNorm.beta');
 
 async function openWeights(files: Files): Promise<ReadonlyMap<string, TensorEntry>> {
   if (await files.exists(single)) return (await openSafetensors(files, single)).tensors;

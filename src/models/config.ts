@@ -60,7 +60,30 @@ export interface VitConfig {
   readonly plan: unknown;
 }
 
-export type ModelConfig = LlamaConfig | VitConfig;
+export interface BertConfig {
+  readonly family: 'bert';
+  /** Which names and head the checkpoint has, and where positions begin. */
+  readonly layout: 'bert' | 'roberta';
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numHiddenLayers: number;
+  readonly numAttentionHeads: number;
+  readonly headDim: number;
+  readonly vocabSize: number;
+  /** Rows of the table of positions; texts have at most `maxPositionEmbeddings − firstPosition` tokens. */
+  readonly maxPositionEmbeddings: number;
+  /** The row of the first token: 0, or behind the padding's with RoBERTa. */
+  readonly firstPosition: number;
+  readonly typeVocabSize: number;
+  readonly padTokenId: number;
+  readonly layerNormEps: number;
+  readonly hiddenAct: ActivationName;
+  /** Class names by class id. */
+  readonly labels: readonly string[];
+  readonly plan: unknown;
+}
+
+export type ModelConfig = LlamaConfig | VitConfig | BertConfig;
 
 /** Sizes beyond these are damage, not models: they bound what a configuration can make anyone allocate. */
 const extent = (limit: number) => z.number().int().min(1).max(limit);
@@ -213,6 +236,53 @@ export function parseVitConfig(raw: unknown, file = 'config.json'): VitConfig {
   };
 }
 
+const bertSchema = z.object({
+  model_type: z.enum(['bert', 'roberta']).default('bert'),
+  hidden_size: orDefault(width, 768),
+  intermediate_size: orDefault(extent(2 ** 20), 3072),
+  num_hidden_layers: orDefault(layers, 12),
+  num_attention_heads: orDefault(extent(4096), 12),
+  vocab_size: extent(2 ** 22).nullish(),
+  max_position_embeddings: orDefault(extent(2 ** 24), 512),
+  type_vocab_size: orDefault(extent(256), 2),
+  pad_token_id: tokenId.nullish(),
+  layer_norm_eps: orDefault(epsilon, 1e-12),
+  hidden_act: orDefault(activation, 'gelu'),
+  position_embedding_type: orDefault(z.literal('absolute', { error: 'only absolute positions are supported' }), 'absolute'),
+  is_decoder: orDefault(z.literal(false, { error: 'decoders of this architecture are not supported' }), false),
+  id2label: z.record(z.string(), z.string()).nullish(),
+  num_labels: extent(2 ** 20).nullish(),
+});
+
+/** config.json of a BERT or RoBERTa that classifies texts, with the published defaults. */
+export function parseBertConfig(raw: unknown, file = 'config.json'): BertConfig {
+  const fields = checked(bertSchema, raw, file);
+  divides(fields.hidden_size, fields.num_attention_heads, 'num_attention_heads', 'hidden_size', file);
+  const layout = fields.model_type;
+  const padTokenId = fields.pad_token_id ?? (layout === 'bert' ? 0 : 1);
+  const firstPosition = layout === 'bert' ? 0 : padTokenId + 1;
+  if (firstPosition >= fields.max_position_embeddings)
+    throw misfit(`no position is left behind the ${firstPosition} of the padding`, 'max_position_embeddings', file);
+  return {
+    family: 'bert',
+    layout,
+    hiddenSize: fields.hidden_size,
+    intermediateSize: fields.intermediate_size,
+    numHiddenLayers: fields.num_hidden_layers,
+    numAttentionHeads: fields.num_attention_heads,
+    headDim: fields.hidden_size / fields.num_attention_heads,
+    vocabSize: fields.vocab_size ?? (layout === 'bert' ? 30522 : 50265),
+    maxPositionEmbeddings: fields.max_position_embeddings,
+    firstPosition,
+    typeVocabSize: fields.type_vocab_size,
+    padTokenId,
+    layerNormEps: fields.layer_norm_eps,
+    hiddenAct: fields.hidden_act,
+    labels: readLabels(fields.id2label, fields.num_labels ?? 2, file),
+    plan: (raw as Record<string, unknown>).sotto,
+  };
+}
+
 function readLabels(byId: Record<string, string> | null | undefined, count: number, file: string): string[] {
   if (byId == null) return Array.from({ length: count }, (_, id) => `LABEL_${id}`);
   return Array.from({ length: Object.keys(byId).length }, (_, id) => {
@@ -222,7 +292,7 @@ function readLabels(byId: Record<string, string> | null | undefined, count: numb
   });
 }
 
-const families = { llama: parseLlamaConfig, vit: parseVitConfig } as const;
+const families = { llama: parseLlamaConfig, vit: parseVitConfig, bert: parseBertConfig, roberta: parseBertConfig } as const;
 export const supportedModelTypes = Object.keys(families) as (keyof typeof families)[];
 
 /** Reads config.json of any supported architecture, chosen by `model_type`. */

@@ -1,8 +1,9 @@
 import { SottoError } from '../errors/index.ts';
 import type { Shape } from '../program/index.ts';
-import type { LlamaConfig, ModelConfig, VitConfig } from './config.ts';
+import { bertNames } from './bert.ts';
+import type { BertConfig, LlamaConfig, ModelConfig, VitConfig } from './config.ts';
 import { foldedName } from './folded.ts';
-import type { ActivationPlan, Plan } from './plan.ts';
+import { type ActivationPlan, type Plan, poolerPlan } from './plan.ts';
 import { patchCount } from './vit.ts';
 
 export interface FoldedTensor {
@@ -95,7 +96,81 @@ export async function* foldVit(config: VitConfig, plan: Plan, read: ReadTensor):
 
 /** The private weights of any supported model. */
 export function foldWeights(config: ModelConfig, plan: Plan, read: ReadTensor): AsyncGenerator<[string, FoldedTensor]> {
-  return config.family === 'llama' ? foldLlama(config, plan, read) : foldVit(config, plan, read);
+  if (config.family === 'llama') return foldLlama(config, plan, read);
+  return config.family === 'bert' ? foldBert(config, plan, read) : foldVit(config, plan, read);
+}
+
+/**
+ * The private weights of a BERT. Its norms stand behind the sums: gain and bias of each go into the next matrix, and on the way past it
+ * the gain is a vector of its own while the bias joins that of the matrix which ends the branch. The one type of a RoBERTa's tokens is
+ * in the positions; the coefficients of quadratics are in the matrices behind them.
+ */
+export async function* foldBert(config: BertConfig, plan: Plan, read: ReadTensor): AsyncGenerator<[string, FoldedTensor]> {
+  const { hiddenSize: d, intermediateSize: ff, headDim, vocabSize, typeVocabSize, firstPosition } = config;
+  const tensor = checkedReader(read);
+  const folded = folder(tensor);
+  const names = bertNames(config);
+  const { embeddings } = names;
+  yield [
+    'private/embedding',
+    { shape: [vocabSize, d], values: await tensor(`${embeddings}.word_embeddings.weight`, vocabSize * d) },
+  ];
+  const positions = await tensor(`${embeddings}.position_embeddings.weight`, config.maxPositionEmbeddings * d);
+  const types = await tensor(`${embeddings}.token_type_embeddings.weight`, typeVocabSize * d);
+  const placed = positions.slice(firstPosition * d);
+  if (typeVocabSize > 1) yield ['private/embedding.type', { shape: [typeVocabSize, d], values: types }];
+  else for (let at = 0; at < placed.length; at++) placed[at]! += types[at % d]!;
+  yield ['private/embedding.position', { shape: [placed.length / d, d], values: placed }];
+  let before = `${embeddings}.LayerNorm`;
+  const left = (norm: string) => ({ gain: `${norm}.weight`, shift: `${norm}.bias` });
+  /** The matrix that ends a branch around which the output of `norm` goes on. */
+  const ending = async function* (
+    name: string,
+    norm: string,
+    matrices: AsyncGenerator<[string, FoldedTensor]>,
+  ): AsyncGenerator<[string, FoldedTensor]> {
+    const shift = await tensor(`${norm}.bias`, d);
+    for await (const [made, { shape, values }] of matrices)
+      yield [made, { shape, values: made.endsWith('.bias') ? values.map((value, at) => value + shift[at]!) : values }];
+    yield [`${name}.past`, { shape: [d], values: await tensor(`${norm}.weight`, d) }];
+  };
+  for (let layer = 0; layer < config.numHiddenLayers; layer++) {
+    const name = (part: string): string => names.layer(layer, part);
+    const part = (text: string, out: number, scale = 1): FoldedPart => ({ name: name(text), out, bias: true, scale });
+    yield* folded(foldedName(layer, 'attention.qkv'), d, left(before), [
+      part('attention.self.query', d, 1 / Math.sqrt(headDim)),
+      part('attention.self.key', d),
+      part('attention.self.value', d),
+    ]);
+    const out = foldedName(layer, 'attention.out');
+    yield* ending(out, before, folded(out, d, {}, [part('attention.output.dense', d)]));
+    const middle = name('attention.output.LayerNorm');
+    yield* folded(foldedName(layer, 'mlp.up'), d, left(middle), [part('intermediate.dense', ff)]);
+    const { activation } = plan.layers[layer]!;
+    const coefficients = name('intermediate.act');
+    const down = foldedName(layer, 'mlp.down');
+    yield* ending(down, middle, foldActivated(folded, down, ff, part('output.dense', d), activation, coefficients));
+    before = name('output.LayerNorm');
+  }
+  yield* folded('private/pooler', d, left(before), [{ name: names.pooler, out: d, bias: true }]);
+  const head = { name: names.head, out: config.labels.length, bias: true };
+  yield* foldActivated(folded, 'private/head', d, head, poolerPlan(plan), names.poolerAct);
+}
+
+/** The matrix behind an activation; behind a quadratic, one for the squares and one for the values, W(a∘u² + b∘u + c). */
+async function* foldActivated(
+  folded: Folder,
+  name: string,
+  inputs: number,
+  part: FoldedPart,
+  activation: ActivationPlan,
+  coefficients: string,
+): AsyncGenerator<[string, FoldedTensor]> {
+  if (activation.kind !== 'quadratic') return yield* folded(name, inputs, {}, [part]);
+  const width = coefficientWidth(activation, inputs);
+  const coefficient = (letter: string) => ({ name: `${coefficients}.${letter}`, width });
+  yield* folded(`${name}.square`, inputs, { gain: coefficient('a') }, [{ ...part, bias: false }]);
+  yield* folded(`${name}.linear`, inputs, { gain: coefficient('b'), shift: coefficient('c') }, [part]);
 }
 
 async function* foldPictureEmbedding(

@@ -1,3 +1,4 @@
+export { type BertOutput, bert, bertNames, bertStack, traceBert, traceBertPrivate } from './bert.ts';
 export { block, type Context, encoderContext, type Layer } from './block.ts';
 export {
   type Checkpoint,
@@ -8,11 +9,14 @@ export {
   writeCheckpoint,
 } from './checkpoint.ts';
 export { type Classification, classifyFloat, type FloatVision, openClassifier, type PictureClassifier } from './classify.ts';
+export { type EncodedText, type FloatEncoder, openTextClassifier, type TextClassifier } from './classify-text.ts';
 export {
   type ActivationName,
   activationNames,
+  type BertConfig,
   type LlamaConfig,
   type ModelConfig,
+  parseBertConfig,
   parseLlamaConfig,
   parseModelConfig,
   parseVitConfig,
@@ -21,7 +25,7 @@ export {
   type VitConfig,
 } from './config.ts';
 export { type ByteRange, type Files, fileLabel, memoryFiles } from './files.ts';
-export { type FoldedTensor, foldLlama, foldVit, foldWeights, type ReadTensor } from './fold.ts';
+export { type FoldedTensor, foldBert, foldLlama, foldVit, foldWeights, type ReadTensor } from './fold.ts';
 export { type FoldedStack, foldedLayer, foldedName } from './folded.ts';
 export {
   boundWeights,
@@ -59,6 +63,7 @@ export {
   type PlannedModel,
   parsePlan,
   planOf,
+  poolerPlan,
   type ScopeRange,
 } from './plan.ts';
 export { type PixelValues, type Preprocessor, parsePreprocessor, preprocess, type RgbImage } from './preprocess.ts';
@@ -78,6 +83,7 @@ export { patchCount, patches, traceVit, traceVitPrivate, type VitOutput, vit, vi
 export {
   loadWeights,
   privateWeightShapes,
+  randomBertWeights,
   randomLlamaWeights,
   randomVitWeights,
   randomWeights,

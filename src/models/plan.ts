@@ -35,6 +35,8 @@ export interface Plan {
   readonly name?: string | undefined;
   readonly layers: readonly LayerPlan[];
   readonly finalNorm: NormPlan;
+  /** What stands for the tanh of a text classifier's pooler; where absent, a quadratic per channel under a polynomial plan. */
+  readonly pooler?: ActivationPlan | undefined;
   /** The ring that tables and ranges were calibrated for. */
   readonly ring?: { readonly bits: number; readonly fraction: number } | undefined;
   readonly ranges?: Readonly<Record<string, ScopeRange>> | undefined;
@@ -74,6 +76,7 @@ const planSchema = z.strictObject({
   name: z.string().max(200).optional(),
   layers: z.array(z.strictObject({ activation, attention, norm: norm.optional() })).max(1024),
   finalNorm: norm,
+  pooler: activation.optional(),
   ring: z.strictObject({ bits: whole(8, 64), fraction: whole(1, 40) }).optional(),
   ranges: z.record(z.string().max(200), range).optional(),
 });
@@ -141,6 +144,10 @@ export function parsePlan(value: unknown, model: PlannedModel, source = 'plan'):
 export function planOf(config: PlannedModel & { readonly plan: unknown }, file = 'config.json'): Plan {
   return config.plan === undefined ? exactPlan(config) : parsePlan(config.plan, config, `${file}, sotto`);
 }
+
+/** What stands for the tanh of a text classifier's pooler. */
+export const poolerPlan = (plan: Plan): ActivationPlan =>
+  plan.pooler ?? (isPolynomial(plan) ? { kind: 'quadratic', per: 'channel' } : { kind: 'exact' });
 
 /** True where no part of the plan needs an exponential, an error function or a comparison. */
 export function isPolynomial(plan: Plan): boolean {

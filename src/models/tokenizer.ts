@@ -2,6 +2,7 @@ import { Tokenizer as Published } from '@huggingface/tokenizers';
 import { SottoError } from '../errors/index.ts';
 import { type Files, fileLabel } from './files.ts';
 import { isObject, readJsonObject } from './json.ts';
+import { wordPieceDefinition } from './wordpiece.ts';
 
 const tokenizerLimitBytes = 128 * 2 ** 20;
 /** Token ids index an array, so their largest value is bounded, whatever the file claims. */
@@ -9,7 +10,10 @@ const idLimit = 2 ** 22;
 
 /** What is used of the library, whose own declarations the compiler cannot resolve in this module mode. */
 interface PublishedTokenizer {
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[]; tokens: string[] };
+  encode(
+    text: string,
+    options: { add_special_tokens: boolean; text_pair?: string | null; return_token_type_ids?: boolean },
+  ): { ids: number[]; tokens: string[]; token_type_ids?: number[] };
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
   id_to_token(id: number): string | undefined;
@@ -22,6 +26,8 @@ interface PublishedTokenizer {
 export interface Tokenizer {
   /** Text → token ids, by default with the special tokens of the model's template (such as <s>) around them. */
   encode(text: string, options?: { addSpecial?: boolean }): number[];
+  /** One text or a pair with the template's special tokens, and which text each token belongs to (0 or 1). */
+  encodePair?(first: string, second?: string): { ids: number[]; types: number[] };
   /** Token ids → text, special tokens left out. */
   decode(ids: readonly number[]): string;
   /** One more than the largest id. */
@@ -33,15 +39,17 @@ export interface Tokenizer {
 }
 
 /**
- * Loads tokenizer.json, and tokenizer_config.json where present. Structure and ids are checked here; whatever the library still
+ * Loads tokenizer.json, or builds it from BERT's vocab.txt, and tokenizer_config.json where present. Structure and ids are checked here; whatever the library still
  * rejects becomes an `input` error of the file. Unknown ids and characters without a token are `input` errors.
  */
 export async function loadTokenizer(files: Files): Promise<Tokenizer> {
   const path = 'tokenizer.json';
-  const definition = await readJsonObject(files, path, tokenizerLimitBytes);
   const configPath = 'tokenizer_config.json';
+  const early = (await files.exists(path)) ? undefined : await earlyVocabulary(files);
+  const definition = early === undefined ? await readJsonObject(files, path, tokenizerLimitBytes) : {};
   const config = (await files.exists(configPath)) ? await readJsonObject(files, configPath, tokenizerLimitBytes) : {};
-  const file = fileLabel(files, path);
+  const file = fileLabel(files, early === undefined ? path : 'vocab.txt');
+  if (early !== undefined) Object.assign(definition, wordPieceDefinition(early, config, file));
   checkDefinition(definition, file);
   const guarded = <T>(what: string, work: () => T): T => {
     try {
@@ -59,6 +67,19 @@ export async function loadTokenizer(files: Files): Promise<Tokenizer> {
   keepByteOrderMarks(published);
   if (piecesStartAtSpaces(definition)) published.pre_tokenizer = (text) => text.split(/(?<=[^▁])(?=▁)/);
   return guarded('loading the tokenizer', () => wrap(published, config, file, guarded));
+}
+
+/** vocab.txt of a folder that BERT's first tools wrote; undefined where there is none. Byte pairs without tokenizer.json are refused. */
+async function earlyVocabulary(files: Files): Promise<Uint8Array | undefined> {
+  if (await files.exists('vocab.txt')) {
+    if ((await files.size('vocab.txt')) <= tokenizerLimitBytes) return files.read('vocab.txt');
+  } else if (await files.exists('merges.txt')) {
+    throw new SottoError('input', 'the folder has vocab.json and merges.txt, but no tokenizer.json', {
+      place: { file: files.name },
+      remedy: 'save the tokenizer with a recent version of its library, which writes tokenizer.json',
+    });
+  }
+  return undefined;
 }
 
 type Guarded = <T>(what: string, work: () => T) => T;
@@ -85,6 +106,14 @@ function wrap(published: PublishedTokenizer, config: Record<string, unknown>, fi
         const index = ids.findIndex((id) => !Number.isInteger(id));
         if (index >= 0) throw problem(`there is no token for ${JSON.stringify(tokens[index]?.slice(0, 40))}`);
         return ids;
+      }),
+    encodePair: (first, second) =>
+      guarded('encoding', () => {
+        const options = { add_special_tokens: true, text_pair: second ?? null, return_token_type_ids: true };
+        const { ids, tokens, token_type_ids: types } = published.encode(first, options);
+        const index = ids.findIndex((id) => !Number.isInteger(id));
+        if (index >= 0) throw problem(`there is no token for ${JSON.stringify(tokens[index]?.slice(0, 40))}`);
+        return { ids, types: types ?? ids.map(() => 0) };
       }),
     decode: (ids) =>
       guarded('decoding', () => {

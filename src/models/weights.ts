@@ -1,6 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import { type Program, type Shape, same, size, type Tensor } from '../program/index.ts';
-import type { LlamaConfig, ModelConfig, VitConfig } from './config.ts';
+import { traceBert, traceBertPrivate } from './bert.ts';
+import type { BertConfig, LlamaConfig, ModelConfig, VitConfig } from './config.ts';
 import { traceLlama, traceLlamaPrivate } from './llama.ts';
 import { exactPlan, type Plan } from './plan.ts';
 import { seededNormal } from './sample.ts';
@@ -23,9 +24,9 @@ export function serverInputs(program: Program): Map<string, Shape> {
 
 /** Names and shapes of the published tensors that a model under a plan reads. */
 export function weightShapes(config: ModelConfig, plan: Plan): Map<string, Shape> {
-  return serverInputs(
-    config.family === 'llama' ? traceLlama(config, plan, { batch: 1, tokens: 1 }) : traceVit(config, plan, { batch: 1 }),
-  );
+  if (config.family === 'llama') return serverInputs(traceLlama(config, plan, { batch: 1, tokens: 1 }));
+  if (config.family === 'bert') return serverInputs(traceBert(config, plan, { batch: 1, tokens: 1 }));
+  return serverInputs(traceVit(config, plan, { batch: 1 }));
 }
 
 /** Names and shapes of the folded tensors that the private program of a model under a plan reads. */
@@ -34,11 +35,10 @@ export function privateWeightShapes(
   plan: Plan,
   embedding: 'secret' | 'public' = 'secret',
 ): Map<string, Shape> {
-  return serverInputs(
-    config.family === 'llama'
-      ? traceLlamaPrivate(config, plan, { promptTokens: 1, newTokens: 1, embedding })
-      : traceVitPrivate(config, plan),
-  );
+  if (config.family === 'llama')
+    return serverInputs(traceLlamaPrivate(config, plan, { promptTokens: 1, newTokens: 1, embedding }));
+  if (config.family === 'bert') return serverInputs(traceBertPrivate(config, plan, { tokens: 1 }));
+  return serverInputs(traceVitPrivate(config, plan));
 }
 
 /** Reads every tensor that a model under a plan needs. Throws a `model` error that names the first missing or misshapen one. */
@@ -66,6 +66,11 @@ export function randomLlamaWeights(config: LlamaConfig, seed: number, plan: Plan
 
 /** The same for a vision transformer. */
 export function randomVitWeights(config: VitConfig, seed: number, plan: Plan = exactPlan(config)): Map<string, Tensor> {
+  return randomWeights(weightShapes(config, plan), seed);
+}
+
+/** The same for a BERT or RoBERTa that classifies texts. */
+export function randomBertWeights(config: BertConfig, seed: number, plan: Plan = exactPlan(config)): Map<string, Tensor> {
   return randomWeights(weightShapes(config, plan), seed);
 }
 

@@ -1,7 +1,15 @@
 import { type Costs, forecast, perLayer, type ScopeCosts } from '../backends/cost/index.ts';
 import { quantise, type RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
-import { type ModelShape, type Plan, traceLlamaPrivate, traceShape, traceVitPrivate } from '../models/index.ts';
+import {
+  type ModelConfig,
+  type ModelShape,
+  type Plan,
+  traceBertPrivate,
+  traceLlamaPrivate,
+  traceShape,
+  traceVitPrivate,
+} from '../models/index.ts';
 import type { Network } from '../net/shaped.ts';
 import type { Program } from '../program/index.ts';
 import type { LoadedModel } from './model.ts';
@@ -29,10 +37,13 @@ export function forecastModel(
   { ring, run, plan = model.plan }: { ring: RingParameters; run: RunLength; plan?: Plan },
 ): RunForecast {
   const { config } = model;
-  return forecastProgram(
-    config.family === 'llama' ? traceLlamaPrivate(config, plan, { ...run, embedding: 'secret' }) : traceVitPrivate(config, plan),
-    ring,
-  );
+  return forecastProgram(privateProgram(config, plan, run), ring);
+}
+
+function privateProgram(config: ModelConfig, plan: Plan, run: RunLength): Program {
+  if (config.family === 'llama') return traceLlamaPrivate(config, plan, { ...run, embedding: 'secret' });
+  if (config.family === 'bert') return traceBertPrivate(config, plan, { tokens: run.promptTokens });
+  return traceVitPrivate(config, plan);
 }
 
 /** The same for dimensions without weights. */

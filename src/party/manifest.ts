@@ -49,6 +49,11 @@ export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): T
   const config = parseModelConfig(rawConfig);
   const plan = planOf(config);
   const { promptTokens, newTokens } = run;
+  if (config.family === 'bert')
+    throw new SottoError('usage', `a ${config.layout} is not served between parties yet`, {
+      place: { field: 'model_type' },
+      remedy: 'serve a llama or a vit; `sotto forecast` counts what a private run of this one would cost',
+    });
   if ((run.task === 'generate') !== (config.family === 'llama'))
     throw new SottoError('usage', `a ${config.family} does not ${run.task}`, {
       remedy: `use ${config.family === 'llama' ? 'generate' : 'classify'}`,
