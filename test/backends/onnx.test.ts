@@ -2,8 +2,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { scalars, stepOf } from '../../bench/training.ts';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { onnxBackend } from '../../src/node/onnx.ts';
-import type { Shape, Tensor } from '../../src/program/index.ts';
-import { size, trace } from '../../src/program/index.ts';
+import type { Program, Shape, Tensor } from '../../src/program/index.ts';
+import { gradient, size, trace } from '../../src/program/index.ts';
 import { optimiserStates } from '../../src/train/index.ts';
 import { numbers } from '../program/cases.ts';
 
@@ -98,6 +98,67 @@ describe('a whole training step (forward, backward, clipping, AdamW)', () => {
   it('needs a next value of the same shape for every state input', async () => {
     const lame = trace((ops) => ({ 'next/w': ops.input('w', [2], 'server'), y: ops.input('v', [2], 'server') }));
     await expect(backend.compileStep(lame, { state: new Map([['v', normal([2])]]) })).rejects.toThrow(/no output next\/v/);
+  });
+});
+
+describe('forms with a kernel of their own', () => {
+  const angles = (equal: boolean): Tensor => {
+    const { values } = normal([5, 6]);
+    return { shape: [5, 6], values: equal ? values.map((_, i) => values[i % 6 < 3 ? i : i - 3]!) : values };
+  };
+  const agree = async (program: Program, feeds: Map<string, Tensor>): Promise<void> => {
+    const found = await (await backend.compile(program, new Map())).run(feeds);
+    const expected = await (await referenceBackend().compile(program, new Map())).run(feeds);
+    for (const [name, tensor] of expected) expectClose(found.get(name)!, tensor, 1e-5);
+  };
+
+  it.each([
+    ['constant angles with equal halves', true, true],
+    ['equal halves of one of the two', true, false],
+    ['halves of their own', false, false],
+  ])('rotate by %s, at every rank, and carry cotangents back', async (_, equalCos, equalSin) => {
+    const [cos, sin] = [angles(equalCos), angles(equalSin)];
+    for (const shape of [
+      [5, 6],
+      [2, 5, 6],
+      [2, 3, 5, 6],
+    ]) {
+      const program = trace((ops) => {
+        const x = ops.input('x', shape, 'server');
+        const [c, s] = [cos, sin].map(({ values }) => ops.constant(values, [5, 6]));
+        const y = ops.rotary(x, c!, s!);
+        const flat = ops.reshape(ops.multiply(y, ops.input('z', shape, 'server')), [size(shape)]);
+        return { y, loss: ops.reshape(ops.sum(flat, [0]), []) };
+      });
+      await agree(
+        gradient(program, 'loss', ['x']),
+        new Map([
+          ['x', normal(shape)],
+          ['z', normal(shape)],
+        ]),
+      );
+    }
+  });
+
+  it.each([
+    [7, 3, 5],
+    [7, 5, 3],
+    [4, 4, 4],
+    [1, 2, 1],
+  ])('multiply a transposed %i×%i matrix with %i columns, and share the transpose', async (inner, rows, columns) => {
+    const program = trace((ops) => {
+      const x = ops.input('x', [inner, rows], 'server');
+      const y = ops.input('y', [inner, columns], 'server');
+      const [product, reverse] = [ops.matmul(ops.transposed(x), y), ops.matmul(ops.transposed(y), x)];
+      return { product, reverse, back: ops.transposed(product), sum: ops.add(product, ops.transposed(reverse)) };
+    });
+    await agree(
+      program,
+      new Map([
+        ['x', normal([inner, rows])],
+        ['y', normal([inner, columns])],
+      ]),
+    );
   });
 });
 

@@ -44,6 +44,8 @@ export class GraphBuilder {
   readonly #small = new Map<string, string>();
   readonly #made = new Set<string>();
   readonly #published = new Map<string, string>();
+  readonly #turned = new Map<string, Value>();
+  readonly #halves = new Map<string, string>();
   #count = 0;
 
   /** Appends one ONNX operator with one result. */
@@ -119,6 +121,39 @@ export class GraphBuilder {
   reshape(value: Value, shape: Shape): Value {
     if (same(value.shape, shape)) return value;
     return this.node('Reshape', [this.name(value), this.integers(shape)], { ...value, shape });
+  }
+
+  /** Of a constant matrix whose rows repeat themselves after the half: the first halves as a constant. Undefined of all else. */
+  firstHalf(matrix: Value): string | undefined {
+    if (matrix.name === undefined || matrix.shape.length !== 2) return undefined;
+    const known = this.#halves.get(matrix.name);
+    if (known !== undefined) return known;
+    const bytes = this.tensors.find(({ name }) => name === matrix.name)?.bytes;
+    const [rows, columns] = matrix.shape as [number, number];
+    if (bytes === undefined || matrix.element !== 'float' || columns % 2 !== 0) return undefined;
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, rows * columns);
+    const half = columns / 2;
+    for (let row = 0; row < rows; row++)
+      for (let i = row * columns; i < row * columns + half; i++) if (words[i] !== words[i + half]) return undefined;
+    const first = words.filter((_, i) => i % columns < half);
+    const name = `constant.${this.#count++}`;
+    this.tensors.push({ name, type: 'float32', shape: [rows, half], bytes: new Uint8Array(first.buffer) });
+    this.#halves.set(matrix.name, name);
+    return name;
+  }
+
+  /** The transpose of a matrix, written through three axes so that ONNX Runtime does not fuse it into a product; shared by its users. */
+  turned(matrix: Value): Value {
+    const name = this.float(matrix);
+    const known = this.#turned.get(name);
+    if (known !== undefined) return known;
+    const [rows, columns] = matrix.shape as [number, number];
+    const like = { element: 'float', scope: matrix.scope } as const;
+    const deep = this.node('Reshape', [name, this.integers([1, rows, columns])], { ...like, shape: [1, rows, columns] });
+    const turned = this.node('Transpose', [deep.name!], { ...like, shape: [1, columns, rows] }, { perm: { ints: [0, 2, 1] } });
+    const result = this.reshape(turned, [columns, rows]);
+    this.#turned.set(name, result);
+    return result;
   }
 
   /** The operands of an elementwise operation, repeated no further than the result's shape asks. */

@@ -33,7 +33,13 @@ export function toOnnx(program: Program, external: ReadonlySet<string> = new Set
     outputs.push({ name: outputName(name), shape: value.shape, type: elementType(value.element) });
     graph.publish(value, outputName(name));
   }
-  return encodeModel({ nodes: graph.finished(), tensors: graph.tensors, inputs, outputs, operatorSets: { '': operatorSet } });
+  return encodeModel({
+    nodes: graph.finished(),
+    tensors: graph.tensors,
+    inputs,
+    outputs,
+    operatorSets: { '': operatorSet, 'com.microsoft': 1 },
+  });
 }
 
 /** Inputs and outputs of a program have name spaces of their own; an ONNX graph has one. */

@@ -1,5 +1,5 @@
 import type { Composite, Interpreter, NodeOf, Operation, Shape } from '../../program/index.ts';
-import { same } from '../../program/index.ts';
+import { same, size } from '../../program/index.ts';
 import type { GraphBuilder, Value } from './builder.ts';
 
 type Rule = (node: NodeOf<Operation>, x?: Value, y?: Value) => Value;
@@ -14,12 +14,13 @@ type Whole =
   | 'logSoftmax'
   | 'reciprocal'
   | 'layerNorm'
+  | 'rotary'
   | 'embedding'
   | 'crossEntropy';
 
 /**
- * What every primitive means as ONNX operators (set 20). Values are float32 and int32; products of transposed matrices become Gemm
- * or are left as Transpose and MatMul, which ONNX Runtime fuses itself.
+ * What every primitive means as ONNX operators (set 20). Values are float32 and int32; products with a transposed right matrix become
+ * Gemm or are left as Transpose and MatMul, which ONNX Runtime fuses itself.
  */
 export function onnxTable(
   graph: GraphBuilder,
@@ -48,7 +49,7 @@ export function onnxTable(
     },
 
     reshape: (node, x) => ({ ...graph.reshape(x!, node.shape), scope: node.scope }),
-    transpose: (node, x) => graph.lazy({ kind: 'transpose', of: x!, permutation: node.parameters.permutation }, node),
+    transpose: (node, x) => transpose(graph, node, x!, node.parameters.permutation),
     slice: (node, x) => {
       const { axis, start, end } = node.parameters;
       const ranges = [[start], [end], [axis]].map((list) => graph.integers(list));
@@ -132,9 +133,20 @@ function pointwise(graph: GraphBuilder, node: Result, x: Value, apply: (part: Va
   return graph.lazy({ kind: 'broadcast', of: pointwise(graph, { ...node, shape: of.shape }, of, apply) }, node);
 }
 
+/**
+ * ONNX Runtime multiplies a transposed left operand more slowly than it transposes it first, above all a tall one; and a transpose that
+ * it sees beside a product it fuses back. So xᵀ·y is written with the narrower operand transposed out of its sight (`turned`): xᵀ·y or
+ * (yᵀ·x)ᵀ. Gradients of weights are all of this form, and several share the transposed operand.
+ */
 function matmul(graph: GraphBuilder, node: NodeOf<'matmul'>, x: Value, y: Value): Value {
   const [a, transA] = untransposed(x);
   const [b, transB] = untransposed(y);
+  if (transA && !transB) {
+    const [rows, columns] = [a.shape[1]!, b.shape[1]!];
+    if (rows < columns) return graph.node('MatMul', [graph.name(graph.turned(a)), graph.float(b)], node);
+    const product = graph.node('MatMul', [graph.name(graph.turned(b)), graph.float(a)], { ...node, shape: [columns, rows] });
+    return graph.lazy({ kind: 'transpose', of: product, permutation: [1, 0] }, node);
+  }
   if (node.shape.length === 2 && (transA || transB)) {
     const attributes = { transA: { int: Number(transA) }, transB: { int: Number(transB) } };
     return graph.node('Gemm', [graph.float(a), graph.float(b)], node, attributes);
@@ -145,6 +157,43 @@ function matmul(graph: GraphBuilder, node: NodeOf<'matmul'>, x: Value, y: Value)
 /** A transposed matrix as the matrix itself and `true`. */
 function untransposed(x: Value): [Value, boolean] {
   return x.lazy?.kind === 'transpose' && x.shape.length === 2 && x.name === undefined ? [x.lazy.of, true] : [x, false];
+}
+
+function transpose(graph: GraphBuilder, node: Result, x: Value, permutation: readonly number[]): Value {
+  if (x.lazy?.kind === 'transpose' && x.name === undefined) {
+    const { of, permutation: inner } = x.lazy;
+    return transpose(
+      graph,
+      node,
+      of,
+      permutation.map((axis) => inner[axis]!),
+    );
+  }
+  if (permutation.every((axis, i) => axis === i)) return x;
+  return graph.lazy({ kind: 'transpose', of: x, permutation }, node);
+}
+
+/** One kernel where the angles are constants whose halves are equal, as rotary positions' are; else in parts. */
+function rotary(graph: GraphBuilder, node: NodeOf<'rotary'>, x: Value, cos: Value, sin: Value): Value {
+  const [tokens, width] = node.shape.slice(-2) as [number, number];
+  const [cosines, sines] = [cos, sin].map((angles) => graph.firstHalf(angles));
+  if (cosines !== undefined && sines !== undefined) {
+    const like = { element: 'float', scope: node.scope } as const;
+    const heads = graph.reshape({ ...x, name: graph.float(x), ...like }, [1, size(node.shape) / (tokens * width), tokens, width]);
+    const inputs = [heads.name!, graph.integers([0]), cosines, sines];
+    const turned = graph.node('RotaryEmbedding', inputs, { ...like, shape: heads.shape }, {}, 'com.microsoft');
+    return graph.reshape(turned, node.shape);
+  }
+  const half = [...node.shape.slice(0, -1), width / 2];
+  const name = graph.float(x);
+  const part = (start: number): string => {
+    const ranges = [[start], [start + width / 2], [node.shape.length - 1]].map((list) => graph.integers(list));
+    return graph.node('Slice', [name, ...ranges], { ...node, shape: half }).name!;
+  };
+  const second = graph.node('Neg', [part(width / 2)], { ...node, shape: half });
+  const turned = graph.node('Concat', [second.name!, part(0)], node, { axis: { int: -1 } });
+  const kept = graph.node('Mul', [name, graph.float(cos)], node);
+  return graph.node('Add', [kept.name!, graph.node('Mul', [turned.name!, graph.float(sin)], node).name!], node);
 }
 
 function whole(graph: GraphBuilder): Pick<Interpreter<Value>, Exclude<Whole, 'embedding'>> {
@@ -176,6 +225,7 @@ function whole(graph: GraphBuilder): Pick<Interpreter<Value>, Exclude<Whole, 'em
       const scaled = graph.node('Mul', [normal.name!, graph.float(gain)], node);
       return graph.node('Add', [scaled.name!, graph.float(bias)], node);
     },
+    rotary: (node, x, cos, sin) => rotary(graph, node, x!, cos!, sin!),
     crossEntropy: (node, logits, labels, weights) => {
       const { scope } = node;
       const column = (value: Value): Value => graph.reshape(value, [...value.shape, 1]);
