@@ -41,6 +41,13 @@ export const cases: readonly Case[] = [
     server: none,
   },
   {
+    name: 'a one-hot row and its map in a smaller ring, widened',
+    bits: 4,
+    build: (p) => p.narrowEmbedding(2, 3),
+    client: [{ x: [0] }, { x: [1] }],
+    server: [{ W: [0, 1] }, { W: [-1, 1] }, { W: [-2, 0] }],
+  },
+  {
     name: 'linear, two inputs',
     bits: 3,
     build: (p) => p.linear(p.input('x', 2), 'W', 2, 1),

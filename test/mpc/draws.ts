@@ -26,12 +26,17 @@ export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
   });
   switch (node.operation) {
     case 'clientInput':
+      return [words('client', purpose.share, node.parameters.modulus ?? L)];
     case 'pin':
+      return [words('client', purpose.share, node.parameters.width ?? L)];
     case 'square':
     case 'product':
     case 'matrixProduct':
       return [words('client', purpose.share, L)];
-    case 'linear':
+    case 'linear': {
+      const width = node.parameters.modulus ?? L;
+      return [words('client', purpose.share, width), words('client', purpose.blind, width)];
+    }
     case 'diagonal':
       return [words('client', purpose.share, L), words('client', purpose.blind, L)];
     case 'open':

@@ -213,6 +213,9 @@ function lanePrg(side: Side, axes: readonly Axis[], options: Experiment, lanes: 
   };
 }
 
+/** Bits of a correction: a linear map may live in a smaller ring. */
+const mapWidth = (node: RingNode, L: number): number => (node.operation === 'linear' ? (node.parameters.modulus ?? L) : L);
+
 interface Received {
   readonly node: number;
   readonly fields: readonly { count: number; width: number }[];
@@ -347,14 +350,14 @@ async function drive(
     if (node.operation === 'lookup') keys.set(index, fromDealer);
     else if (material.dealerToServer > 0) {
       const several = correctionWidths(node, L);
-      const widths = node.operation === 'truncate' ? [node.parameters.bits] : several.length > 0 ? several : [L];
+      const widths = node.operation === 'truncate' ? [node.parameters.bits] : several.length > 0 ? several : [mapWidth(node, L)];
       const fields = widths.map((width) => ({ count: size(node.shape), width }));
       received.server.push({ node: index, fields, bytes: fromDealer });
     }
     if (material.clientToServer > 0) {
       const at = layout.dealerToServerBytes + layout.serverFromClient[index]!;
       const bytes = serverBytes.subarray(at, at + material.clientToServer);
-      received.server.push({ node: index, fields: [{ count: size(node.shape), width: L }], bytes });
+      received.server.push({ node: index, fields: [{ count: size(node.shape), width: mapWidth(node, L) }], bytes });
     }
     await serverCorrelations.load(index);
     await clientCorrelations.load(index);

@@ -36,6 +36,16 @@ export class Tiny {
     const sizes = { m: this.lanes, k, n };
     return this.ring.push('linear', [x, this.weight(w, [k, n])], sizes, { shape, state: 'pinned', fraction: 0 });
   }
+  /** A one-hot row of `depth` and its map by W (depth, 1), both modulo 2^modulus, then widened to the whole ring. */
+  narrowEmbedding(depth: number, modulus: number): number {
+    const result = { shape: [this.lanes, 1], state: 'pinned', fraction: 0 } as const;
+    const input = { name: 'x', encoding: 'oneHot', fraction: 0, modulus } as const;
+    const oneHot = this.ring.push('clientInput', [], input, { ...result, shape: [this.lanes, depth] });
+    const sizes = { m: this.lanes, k: depth, n: 1, modulus };
+    const rows = this.ring.push('linear', [oneHot, this.weight('W', [depth, 1])], sizes, result);
+    const { e, rest } = this.ring.openNarrow(rows, modulus);
+    return this.ring.push('widen', [e, rest], {}, { ...result, state: 'floating' });
+  }
   diagonal(x: number, w: string): number {
     const { shape } = this.ring.node(x);
     return this.ring.push('diagonal', [x, this.weight(w, shape)], {}, { shape, state: 'pinned', fraction: 0 });

@@ -10,7 +10,8 @@ export interface ToyOptions {
 
 const normTable = { rangeBits: 6, indexBits: 9, extraBits: 2 };
 const rowTable = { rangeBits: 8, indexBits: 11, extraBits: 8 };
-const depth = 11;
+/** Large enough for one-hot rows to be shared in a smaller ring. */
+const depth = 101;
 
 export const weightShapes = (width: number): Record<string, readonly number[]> => ({
   table: [depth, width],

@@ -232,7 +232,11 @@ function meanings(program: RingProgram, options: SimulationOptions, output: (nam
     matrixProduct: (node, x, y) => contract(node, x!, y!, node.parameters),
     truncate: (node, x) => truncated(node, x!),
     narrow: (node, x) => truncated(node, x!),
-    openNarrow: (_, x) => x!,
+    openNarrow: (node, x) => {
+      if (x!.most >= 2 ** (node.parameters.modulus - 2)) guard.fail(node, x!.most, 'a value of');
+      return x!;
+    },
+    widen: (_, __, x) => x!,
     openedSign: (_, x) => x!,
     unmask: (_, x) => x!,
     narrowSquare: (node, _, x) => times(node, x!, x!),

@@ -38,7 +38,7 @@ export function clientProtocol(options: ClientOptions): Protocol {
       const r = pads.words(node.index, purpose.share, size(node.shape));
       const x = encodeClientInput(kernels, ring, node, options.input(node.parameters.name));
       kernels.subtract(x, x, r);
-      const message = kernels.pack(x, L);
+      const message = kernels.pack(x, node.parameters.modulus ?? L);
       kernels.free(x);
       yield* send(message);
       return { block: r };

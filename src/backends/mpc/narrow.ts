@@ -22,7 +22,7 @@ import { type Held, type Machine, type NumberedNode, type Protocol, receive, Scr
  * Hops: one for an opening, one for narrowing a floating value. Error: that of truncation.
  */
 
-type NarrowOperation = 'narrow' | 'openNarrow' | 'openedSign' | 'unmask' | 'narrowSquare' | 'narrowProduct';
+type NarrowOperation = 'narrow' | 'openNarrow' | 'openedSign' | 'unmask' | 'widen' | 'narrowSquare' | 'narrowProduct';
 type Narrow = Pick<Protocol, NarrowOperation>;
 
 /** Ê from e: e's top bit counts negatively, and the offset is taken off. In place; a full-width e stays as it is. */
@@ -58,6 +58,12 @@ function common(
         kernels.addScalar(out, out, 1n);
       }
       return { block: out };
+    },
+    widen(_, e, rest) {
+      if (!carriesPublic) return rest!;
+      const sum = kernels.allocate(rest!.block!.length);
+      kernels.add(sum, e!.block!, rest!.block!);
+      return { block: sum };
     },
     narrowSquare(node, e, rest, sign) {
       const scratch = new Scratch(kernels);

@@ -37,7 +37,7 @@ export function serverProtocol(options: ServerOptions): Protocol {
   }
   return {
     ...local(options, true),
-    clientInput: (node) => takeOver(size(node.shape), undefined),
+    clientInput: (node) => takeOver(size(node.shape), undefined, node.parameters.modulus),
     serverInput: (node) => ({ block: options.weight(node.index) }),
     serverGather: (node) => {
       throw new SottoError('usage', 'public token numbers are not served', {
@@ -47,12 +47,12 @@ export function serverProtocol(options: ServerOptions): Protocol {
     },
     /** z_s = x_s W + c_s. */
     linear(node, x, w) {
-      const result = correlations.linear(node.index, size(node.shape));
+      const result = correlations.linear(node.index, size(node.shape), node.parameters.modulus ?? L);
       kernels.matmul(result, x!.block!, w!.block!, { batch: 1, ...node.parameters }, true);
       return { block: result };
     },
     diagonal(node, x, w) {
-      const result = correlations.linear(node.index, size(node.shape));
+      const result = correlations.linear(node.index, size(node.shape), L);
       kernels.multiplyAdd(result, x!.block!, w!.block!);
       return { block: result };
     },

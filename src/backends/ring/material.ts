@@ -62,7 +62,10 @@ export function materialOf(node: RingNode, program: RingProgram): Material {
   const count = size(node.shape);
   const { bits } = program.ring;
   switch (node.operation) {
-    case 'linear':
+    case 'linear': {
+      const bytes = packedBytes(count, node.parameters.modulus ?? bits);
+      return { ...nothing, dealerToServer: bytes, clientToServer: bytes };
+    }
     case 'diagonal':
       return { ...nothing, dealerToServer: packedBytes(count, bits), clientToServer: packedBytes(count, bits) };
     case 'square':

@@ -19,6 +19,18 @@ export function quantise(program: Program, ring: RingParameters, options = defau
   return new Quantiser(program, ring, options).run();
 }
 
+/** Integer bits of an embedding that is shared in a smaller ring: rows lie within ±2^6, checked when the server encodes its table. */
+const embeddingIntegerBits = 6;
+
+/**
+ * The ring that one-hot rows are shared in: a row of the table needs F + 8 bits, so every one of the V elements of a one-hot row is sent
+ * with that many, and only the d elements of the result are widened. Undefined where widening costs more than it saves.
+ */
+function embeddingModulus({ bits, fraction }: RingParameters, depth: number, width: number): number | undefined {
+  const modulus = fraction + embeddingIntegerBits + 2;
+  return modulus < bits && depth * (bits - modulus) > 2 * width * (bits + modulus) ? modulus : undefined;
+}
+
 class Quantiser {
   readonly #source: Program;
   readonly #owners: ReturnType<typeof owners>;
@@ -162,9 +174,18 @@ class Quantiser {
     }
     const [depth, width] = table.shape as [number, number];
     const tokens = size(indices.shape);
-    const input = { name: indices.name, encoding: 'oneHot', fraction: 0 } as const;
+    const modulus = embeddingModulus(this.#on.ring, depth, width);
+    const narrow = modulus === undefined ? {} : { modulus };
+    const input = { name: indices.name, encoding: 'oneHot', fraction: 0, ...narrow } as const;
     const oneHot = this.#out.push('clientInput', [], input, { shape: [tokens, depth], state: 'pinned', fraction: 0 });
-    return this.#on.linear({ ...node, shape: [...indices.shape, width] }, this.#on.wire(oneHot, 1), table);
+    const site = { ...node, shape: [...indices.shape, width] };
+    if (modulus === undefined) return this.#on.linear(site, this.#on.wire(oneHot, 1), table);
+    const plain = table.build(fraction, table.factor);
+    const result = { shape: [tokens, width], state: 'pinned', fraction } as const;
+    const rows = this.#out.push('linear', [oneHot, plain], { m: tokens, k: depth, n: width, modulus }, result);
+    const { e, rest } = this.#out.openNarrow(rows, modulus);
+    const wide = this.#out.push('widen', [e, rest], {}, { ...result, state: 'floating' });
+    return this.#on.wire(this.#out.reshape(this.#out.pin(wide), site.shape), this.#on.options.integerBits);
   }
 
   #reveal(name: string, x: Value): void {

@@ -30,7 +30,7 @@ export function messagesOf(node: RingNode, program: RingProgram): { [D in Direct
     case 'piecewise':
       return { serverToClient: [{ count, width: node.parameters.bits }] };
     case 'clientInput':
-      return { clientToServer: [{ count, width: bits }] };
+      return { clientToServer: [{ count, width: node.parameters.modulus ?? bits }] };
     case 'open':
     case 'reveal':
       return { serverToClient: [{ count, width: bits }] };

@@ -38,7 +38,13 @@ export interface Piecewise {
 
 export interface RingOperations {
   /** The client's secret: real numbers with `fraction` bits, or a one-hot row of `depth` for every index. */
-  clientInput: { readonly name: string; readonly encoding: 'real' | 'oneHot'; readonly fraction: number };
+  clientInput: {
+    readonly name: string;
+    readonly encoding: 'real' | 'oneHot';
+    readonly fraction: number;
+    /** Shared modulo 2^modulus; the whole ring where absent. */
+    readonly modulus?: number;
+  };
   /** The server's tensor times `factor`, with `fraction` bits. */
   serverInput: { readonly name: string; readonly fraction: number; readonly factor: number };
   publicIndex: { readonly name: string };
@@ -70,7 +76,7 @@ export interface RingOperations {
   sum: { readonly outer: number; readonly axis: number; readonly inner: number };
 
   /** (pinned (m, k), server (k, n)). */
-  linear: { readonly m: number; readonly k: number; readonly n: number };
+  linear: { readonly m: number; readonly k: number; readonly n: number; readonly modulus?: number };
   /** (pinned, server) of one shape, elementwise. */
   diagonal: object;
   /** Masks a pinned value and gives it to the client. */
@@ -93,6 +99,8 @@ export interface RingOperations {
   openedSign: { readonly modulus: number };
   /** (x, Ê, sign) → A with x = Ê + A in the whole ring: the carry of the masks is a correlation, nothing is sent. */
   unmask: { readonly modulus: number };
+  /** (Ê, A) → Ê + A, floating in the whole ring. */
+  widen: object;
   /** (Ê, A, sign) → (Ê + A)². */
   narrowSquare: { readonly modulus: number };
   /** (Ê, A, sign) of x, then of y → (Ê + A)·(Ê + A), elementwise. */

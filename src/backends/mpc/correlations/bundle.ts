@@ -76,10 +76,10 @@ export function storedServerCorrelations({ kernels, program, layout, source, prg
           : await source.read(layout.dealerToServerBytes + layout.serverFromClient[node]!, clientToServer);
       ready.set(node, { dealer, client });
     },
-    linear(node, length) {
+    linear(node, length, width) {
       const { dealer, client } = take(node);
-      const u = words(dealer, length, bits);
-      const t = words(client, length, bits);
+      const u = words(dealer, length, width);
+      const t = words(client, length, width);
       kernels.add(u, u, t);
       kernels.free(t);
       return u;

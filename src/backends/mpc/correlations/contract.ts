@@ -13,7 +13,7 @@ export interface ServerCorrelations {
   /** Makes the corrections of a node ready; everything below then answers at once. */
   load(node: number): Promise<void>;
   /** c_s with c_c + c_s = x_c · W. */
-  linear(node: number, length: number): Block;
+  linear(node: number, length: number, width: number): Block;
   /** q_s of squares and products. */
   product(node: number, length: number): Block;
   /** q_s modulo 2^width of a wrap bit, q_c + q_s = m_c · b. */

@@ -67,7 +67,10 @@ function corrections(options: DealerOptions, outbox: Outbox): Offline {
     ...pinned,
     /** u = x_c V − k. */
     linear: (node, x, v) => {
-      emit(node, purpose.blind, L, (out) => kernels.matmul(out, x!.block!, v!.block!, { batch: 1, ...node.parameters }, true));
+      const width = node.parameters.modulus ?? L;
+      emit(node, purpose.blind, width, (out) =>
+        kernels.matmul(out, x!.block!, v!.block!, { batch: 1, ...node.parameters }, true),
+      );
       return pinned.linear(node, x!, v!);
     },
     diagonal: (node, x, v) => {

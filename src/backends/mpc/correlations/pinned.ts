@@ -47,6 +47,7 @@ export function pinnedShares(machine: Machine, pads: Pads): Offline {
     openNarrow: () => nothing,
     openedSign: () => nothing,
     unmask: () => nothing,
+    widen: () => nothing,
     narrowSquare: () => nothing,
     narrowProduct: () => nothing,
     pin: share,

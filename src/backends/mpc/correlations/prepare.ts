@@ -22,22 +22,24 @@ export interface PrepareOptions extends Machine {
 export async function prepare(options: PrepareOptions): Promise<void> {
   const { kernels, pads, ring } = options;
   let message: Uint8Array | undefined;
-  const half = (node: Numbered<RingNodeOf<'linear' | 'diagonal'>>, addProduct: (out: Block) => void): Held => {
+  const half = (node: Numbered<RingNodeOf<'linear' | 'diagonal'>>, width: number, addProduct: (out: Block) => void): Held => {
     const scratch = new Scratch(kernels);
     const count = size(node.shape);
     const z = pads.words(node.index, purpose.share, count);
     const t = scratch.own(pads.words(node.index, purpose.blind, count));
     kernels.subtract(t, t, z);
     addProduct(t);
-    message = kernels.pack(t, ring.bits);
+    message = kernels.pack(t, width);
     return scratch.end(z);
   };
   const table = {
     ...pinnedShares(options, pads),
     linear: (node: Numbered<RingNodeOf<'linear'>>, x?: Held, a?: Held) =>
-      half(node, (out) => kernels.matmul(out, x!.block!, a!.block!, { batch: 1, ...node.parameters }, true)),
+      half(node, node.parameters.modulus ?? ring.bits, (out) =>
+        kernels.matmul(out, x!.block!, a!.block!, { batch: 1, ...node.parameters }, true),
+      ),
     diagonal: (node: Numbered<RingNodeOf<'diagonal'>>, x?: Held, a?: Held) =>
-      half(node, (out) => kernels.multiplyAdd(out, x!.block!, a!.block!)),
+      half(node, ring.bits, (out) => kernels.multiplyAdd(out, x!.block!, a!.block!)),
   };
   await walk(options, table, {
     weight: async (node) => ({ block: await options.mask(node) }),
