@@ -64,23 +64,30 @@ async function demo(flags: DemoFlags, terminal: Terminal): Promise<void> {
     if (talk) terminal.out(text);
   };
   say(introduction(flags, model, paint));
+  const bar = progress(terminal, false);
+  bar.show('  setup and offline phase');
+  let prompted = false;
+  const write = wrapper(terminal, say, (piece) => (prompted ? paint('green', piece) : piece));
   const run = await launchLocal({
     model: folder,
     task: { kind: 'generate', prompt: { text: flags.prompt }, newTokens },
     ring,
     transport: flags.transport,
     timeoutMilliseconds: flags.timeout * 1000,
-    onText: wrapper(terminal, say, (piece) => paint('green', piece)),
-  });
+    onText: (piece) => {
+      bar.end();
+      write(piece);
+      // The prompt comes first, whole.
+      prompted = true;
+    },
+  }).finally(() => bar.end());
   say('\n\n');
-  const bar = progress(terminal, false);
   const texts: Clear[] = [
     await inTheClear('the same model in the clear', folderFiles(folder), flags.prompt, newTokens, terminal),
   ];
   const teacher = flags.teacher ?? (flags.model === undefined ? artefact('stories-teacher') : undefined);
   if (teacher !== undefined)
     texts.push(await inTheClear('the model it was made from', folderFiles(teacher), flags.prompt, newTokens, terminal));
-  bar.end();
   if (flags.json) {
     const { client } = run;
     const clear = texts.map(({ name, text, ids, seconds: took }) => ({ name, text, ids: [...ids], seconds: took }));
@@ -141,8 +148,10 @@ function wrapper(terminal: Terminal, say: (text: string) => void, dress: (text: 
   // Room for what is left of a word whose pieces are still to come.
   const slack = 6;
   let column = 0;
-  say('  ');
+  let begun = false;
   return (piece) => {
+    if (!begun) say('  ');
+    begun = true;
     for (const part of piece.split(/(?=\s)/)) {
       if (part.startsWith('\n') || (/^\s/.test(part) && column + part.length > width - slack)) {
         say('\n  ');

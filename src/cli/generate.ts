@@ -168,6 +168,7 @@ async function privately(
   const bar = progress(terminal, flags.progress === true);
   const started = terminal.now();
   bar.show('mpc: setup and offline phase');
+  let printed = false;
   const ticking = setInterval(
     () => bar.show(`mpc: setup and offline phase, ${Math.round((terminal.now() - started) / 1000)} s`),
     500,
@@ -188,10 +189,11 @@ async function privately(
       onText: (text) => {
         clearInterval(ticking);
         bar.end();
-        if (!flags.json) terminal.out(text);
+        if (flags.json) return;
+        terminal.out(text);
+        printed = true;
       },
     });
-    if (!flags.json) terminal.out('\n');
     const { client } = run;
     const ids = [...client.promptIds, ...client.newIds];
     const cut = client.stopped === 'length' && newTokens < flags.maxNewTokens;
@@ -199,6 +201,7 @@ async function privately(
   } finally {
     clearInterval(ticking);
     bar.end();
+    if (printed) terminal.out('\n');
   }
 }
 
