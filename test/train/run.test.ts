@@ -1,7 +1,9 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import { SottoError } from '../../src/errors/index.ts';
 import { openCheckpoint } from '../../src/models/checkpoint.ts';
 import { parseLlamaConfig } from '../../src/models/config.ts';
 import { memoryFiles } from '../../src/models/files.ts';
@@ -169,6 +171,26 @@ describe('a recipe', () => {
     expect(field({ ...distillRaw, conversion: { ...distillRaw.conversion, exponent: 3 } })).toBe('conversion.exponent');
     for (const value of [null, 3, [], '{}']) expect(() => parseRecipe(value)).toThrow(/recipe/);
     expect(field(raw)).toBe('accepted');
+  });
+
+  it('of any shape is accepted or refused with a typed error', () => {
+    const value = fc.oneof(fc.jsonValue(), fc.double(), fc.constant(undefined));
+    const field = fc.constantFrom(...Object.keys(raw), 'optimiser.rate', 'model.heads', 'data.text', 'written');
+    fc.assert(
+      fc.property(field, value, (name, changed) => {
+        const [outer, inner] = name.split('.') as [keyof typeof raw, string?];
+        const made =
+          inner === undefined
+            ? { ...raw, [outer]: changed }
+            : { ...raw, [outer]: { ...(raw[outer] as object), [inner]: changed } };
+        try {
+          parseRecipe(made);
+        } catch (error) {
+          expect(error).toBeInstanceOf(SottoError);
+        }
+      }),
+      { numRuns: 300 },
+    );
   });
 
   it('that ships is accepted', () => {
