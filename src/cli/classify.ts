@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import { SottoError } from '../errors/index.ts';
 import type { Classification } from '../models/index.ts';
+import { checkRanges } from '../models/ranges.ts';
 import { openModel } from '../package/model.ts';
 import { classifier, classifyPixels, named } from '../package/pictures.ts';
-import { checkRanges } from '../package/ranges.ts';
 import { requirePolynomial } from '../package/text.ts';
 import { type LaunchResult, launchLocal } from '../party/index.ts';
 import {

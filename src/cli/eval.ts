@@ -15,6 +15,7 @@ import {
   taskNames,
   tasks,
 } from '../evaluate/index.ts';
+import { checkRanges } from '../models/ranges.ts';
 import {
   type EvaluationBackend,
   evaluatedPictures,
@@ -24,7 +25,6 @@ import {
 } from '../package/evaluation.ts';
 import { type LoadedModel, openModel } from '../package/model.ts';
 import { classifier } from '../package/pictures.ts';
-import { checkRanges } from '../package/ranges.ts';
 import { withFloatBackend, writer } from '../package/text.ts';
 import type { FloatBackend } from '../program/index.ts';
 import {

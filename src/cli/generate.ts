@@ -1,9 +1,9 @@
 import { type Command, Option } from 'commander';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { greedy, type Sampler, sampler, streamingDecoder, type Tokenizer } from '../models/index.ts';
+import { checkRanges } from '../models/ranges.ts';
 import { type Agreement, agree } from '../package/agreement.ts';
 import { type LoadedModel, openModel } from '../package/model.ts';
-import { checkRanges } from '../package/ranges.ts';
 import { type ClearBackend, fittingTokens, requirePolynomial, writer, writeText } from '../package/text.ts';
 import { type LaunchResult, launchLocal } from '../party/index.ts';
 import { Disagreement } from './exit.ts';

@@ -18,12 +18,12 @@ import {
   type Tokenizer,
   writeCheckpoint,
 } from '../models/index.ts';
+import { checkRanges } from '../models/ranges.ts';
 import { folderFiles } from '../node/files.ts';
 import { type ConvertOptions, convertModel, writeConversion } from './conversion.ts';
 import { forecastModel, type RunForecast } from './forecast.ts';
 import { type LoadedModel, openModel } from './model.ts';
 import { classifier, classifyPixels, type Picture, pixelsOf, rehearsePicture } from './pictures.ts';
-import { checkRanges } from './ranges.ts';
 import { type ClearBackend, fittingTokens, rehearseText, type TextRequest, writer, writeText } from './text.ts';
 
 export { type ErrorKind, errorKinds, type Place, SottoError } from '../errors/index.ts';

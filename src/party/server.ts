@@ -3,7 +3,8 @@ import { serverOffline, serverOnline, serverSetup } from '../backends/mpc/index.
 import { SottoError } from '../errors/index.ts';
 import { openCheckpoint } from '../models/checkpoint.ts';
 import { parseModelConfig } from '../models/config.ts';
-import { fileLabel, foldWeights, isPolynomial, type ModelConfig, planOf } from '../models/index.ts';
+import { fileLabel, foldWeights, isPolynomial, type ModelConfig, type Plan, planOf } from '../models/index.ts';
+import { checkRanges } from '../models/ranges.ts';
 import type { Channel, Frame } from '../net/contract.ts';
 import { folderFiles } from '../node/files.ts';
 import { connect, listen } from '../node/sockets.ts';
@@ -66,7 +67,7 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
     const client = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
     opened.push(client);
     await greet(client, 'server', ['client']);
-    return await serveOne(options, { client, dealer }, manifest, weights);
+    return await serveOne(options, { client, dealer }, { manifest, plan: planOf(config, configFile) }, weights);
   } catch (error) {
     await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
     throw error;
@@ -88,12 +89,13 @@ function checkPolynomial(config: ModelConfig, file: string): void {
 async function serveOne(
   options: ServerOptions,
   channels: { client: Channel; dealer: Channel },
-  manifest: Control<'manifest'>,
+  { manifest, plan }: { manifest: Control<'manifest'>; plan: Plan },
   weights: ReadonlyMap<string, Tensor>,
 ): Promise<RoleReport> {
   const { client, dealer } = channels;
   await sendControl(client, manifest);
   const request = await receiveControl(client, 'request');
+  checkRanges(plan, request.run.ring, options.model);
   const traced = traceRun(manifest.config, request.run);
   sameProgram('client', request.program, traced.hash);
   const agreed = await agree(channels, manifest, request, traced);

@@ -1,6 +1,5 @@
-import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
-import type { Plan, ScopeRange } from '../models/index.ts';
+import type { Plan, ScopeRange } from './plan.ts';
 
 /** The largest number that a scope squares or sums up before it is truncated, as far as calibration recorded it. */
 const largest = ({ maxAbs, maxSquares, maxMean }: ScopeRange): number => Math.max(maxAbs ** 2, maxSquares ?? 0, maxMean ?? 0);
@@ -9,7 +8,11 @@ const largest = ({ maxAbs, maxSquares, maxMean }: ScopeRange): number => Math.ma
  * Refuses a ring that is too narrow for what calibration saw: products carry twice the fraction bits, and truncation needs two bits
  * above the value. Throws a `range` error that names the scope. A plan without ranges passes: the run itself is then the check.
  */
-export function checkRanges(plan: Plan, { bits, fraction }: RingParameters, file: string): void {
+export function checkRanges(
+  plan: Plan,
+  { bits, fraction }: { readonly bits: number; readonly fraction: number },
+  file: string,
+): void {
   for (const [scope, range] of Object.entries(plan.ranges ?? {})) {
     const needed = Math.ceil(Math.log2(Math.max(largest(range), 2 ** -fraction))) + 2 * fraction + 2;
     if (needed <= bits) continue;
