@@ -5,7 +5,7 @@ export { ByteReader, fileBytes } from './bytes.ts';
 export { fileHash, openTokenCache, type TokenCache, type TokenSource } from './cache.ts';
 export { type CollectionOptions, readPictureFolder, readPictureTar } from './collections.ts';
 export { type Draw, type Mixture, type MixturePart, type MixtureState, mixture } from './mixture.ts';
-export { readParquet } from './parquet.ts';
+export { type ParquetOptions, readParquet } from './parquet.ts';
 export { permuted } from './permutation.ts';
 export {
   type CollectOptions,

@@ -28,7 +28,7 @@ export function readRows(path: string, options: RowOptions = {}): AsyncGenerator
   const bare = path.toLowerCase().replace(/\.gz$/, '');
   if (/\.(jsonl|ndjson)$/.test(bare)) return readJsonLines(path);
   if (bare.endsWith('.json')) return readJsonArray(path);
-  if (bare.endsWith('.parquet')) return readParquet(path, options.columns);
+  if (bare.endsWith('.parquet')) return readParquet(path, { columns: options.columns });
   if (bare.endsWith('.tsv')) return readTsv(path);
   if (bare.endsWith('.txt') || options.separator !== undefined) return readText(path, options.separator ?? '<|endoftext|>');
   throw new SottoError('usage', 'the format of the file is not known by its name', {
