@@ -24,7 +24,7 @@ export {
   wordBitsOf,
 } from '../backends/ring/index.ts';
 export { createWasmKernels, type RingKernels, type WasmOptions } from '../kernels/index.ts';
+export { checkRanges } from '../models/ranges.ts';
 export * from '../party/index.ts';
 export { nodePlatform } from '../party/platform.ts';
 export { type Agreement, type AgreementRequest, agree, type BackendAgreement } from './agreement.ts';
-export { checkRanges } from './ranges.ts';
