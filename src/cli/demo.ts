@@ -24,7 +24,7 @@ const ring = { bits: 64, fraction: 16 };
 const help = `
 Examples:
   $ sotto demo
-  $ sotto demo --prompt "One day, a dog named Max" --max-new-tokens 60
+  $ sotto demo --prompt "Once upon a time" --max-new-tokens 80 --transport tcp
 `;
 
 export function registerDemo(program: Command, terminal: Terminal): void {
@@ -37,7 +37,7 @@ export function registerDemo(program: Command, terminal: Terminal): void {
     )
     .option('--model <folder>', 'another polynomial checkpoint')
     .option('--teacher <folder>', 'the checkpoint that it was converted from')
-    .option('--prompt <text>', 'the text to continue', 'Once upon a time')
+    .option('--prompt <text>', 'the text to continue', 'One day, a dog named Max')
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write').argParser(whole(1, 10_000)).default(48))
     .addOption(transportOption())
     .addOption(timeoutOption())

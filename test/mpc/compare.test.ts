@@ -8,7 +8,13 @@ import type { Tensor } from '../../src/program/index.ts';
 import { numbers } from '../ring/toy.ts';
 import { both } from './piecewise.ts';
 
-const none = { knots: [], offsets: [], slopes: [], start: 0, coefficients: [] as number[][] };
+const none = {
+  knots: [] as readonly number[],
+  offsets: [] as readonly number[],
+  slopes: [] as readonly number[],
+  start: 0,
+  coefficients: [] as readonly (readonly number[])[],
+};
 const piece = (parameters: { bits: number; drop: number } & Partial<typeof none>): Piecewise => {
   const all = { ...none, ...parameters };
   return {

@@ -12,5 +12,4 @@ export {
 } from './material.ts';
 export { defaultQuantisation, type QuantiseOptions, quantise } from './quantise.ts';
 export { type Direction, type Hop, type Message, messagesOf, packedBytes, schedule } from './schedule.ts';
-export { interpolatedTable } from './tables.ts';
 export type * from './types.ts';
