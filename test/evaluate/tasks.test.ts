@@ -1,8 +1,10 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
+import { PythonSandbox } from '../../src/evaluate/sandbox.ts';
 import { taskNamed } from '../../src/evaluate/tasks.ts';
 import { boundWeights, type LlamaConfig, traceLlama } from '../../src/models/index.ts';
 import { openModel } from '../../src/package/model.ts';
@@ -11,6 +13,7 @@ import { evaluate } from './command.ts';
 
 const shared = process.env.SOTTO_SHARED ?? join(import.meta.dirname, '../../../shared');
 const folder = await temporaryFolder();
+const sandbox = await PythonSandbox.open().catch(() => undefined);
 const file = (name: string, content: string | Uint8Array | readonly unknown[]): string => {
   const path = join(folder, name);
   writeFileSync(
@@ -100,7 +103,7 @@ describe('sotto eval', () => {
   });
 
   it('runs privately, and says what a sample cost', { timeout: 60_000 }, async () => {
-    const row = file('one.jsonl', [{ text: 'Once upon' }]);
+    const row = file('one.jsonl', [{ text: 'fo' }]);
     const words = ['--task', 'perplexity', '--model', student, '--data', row, '--limit', '1'];
     const [open, secret] = [await evaluate(words), await evaluate([...words, '--backend', 'mpc', '--fraction', '20'])];
     expect(secret.error).toBe('');
@@ -170,6 +173,53 @@ describe('given outputs', () => {
     const { metrics } = (await score('wmt22-de-en', source, translated, '--references', reference)).result;
     expect(metrics.bleu!.value).toBeCloseTo(100, 9);
     expect(metrics.chrf!.value).toBeCloseTo(100, 9);
+  });
+
+  it('to two turns are rated by a judge that gets the key', async () => {
+    const keys: (string | undefined)[] = [];
+    const judge = createServer((request, response) => {
+      keys.push(request.headers.authorization);
+      request
+        .resume()
+        .on('end', () => response.end(JSON.stringify({ choices: [{ message: { content: 'Good. Rating: [[7]]' } }] })));
+    });
+    await new Promise<void>((resolve) => judge.listen(0, '127.0.0.1', resolve));
+    try {
+      const { port } = judge.address() as { port: number };
+      const data = file('mt.jsonl', [{ question_id: 81, category: 'writing', turns: ['one', 'two'] }]);
+      const answers = file('mt-answers.jsonl', [{ question_id: 81, choices: [{ index: 0, turns: ['a', 'b'] }] }]);
+      const names = ['single-v1', 'single-math-v1', 'single-v1-multi-turn', 'single-math-v1-multi-turn'];
+      const prompts = file(
+        'mt-prompts.jsonl',
+        names.map((name) => ({ name, system_prompt: '', prompt_template: '{answer}' })),
+      );
+      const words = ['--task', 'mt-bench', '--data', data, '--completions', answers];
+      const rated = await evaluate([...words, '--judge', `http://127.0.0.1:${port}/v1`, '--judge-prompts', prompts], {
+        SOTTO_JUDGE_KEY: 'k',
+      });
+      expect(rated.result.metrics).toMatchObject({
+        score: { value: 7, count: 2 },
+        score_writing: { value: 7 },
+        rated: { value: 1 },
+      });
+      expect(keys).toEqual(['Bearer k', 'Bearer k']);
+      expect((await evaluate(words)).error).toMatch(/--judge: MT-Bench needs a judge/);
+    } finally {
+      judge.close();
+    }
+  });
+
+  it.skipIf(sandbox === undefined)('that are programs are run, several a task', async () => {
+    const data = file('code.jsonl', [
+      { task_id: 'T/0', prompt: 'def f(x):\n', entry_point: 'f', test: 'def check(c):\n    assert c(2) == 4\n' },
+    ]);
+    const bodies = ['    return 2 * x', '    return x', '    while True: pass'];
+    const samples = file(
+      'code-samples.jsonl',
+      bodies.map((completion) => ({ task_id: 'T/0', completion })),
+    );
+    const { result } = await score('humaneval', data, samples);
+    expect(result.metrics['pass@1']!.value).toBeCloseTo(1 / 3, 12);
   });
 
   it('that are broken or missing are typed errors naming the place', async () => {
