@@ -1,18 +1,22 @@
-import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Tokenizer } from '../../src/models/tokenizer.ts';
+import { memoryFiles } from '../../src/models/files.ts';
+import { loadTokenizer, type Tokenizer } from '../../src/models/tokenizer.ts';
+import { folderFiles } from '../../src/node/files.ts';
 import {
   alpacaTexts,
   type Document,
   encodePrompted,
   encodeText,
   mixture,
+  openTextPart,
   openTokenCache,
   permuted,
   type TokenPart,
   type TokenSource,
+  tokenizerKey,
   tokenMixture,
 } from '../../src/train/data/index.ts';
 import { testFolder } from './folder.ts';
@@ -236,4 +240,80 @@ describe('a token cache', () => {
   it('takes texts with nothing masked', () => {
     expect(encodeText(letters, 'ab')).toEqual({ ids: Int32Array.of(1, 97, 98, 2), masked: 0 });
   });
+});
+
+describe('text data sets as parts of a mixture', () => {
+  const made = { tokenizer: letters, tokenizerKey: 'letters', folder: join(folder.path, 'parts') };
+
+  it('are tokenised by their format, and name a broken row without leaving a cache', async () => {
+    const text = await openTextPart(
+      {
+        name: 'text',
+        file: folder.put('t.jsonl', '{"code":"ab"}\n{"code":"c"}'),
+        format: { kind: 'text', field: 'code' },
+        weight: 1,
+      },
+      made,
+    );
+    expect([text.rows, text.cache.documents, text.cache.tokens]).toEqual(['stream', 2, 7]);
+    const prompted = await openTextPart(
+      { name: 'a', file: folder.put('a.json', '[{"instruction":"do","output":"x"}]'), format: { kind: 'alpaca' }, weight: 1 },
+      made,
+    );
+    const ids = new Int32Array(prompted.cache.tokens);
+    const masks = new Uint8Array(ids.length);
+    prompted.cache.read(0, ids.length, ids, masks);
+    expect([...masks].lastIndexOf(0)).toBe(ids.length - 3);
+    text.cache.close();
+    prompted.cache.close();
+    const broken = folder.put('b.json', '[{"instruction":"do","output":"x"},{"instruction":"do"}]');
+    const before = readdirSync(made.folder);
+    await expect(openTextPart({ name: 'b', file: broken, format: { kind: 'alpaca' }, weight: 1 }, made)).rejects.toMatchObject({
+      kind: 'input',
+      place: { file: broken, field: 'row 1, output' },
+    });
+    expect(readdirSync(made.folder)).toEqual(before);
+  });
+
+  it('have another key for another tokenizer', async () => {
+    const key = (text: string, path = 'tokenizer.json') => tokenizerKey(memoryFiles({ [path]: text }));
+    expect(await key('{}')).toBe(await key('{}'));
+    expect(new Set([await key('{}'), await key('{ }'), await key('{}', 'vocab.txt')]).size).toBe(3);
+  });
+
+  const shared = process.env.SOTTO_SHARED ?? '../shared';
+  it.skipIf(!existsSync(join(shared, 'models', 'stories260K')))(
+    'of web pages, instructions and code are mixed 50, 30 and 20',
+    async () => {
+      const files = folderFiles(join(shared, 'models', 'stories260K'));
+      const own = { tokenizer: await loadTokenizer(files), tokenizerKey: await tokenizerKey(files), folder: made.folder };
+      const lines = (name: string, count: number) =>
+        folder.put(
+          name,
+          readFileSync(join(shared, 'data/text', name), 'utf8')
+            .split('\n')
+            .slice(0, count)
+            .join('\n'),
+        );
+      const alpaca = JSON.parse(readFileSync(join(shared, 'data/text/alpaca_5000.json'), 'utf8')).slice(0, 60);
+      const parts = [
+        await openTextPart({ name: 'c4', file: lines('c4_sample.jsonl', 20), format: { kind: 'text' }, weight: 50 }, own),
+        await openTextPart(
+          { name: 'alpaca', file: folder.put('alpaca.json', JSON.stringify(alpaca)), format: { kind: 'alpaca' }, weight: 30 },
+          own,
+        ),
+        await openTextPart({ name: 'python', file: lines('python_stdlib.jsonl', 3), format: { kind: 'text' }, weight: 20 }, own),
+      ];
+      const mixed = tokenMixture(parts, { batch: 10, tokens: 512, seed: 1 });
+      for (let step = 0; step < 3; step++) {
+        const { ids, weights } = mixed.next();
+        const asked = Array.from({ length: 10 }, (_, row) =>
+          own.tokenizer.decode([...ids.subarray(512 * row, 512 * row + 40)]).includes('Below is an instruction'),
+        );
+        expect(asked.filter(Boolean)).toHaveLength(3);
+        for (const [row, prompted] of asked.entries()) expect(weights[512 * row]! > 0).toBe(!prompted);
+      }
+      for (const { cache } of parts) cache.close();
+    },
+  );
 });
