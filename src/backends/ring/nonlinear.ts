@@ -17,7 +17,7 @@ const shapes = {
   tanh: { f: Math.tanh, low: -8, high: 8, stepBits: -3, left: -1, right: [1, 0] },
   erf: { f: erf, low: -4, high: 4, stepBits: -3, left: -1, right: [1, 0] },
   silu: { f: (x: number) => x / (1 + Math.exp(-x)), low: -16, high: 16, stepBits: -2, left: 0, right: [0, 1] },
-  gelu: { f: (x: number) => (x / 2) * (1 + erf(x * Math.SQRT1_2)), low: -4, high: 4, stepBits: -3, left: 0, right: [0, 1] },
+  gelu: { f: (x: number) => (x / 2) * (1 + erf(x * Math.SQRT1_2)), low: -4, high: 4, stepBits: -2, left: 0, right: [0, 1] },
 } as const satisfies Record<string, BoundedShape>;
 
 /** Composites that are taken whole. */

@@ -15,11 +15,16 @@ export function startingSeeds(seeds: Uint8Array, firstKey: number, count: number
 export function hashes(encryptBlocks: EncryptBlocks, states: Int32Array, first: number, tweaks: number): Int32Array<ArrayBuffer> {
   const input = new Int32Array(states.length * tweaks);
   for (let from = 0, to = 0; from < states.length; from += 4) {
-    for (let tweak = first; tweak < first + tweaks; tweak++, to += 4) {
-      input[to] = states[from]! ^ tweak;
-      input[to + 1] = states[from + 1]!;
-      input[to + 2] = states[from + 2]!;
-      input[to + 3] = states[from + 3]!;
+    const s0 = states[from]!;
+    const s1 = states[from + 1]!;
+    const s2 = states[from + 2]!;
+    const s3 = states[from + 3]!;
+    for (let tweak = first; tweak < first + tweaks; tweak++) {
+      input[to] = s0 ^ tweak;
+      input[to + 1] = s1;
+      input[to + 2] = s2;
+      input[to + 3] = s3;
+      to += 4;
     }
   }
   return hashInPlace(encryptBlocks, input);

@@ -1,5 +1,5 @@
 import { SottoError } from '../../../errors/index.ts';
-import { addPair, type ComparisonLayout, comparisonLayout } from './dcf-format.ts';
+import { type ComparisonLayout, comparisonLayout } from './dcf-format.ts';
 import {
   bitAt,
   checkKeys,
@@ -93,13 +93,17 @@ function expandChunk(options: WindowOptions, layout: ComparisonLayout, first: nu
     const next = new Int32Array(2 * controls.length);
     for (let key = 0, at = 0; key < keys; key++) {
       const c = key * keyWords + level * levelWords;
-      const [c0, c1, c2, c3] = [cw[c]!, cw[c + 1]!, cw[c + 2]!, cw[c + 3]!];
+      const c0 = cw[c]!;
+      const c1 = cw[c + 1]!;
+      const c2 = cw[c + 2]!;
+      const c3 = cw[c + 3]!;
       const right = c0 >>> 1;
       for (let end = at + nodes; at < end; at++) {
         const t = controls[at]!;
         const mask = -t;
         const to = 8 * at;
-        const [l, r] = [h[to]!, h[to + 4]!];
+        const l = h[to]!;
+        const r = h[to + 4]!;
         next[2 * at] = (l & 1) ^ (t & c0 & 1);
         next[2 * at + 1] = (r & 1) ^ (t & right & 1);
         h[to] = (l ^ (mask & c0)) & ~3;
@@ -129,24 +133,58 @@ function leafVectors(
   const blocks = leafWords * stride > 4 ? 2 : 1;
   const h = hashes(encryptBlocks, states, 2, blocks);
   const points = controls.length / keys;
-  const wide = stride === 2 ? -1 : 0;
   const vectors = Array.from({ length: leafWords }, () => new Int32Array(controls.length * stride));
-  const pair = new Int32Array(2);
+  const finish = stride === 2 ? finish64 : finish32;
   vectors.forEach((vector, word) => {
-    for (let key = 0, at = 0; key < keys; key++) {
+    for (let key = 0; key < keys; key++) {
       const c = key * keyWords + offset + word * stride;
-      const [low, high] = [cw[c]!, stride === 2 ? cw[c + 1]! : 0];
-      for (let end = at + points; at < end; at++) {
-        const mask = -controls[at]!;
-        const from = 4 * blocks * at + word * stride;
-        pair[0] = 0;
-        pair[1] = 0;
-        addPair(pair, 0, h[from]!, stride === 2 ? h[from + 1]! : 0, party, wide);
-        addPair(pair, 0, mask & low, mask & high, party, wide);
-        vector[at * stride] = pair[0]!;
-        if (stride === 2) vector[at * stride + 1] = pair[1]!;
-      }
+      finish(vector, h, controls, key * points, points, 4 * blocks, word * stride, cw[c]!, stride === 2 ? cw[c + 1]! : 0, party);
     }
   });
   return vectors.map((vector) => new Uint8Array(vector.buffer));
+}
+
+/** vector = (−1)^party (h + t · correction) at one key's points, for one word of γ. */
+function finish64(
+  vector: Int32Array,
+  h: Int32Array,
+  controls: Int32Array,
+  first: number,
+  points: number,
+  step: number,
+  word: number,
+  correctionLow: number,
+  correctionHigh: number,
+  party: number,
+): void {
+  for (let at = first, from = step * first + word, to = 2 * first; at < first + points; at++, from += step, to += 2) {
+    const mask = -controls[at]!;
+    const a = h[from]!;
+    const b = mask & correctionLow;
+    const low = (a + b) | 0;
+    const carry = ((a & b) | ((a | b) & ~low)) >>> 31;
+    const high = (h[from + 1]! + (mask & correctionHigh) + carry) | 0;
+    const signed = ((low ^ -party) + party) | 0;
+    vector[to] = signed;
+    // The negative of a low word of zeros carries into the high one.
+    vector[to + 1] = (high ^ -party) + (party & ~((signed | -signed) >>> 31));
+  }
+}
+
+function finish32(
+  vector: Int32Array,
+  h: Int32Array,
+  controls: Int32Array,
+  first: number,
+  points: number,
+  step: number,
+  word: number,
+  correction: number,
+  _high: number,
+  party: number,
+): void {
+  for (let at = first, from = step * first + word; at < first + points; at++, from += step) {
+    const value = (h[from]! + (-controls[at]! & correction)) | 0;
+    vector[at] = (value ^ -party) + party;
+  }
 }

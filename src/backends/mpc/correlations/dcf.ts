@@ -120,7 +120,10 @@ function generateChunk(options: ComparisonKeys, layout: ComparisonLayout, first:
       const at = key * layout.bytes + level * layout.levelBytes;
       for (let i = 0; i < 4; i++) {
         const clear = i === 0 ? ~3 : ~0;
-        const [l0, r0, l1, r1] = [h[p + i]!, h[p + 4 + i]!, h[q + i]!, h[q + 4 + i]!];
+        const l0 = h[p + i]!;
+        const r0 = h[p + 4 + i]!;
+        const l1 = h[q + i]!;
+        const r1 = h[q + 4 + i]!;
         const lose = (r0 ^ r1 ^ (right & (r0 ^ r1 ^ l0 ^ l1))) & clear;
         view.setInt32(at + 4 * i, i === 0 ? lose | tLeft | (tRight << 1) : lose, true);
         states[4 * key + i] = ((l0 ^ (right & (l0 ^ r0))) & clear) ^ (-t0 & lose);
@@ -130,17 +133,14 @@ function generateChunk(options: ComparisonKeys, layout: ComparisonLayout, first:
       controls[count + key] = ((h[q]! ^ (right & (h[q]! ^ h[q + 4]!))) & 1) ^ (t1 & tKeep);
       for (let i = 0; i < width; i += 2) {
         const own = key * width + i;
-        const pick = (base: number, side: number): number => h[base + 8 + i]! ^ (side & (h[base + 8 + i]! ^ h[base + 12 + i]!));
-        const pickHigh = (base: number, side: number): number =>
-          h[base + 9 + i]! ^ (side & (h[base + 9 + i]! ^ h[base + 13 + i]!));
         // x = v₁^lose − v₀^lose − v_α + a β; vCW = (−1)^{t₁} x; then v_α ← v_α − v₁^keep + v₀^keep + x.
-        correction[0] = pick(q, ~right);
-        correction[1] = pickHigh(q, ~right);
-        addPair(correction, 0, pick(p, ~right), pickHigh(p, ~right), 1, wide);
+        correction[0] = chosen(h, q + 8 + i, ~right);
+        correction[1] = chosen(h, q + 9 + i, ~right);
+        addPair(correction, 0, chosen(h, p + 8 + i, ~right), chosen(h, p + 9 + i, ~right), 1, wide);
         addPair(correction, 0, path[own]!, path[own + 1]!, 1, wide);
         addPair(correction, 0, right & beta[own]!, right & beta[own + 1]!, 0, wide);
-        addPair(path, own, pick(q, right), pickHigh(q, right), 1, wide);
-        addPair(path, own, pick(p, right), pickHigh(p, right), 0, wide);
+        addPair(path, own, chosen(h, q + 8 + i, right), chosen(h, q + 9 + i, right), 1, wide);
+        addPair(path, own, chosen(h, p + 8 + i, right), chosen(h, p + 9 + i, right), 0, wide);
         addPair(path, own, correction[0]!, correction[1]!, 0, wide);
         writePair(view, at + 16, i, valueWords * stride, correction, t1, wide);
       }
@@ -176,6 +176,9 @@ function generateChunk(options: ComparisonKeys, layout: ComparisonLayout, first:
     }
   }
 }
+
+/** The left value's word at `left`, or the right value's where `side` is all ones. */
+const chosen = (h: Int32Array, left: number, side: number): number => h[left]! ^ (side & (h[left]! ^ h[left + 4]!));
 
 /** (−1)^negative · pair as words i and i + 1 of `words`; a half used pair writes one. */
 function writePair(view: DataView, at: number, i: number, words: number, pair: Int32Array, negative: number, wide: number): void {
