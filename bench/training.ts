@@ -18,7 +18,7 @@ interface Model {
   readonly sequences: number;
   readonly tokens: number;
 }
-export const stories = { width: 288, layers: 6, heads: 6, hidden: 768, sequences: 8, tokens: 128 };
+const stories = { width: 288, layers: 6, heads: 6, hidden: 768, sequences: 8, tokens: 128 };
 
 function llamaLoss(ops: Ops<Ref>, model: Model): Ref {
   const { width: D, heads: H, sequences: B, tokens: T, hidden, vocabulary } = model;
@@ -62,8 +62,8 @@ function llamaLoss(ops: Ops<Ref>, model: Model): Ref {
   return ops.crossEntropy(logits, ops.input('labels', [B, T], 'client', 'index'), weights);
 }
 
-export const adam = { kind: 'adamw', beta1: 0.9, beta2: 0.95, epsilon: 1e-8, decay: 0.1 } as const;
-export const [rate, clip] = [1e-3, 1];
+const adam = { kind: 'adamw', beta1: 0.9, beta2: 0.95, epsilon: 1e-8, decay: 0.1 } as const;
+const [rate, clip] = [1e-3, 1];
 
 /** The project's training step (forward, backward, clipping by the global norm, AdamW) of the model, and its parameters. */
 export function stepOf(model: Model): { program: Program; parameters: Map<string, Shape> } {
