@@ -68,7 +68,8 @@ const help = `
 Tasks and what --data names for them:
   perplexity            text with lines <|endoftext|> between documents, or JSONL with the field text. Sliding windows of
                         --window tokens (the context), moved on by --stride (half of it), each token predicted once
-  image_accuracy        an IDX file of pictures with its labels beside it, a folder of class folders, or a tar of those
+  image_accuracy        an IDX file of pictures with its labels beside it, a .bin batch of CIFAR, a folder of
+                        class folders, or a tar of those
   fidelity              text or pictures: how often the likeliest is --teacher's, cosine of the logits, KL
   layer_mse             text or pictures: squared differences of the hidden states to --teacher's
   arc_easy, arc_challenge, piqa, winogrande, sciq, lambada    JSONL; prompts and scores of lm-evaluation-harness

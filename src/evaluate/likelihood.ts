@@ -14,8 +14,9 @@ export interface Likelihood {
   readonly greedy: boolean;
 }
 
-/** Tokens of a batch: enough to keep a machine busy, few enough that the logits of a large vocabulary fit. */
-const batchTexts = 16;
+/** Positions that are looked at together: enough to keep a machine busy, few enough that the logits of a large vocabulary fit. */
+const groupPositions = 4096;
+const groupTexts = 16;
 
 /** The token that a text without context is predicted from: begin of text, or end of text where there is none. */
 export function prefixToken(tokenizer: Tokenizer): number {
@@ -63,7 +64,7 @@ export async function logLikelihoods(
 ): Promise<Likelihood[]> {
   const encoded = requests.map((request) => encodePair(model.tokenizer, request, model.context));
   const results = new Array<Likelihood>(requests.length);
-  await predictAll(model, encoded, watch, (index, logits) => {
+  await predictAll([model] as const, encoded, watch, (index, logits) => {
     const { ids, from } = encoded[index]!;
     let logLikelihood = 0;
     let greedy = true;
@@ -77,20 +78,29 @@ export async function logLikelihoods(
   return results;
 }
 
-/** Predicts in batches of similar length, so that little is computed for padding; `visit` gets each text's logits once. */
-export async function predictAll(
-  model: TextModel,
+type Rows = readonly (Float32Array | Float64Array)[];
+
+/**
+ * Predicts in groups of similar length, so that little is computed for padding and no more than a group's logits are kept. `visit`
+ * gets each text's logits once, those of every model.
+ */
+export async function predictAll<M extends readonly TextModel[]>(
+  models: M,
   requests: readonly Prediction[],
   watch: Watch,
-  visit: (index: number, logits: readonly (Float32Array | Float64Array)[]) => void,
+  visit: (index: number, ...logits: { [K in keyof M]: Rows }) => void,
 ): Promise<void> {
   const order = requests.map((_, index) => index).sort((a, b) => requests[b]!.ids.length - requests[a]!.ids.length);
-  for (let start = 0; start < order.length; start += batchTexts) {
-    const group = order.slice(start, start + batchTexts);
-    const logits = await model.predict(group.map((index) => requests[index]!));
+  for (let start = 0; start < order.length; ) {
+    const fitting = Math.floor(groupPositions / requests[order[start]!]!.ids.length);
+    const group = order.slice(start, start + Math.min(groupTexts, Math.max(1, fitting)));
+    const asked = group.map((index) => requests[index]!);
+    const logits: (readonly Rows[])[] = [];
+    for (const model of models) logits.push(await model.predict(asked));
     group.forEach((index, row) => {
-      visit(index, logits[row]!);
+      visit(index, ...(logits.map((rows) => rows[row]!) as { [K in keyof M]: Rows }));
     });
-    watch(start + group.length, order.length);
+    start += group.length;
+    watch(start, order.length);
   }
 }

@@ -80,7 +80,7 @@ export async function documentLosses(
   const pieces = texts.flatMap((text, source) =>
     slidingWindows(documentIds(model.tokenizer, text), windows).map((piece) => ({ ...piece, source })),
   );
-  await predictAll(model, pieces, watch, (index, logits) => {
+  await predictAll([model] as const, pieces, watch, (index, logits) => {
     const { ids, from, source } = pieces[index]!;
     const sums = losses[source]!;
     logits.forEach((row, at) => {

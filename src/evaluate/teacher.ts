@@ -87,35 +87,16 @@ export async function compareTexts(
     .map((text) => ({ ids: Int32Array.from(documentIds(student.tokenizer, text).slice(0, length)), from: 1 }))
     .filter(({ ids }) => ids.length > 1);
   const sums = requests.map(() => ({ positions: 0, same: 0, cosine: 0, kl: 0 }));
-  // One batch at a time: the logits of a whole file would not fit.
-  for (let start = 0; start < requests.length; start += 8) {
-    const group = requests.slice(start, start + 8);
-    const own: (readonly Logits[])[] = [];
-    await predictAll(
-      student,
-      group,
-      () => undefined,
-      (index, logits) => {
-        own[index] = logits;
-      },
-    );
-    await predictAll(
-      teacher,
-      group,
-      () => undefined,
-      (index, logits) => {
-        logits.forEach((row, at) => {
-          const { same, cosine, kl } = compareLogits(row, own[index]![at]!);
-          const sum = sums[start + index]!;
-          sum.positions++;
-          sum.same += Number(same);
-          sum.cosine += cosine;
-          sum.kl += kl;
-        });
-      },
-    );
-    watch(start + group.length, requests.length);
-  }
+  await predictAll([student, teacher] as const, requests, watch, (index, own, theirs) => {
+    const sum = sums[index]!;
+    theirs.forEach((row, at) => {
+      const { same, cosine, kl } = compareLogits(row, own[at]!);
+      sum.positions++;
+      sum.same += Number(same);
+      sum.cosine += cosine;
+      sum.kl += kl;
+    });
+  });
   const per = (what: 'same' | 'cosine' | 'kl') =>
     ratio(
       sums.map((sum) => sum[what]),

@@ -17,7 +17,7 @@ import { type Logits, type Preprocessor, parsePreprocessor, type RgbImage } from
 import { readJson } from '../models/json.ts';
 import { type LaunchOptions, type LaunchResult, launchLocal } from '../party/index.ts';
 import type { FloatBackend } from '../program/index.ts';
-import { type PictureStream, readIdx, readPictureFolder, readPictureTar } from '../train/data/index.ts';
+import { type PictureStream, readCifar, readIdx, readPictureFolder, readPictureTar } from '../train/data/index.ts';
 import type { LoadedModel } from './model.ts';
 import { classifier, classifyPixels } from './pictures.ts';
 import { requirePolynomial, writer, writeText } from './text.ts';
@@ -180,7 +180,8 @@ async function inTurn<T, R>(items: readonly T[], work: (item: T) => Promise<R>):
 }
 
 /**
- * Labelled pictures from an IDX file of pictures (its labels beside it), a folder of class folders or a tar of those. Class folders
+ * Labelled pictures from an IDX file of pictures (its labels beside it), a binary batch of CIFAR, a folder of class folders or a tar
+ * of those. Class folders
  * bear the names of the model's classes, or there are as many of them, in alphabetic order.
  */
 export async function readLabelledPictures(path: string, labels: readonly string[], limit: number): Promise<LabelledPicture[]> {
@@ -207,6 +208,9 @@ async function openPictures(
   const isTar = /\.(tar|tar\.gz|tgz)$/.test(path);
   if (!found.isDirectory() && !isTar) {
     const name = basename(path);
+    const cifar = { 10: 'cifar10', 100: 'cifar100' } as const;
+    if (name.endsWith('.bin') && (labels.length === 10 || labels.length === 100))
+      return { stream: readCifar([path], { format: cifar[labels.length], classes: labels }), numbers: (label) => label };
     if (!name.includes('images'))
       return refuse(
         'the file is neither a tar nor named like an IDX file of pictures',
