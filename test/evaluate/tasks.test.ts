@@ -103,7 +103,7 @@ describe('sotto eval', () => {
   });
 
   it('runs privately, and says what a sample cost', { timeout: 60_000 }, async () => {
-    const row = file('one.jsonl', [{ text: 'fo' }]);
+    const row = file('one.jsonl', [{ text: 'a' }]);
     const words = ['--task', 'perplexity', '--model', student, '--data', row, '--limit', '1'];
     const [open, secret] = [await evaluate(words), await evaluate([...words, '--backend', 'mpc', '--fraction', '20'])];
     expect(secret.error).toBe('');
