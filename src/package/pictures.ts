@@ -15,7 +15,7 @@ export function classifier(model: LoadedModel): VitConfig {
   if (model.config.family === 'vit') return model.config;
   throw new SottoError('model', `a ${model.config.family} does not classify pictures`, {
     place: { file: model.checkpoint.files.name },
-    remedy: 'generate text with it, or name the folder of a vision transformer',
+    remedy: 'name the folder of a vision transformer',
   });
 }
 

@@ -25,7 +25,6 @@ export async function* fileBytes(path: string): AsyncGenerator<Uint8Array> {
   try {
     const first = await chunks.next();
     if (first.done) return;
-    raw.pause();
     const packed = first.value[0] === 0x1f && first.value[1] === 0x8b;
     if (!packed) {
       yield first.value;

@@ -1,0 +1,65 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { writeCheckpoint } from '../../src/models/checkpoint.ts';
+import { parseBertConfig } from '../../src/models/config.ts';
+import { randomBertWeights } from '../../src/models/weights.ts';
+import { folderFiles } from '../../src/node/files.ts';
+import { classifyTexts, evaluateGlueFile } from '../../src/package/encoders.ts';
+import { openModel } from '../../src/package/model.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'sotto-encoder-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const vocabulary = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'the', 'film', 'is', 'great', 'bad', '##ly', '!'];
+const config = {
+  model_type: 'bert',
+  hidden_size: 12,
+  intermediate_size: 18,
+  num_hidden_layers: 2,
+  num_attention_heads: 3,
+  vocab_size: vocabulary.length,
+  max_position_embeddings: 16,
+  id2label: { 0: 'negative', 1: 'positive' },
+};
+
+describe('a folder of an encoder with only a vocab.txt', () => {
+  const opened = (async () => {
+    const tensors = [...randomBertWeights(parseBertConfig(config), 9)];
+    const files = folderFiles(folder);
+    const named = tensors.map(([name, { shape, values }]) => ({ name, shape, values: values as Float32Array }));
+    await writeCheckpoint(files, { config, tensors: named, extra: { 'vocab.txt': vocabulary.join('\n') } });
+    return await openModel(folder);
+  })();
+
+  it('classifies texts, alike on both float backends', async () => {
+    const texts = [['the film is great!'], ['badly'], ['the film', 'is bad']] as const;
+    const model = await opened;
+    const [onnx, reference] = [
+      await classifyTexts(model, texts),
+      await classifyTexts(model, texts, { backend: 'reference', batch: 2 }),
+    ];
+    expect(onnx.map(({ label }) => label)).toEqual(reference.map(({ label }) => label));
+    for (const [at, { logits }] of onnx.entries())
+      expect(Math.max(...logits.map((value, i) => Math.abs(value - reference[at]!.logits[i]!)))).toBeLessThan(1e-4);
+  });
+
+  it('is scored on the file of a GLUE task as its own predictions say', async () => {
+    const sentences = ['the film is great', 'bad film', 'is the film bad', 'great !', 'film'];
+    const model = await opened;
+    const predicted = await classifyTexts(
+      model,
+      sentences.map((sentence) => [sentence] as const),
+    );
+    const rows = sentences.map((sentence, at) => `${sentence}\t${at < 3 ? predicted[at]!.id : 1 - predicted[at]!.id}`);
+    const file = join(folder, 'dev.tsv');
+    writeFileSync(file, `sentence\tlabel\n${rows.join('\n')}\n`);
+    expect((await evaluateGlueFile(model, 'sst2', file)).acc).toMatchObject({ value: 0.6, count: 5 });
+    expect((await evaluateGlueFile(model, 'sst2', file, { limit: 3 })).acc).toMatchObject({ value: 1, count: 3 });
+    await expect(evaluateGlueFile(model, 'mnli', file)).rejects.toMatchObject({
+      kind: 'input',
+      place: { field: 'line 2, premise' },
+    });
+  });
+});
