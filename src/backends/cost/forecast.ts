@@ -1,6 +1,10 @@
 import { frameHeaderBytes } from '../../net/frame.ts';
 import { size } from '../../program/index.ts';
 import { maskedWeights, materialOf, packedBytes, type RingProgram, schedule } from '../ring/index.ts';
+import { sectionsOf, seedBytes } from './sections.ts';
+
+/** Where correlated randomness comes from: made by a dealer before the run, or by a helper while the run goes on. */
+export type Setting = 'dealer' | 'helper';
 
 /** Bytes on channels, frame headers included: what each party sends. */
 export interface SentBytes {
@@ -16,6 +20,10 @@ export interface OnlineBytes {
 }
 export interface Costs {
   readonly setup: SentBytes;
+  /**
+   * Correlations. In the helper setting they are sent while the run goes on, on connections of their own: what the helper sends stands
+   * for the dealer, and the client's part is what it sends the server on their second connection.
+   */
   readonly offline: SentBytes;
   readonly online: OnlineBytes;
 }
@@ -30,8 +38,6 @@ export interface Forecast {
 
 /** Streams of setup and offline material are cut into frames of this many payload bytes. */
 export const streamChunkBytes = 2 ** 20;
-/** Every offline stream begins with its party's master seed. */
-export const seedBytes = 32;
 
 /** Bytes on the channel of a stream: payload and the header of every frame. */
 export const streamBytes = (payload: number): number =>
@@ -60,10 +66,11 @@ class Counter {
 }
 
 /**
- * What a run of a ring program in the dealer setting sends, from the program alone: bytes of frames each way (headers and padding
- * included, handshake excluded), hops, offline material and setup. Equal to what a run measures, to the byte.
+ * What a run of a ring program sends, from the program alone: bytes of frames each way (headers and padding
+ * included, handshake excluded), hops, offline material and setup. Equal to what a run measures, to the byte. The settings differ only
+ * in the frame headers of `offline`.
  */
-export function forecast(program: RingProgram): Forecast {
+export function forecast(program: RingProgram, setting: Setting = 'dealer'): Forecast {
   const scopes = new Map<string, Counter>();
   const at = (scope: string): Counter => {
     const known = scopes.get(scope) ?? new Counter();
@@ -96,9 +103,17 @@ export function forecast(program: RingProgram): Forecast {
   const sum = (read: (counter: Counter) => number): number =>
     [...scopes.values()].reduce((all, counter) => all + read(counter), 0);
   total.setup = streamBytes(sum((counter) => counter.setup)) + streamBytes(seedBytes);
-  total.clientOffline = streamBytes(sum((counter) => counter.clientOffline));
-  total.dealerToServer = streamBytes(seedBytes + sum((counter) => counter.dealerToServer));
-  total.dealerToClient = streamBytes(seedBytes + sum((counter) => counter.dealerToClient));
+  if (setting === 'dealer') {
+    total.clientOffline = streamBytes(sum((counter) => counter.clientOffline));
+    total.dealerToServer = streamBytes(seedBytes + sum((counter) => counter.dealerToServer));
+    total.dealerToClient = streamBytes(seedBytes + sum((counter) => counter.dealerToClient));
+  } else {
+    const { clientToServer, helperToServer, helperToClient } = sectionsOf(program);
+    const cut = (sections: readonly number[]): number => sections.reduce((all, bytes) => all + streamBytes(bytes), 0);
+    total.clientOffline = cut(clientToServer);
+    total.dealerToServer = cut(helperToServer);
+    total.dealerToClient = cut(helperToClient);
+  }
   const perScope = [...scopes].map(([scope, counter]) => ({ scope, ...counter.costs() }));
   return { total: total.costs(), perScope };
 }

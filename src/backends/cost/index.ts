@@ -1,2 +1,3 @@
 /** Forecasts of bytes, hops and seconds from a program alone. */
 export * from './forecast.ts';
+export * from './sections.ts';

@@ -13,11 +13,16 @@ const chunkBytes = 2 ** 20;
 /** Vectors expanded ahead of their lookup, while the party waits for its peer, take at most this much memory. */
 const aheadBytes = 64 * 2 ** 20;
 
+/** A source whose material may still be on its way says whether `load` would answer at once; absent where it always does. */
+export interface Ahead {
+  ready?(node: number): boolean;
+}
+
 /** What a party expands lookups with. */
 export interface LookupSide extends Machine {
   readonly party: 0 | 1;
   readonly cipher: PointFunctionCipher;
-  readonly correlations: {
+  readonly correlations: Ahead & {
     readonly pads: Pads;
     load(node: number): Promise<void>;
     lookup(node: number, bytes: number): Uint8Array;
@@ -95,7 +100,10 @@ export class Lookups {
     if (!this.#open.has(node)) await this.#side.correlations.load(node);
   }
 
-  /** Expands one chunk of the next lookup that is not expanded yet; false where there is none or the memory for it is used up. */
+  /**
+   * Expands one chunk of the next lookup that is not expanded yet; false where there is none, its keys are still on their way or the
+   * memory for it is used up.
+   */
   async ahead(): Promise<boolean> {
     if (this.#aheadBytes >= aheadBytes) return false;
     for (let node = this.#nodes[0]; node !== undefined; node = this.#nodes[0]) {
@@ -105,6 +113,7 @@ export class Lookups {
         continue;
       }
       if (expansion === undefined) {
+        if (this.#side.correlations.ready?.(node.index) === false) return false;
         await this.#side.correlations.load(node.index);
         expansion = new Expansion(this.#side, node);
         this.#open.set(node.index, expansion);

@@ -1,11 +1,12 @@
 import { memoryPair } from '../../net/memory.ts';
 import type { Tensor } from '../../program/index.ts';
-import type { Costs } from '../cost/index.ts';
+import type { Costs, SentBytes, Setting } from '../cost/index.ts';
 import type { RingProgram } from '../ring/index.ts';
 import type { MaterialSource } from './correlations/bundle.ts';
 import type { Ledger } from './ledger.ts';
 import type { Protocol } from './protocol.ts';
 import {
+  type ClientRun,
   clientOffline,
   clientOnline,
   clientSetup,
@@ -13,13 +14,18 @@ import {
   dealerSetup,
   type MaterialSink,
   type Platform,
+  type ServerRun,
+  type Session,
   serverOffline,
   serverOnline,
   serverSetup,
 } from './roles.ts';
+import { clientLive, helperLive, serverLive } from './roles-live.ts';
 
 export interface RehearsalOptions {
   readonly program: RingProgram;
+  /** `dealer` where absent. In the helper setting the dealer's platform is the helper's. */
+  readonly setting?: Setting;
   readonly platforms: { readonly client: Platform; readonly server: Platform; readonly dealer: Platform };
   readonly weight: (name: string) => Promise<Tensor>;
   readonly input: (name: string) => Promise<Tensor>;
@@ -55,37 +61,72 @@ export function memoryBundle(): { sink: MaterialSink; source: MaterialSource } {
 }
 
 /**
- * All three roles of the dealer setting in one process, over channels in memory: for the library's example, tests and benchmarks.
+ * All three roles in one process, over channels in memory: for the library's example, tests and benchmarks.
  * One process holds both sides' secrets, so this protects nothing; real parties run in processes of their own.
  */
 export async function rehearse(options: RehearsalOptions): Promise<Rehearsal> {
-  const { platforms, program, weight } = options;
+  const outputs = new Map<string, Tensor>();
+  const ends = {
+    client: {
+      input: options.input,
+      output: (name: string, value: Tensor) => {
+        outputs.set(name, value);
+        options.output?.(name, value);
+      },
+      ...(options.observeClient === undefined ? {} : { observe: options.observeClient }),
+    },
+    server: {
+      weight: options.weight,
+      ...(options.observeServer === undefined ? {} : { observe: options.observeServer }),
+    },
+  };
+  const channels = openChannels();
+  const phases = options.setting === 'helper' ? withHelper : withDealer;
+  const made = await phases(options, channels, ends);
+  for (const channel of Object.values(channels)) await channel.close();
+  return { outputs, ...made };
+}
+
+function openChannels() {
   const [clientServer, serverClient] = memoryPair({ names: ['client', 'server'] });
   const [clientDealer, dealerClient] = memoryPair({ names: ['client', 'dealer'] });
   const [serverDealer, dealerServer] = memoryPair({ names: ['server', 'dealer'] });
-  const channels = { clientServer, serverClient, clientDealer, dealerClient, serverDealer, dealerServer };
-  const session = { program, context: [] };
-  const sent = (): { client: number; server: number; dealer: number } => ({
-    client: clientServer.counters.sentBytes + clientDealer.counters.sentBytes,
-    server: serverClient.counters.sentBytes + serverDealer.counters.sentBytes,
-    dealer: dealerClient.counters.sentBytes + dealerServer.counters.sentBytes,
-  });
-  const since = (start: ReturnType<typeof sent>) => {
-    const now = sent();
-    return {
-      clientSentBytes: now.client - start.client,
-      serverSentBytes: now.server - start.server,
-      dealerSentBytes: now.dealer - start.dealer,
-    };
+  const [clientMaterial, serverMaterial] = memoryPair({ names: ['client', 'server'] });
+  return { clientServer, serverClient, clientDealer, dealerClient, serverDealer, dealerServer, clientMaterial, serverMaterial };
+}
+type Channels = ReturnType<typeof openChannels>;
+interface Ends {
+  readonly client: Pick<ClientRun, 'input' | 'output' | 'observe'>;
+  readonly server: Pick<ServerRun, 'weight' | 'observe'>;
+}
+type Made = Omit<Rehearsal, 'outputs'>;
+
+/** What each party has sent on all its channels since `start`. */
+function sent(channels: Channels, start: SentBytes = { clientSentBytes: 0, serverSentBytes: 0, dealerSentBytes: 0 }): SentBytes {
+  const sum = (...names: (keyof Channels)[]): number => names.reduce((all, name) => all + channels[name].counters.sentBytes, 0);
+  return {
+    clientSentBytes: sum('clientServer', 'clientDealer', 'clientMaterial') - start.clientSentBytes,
+    serverSentBytes: sum('serverClient', 'serverDealer', 'serverMaterial') - start.serverSentBytes,
+    dealerSentBytes: sum('dealerClient', 'dealerServer') - start.dealerSentBytes,
   };
-  let start = sent();
+}
+
+async function setUp({ platforms, weight }: RehearsalOptions, session: Session, channels: Channels) {
+  const { clientServer, serverClient, serverDealer, dealerServer } = channels;
   const [maskSeed, masked] = await Promise.all([
     clientSetup(platforms.client, session, { server: clientServer }),
     dealerSetup(platforms.dealer, session, { server: dealerServer }),
     serverSetup(platforms.server, session, { client: serverClient, dealer: serverDealer }, weight),
   ]);
-  const setup = since(start);
-  start = sent();
+  return { maskSeed, masked, setup: sent(channels) };
+}
+
+async function withDealer(options: RehearsalOptions, channels: Channels, ends: Ends): Promise<Made> {
+  const { platforms, program } = options;
+  const { clientServer, serverClient, clientDealer, dealerClient, serverDealer, dealerServer } = channels;
+  const session = { program, context: [] };
+  const { maskSeed, masked, setup } = await setUp(options, session, channels);
+  let start = sent(channels);
   const [clientBundle, serverBundle] = [memoryBundle(), memoryBundle()];
   await Promise.all([
     dealerOffline(platforms.dealer, session, { client: dealerClient, server: dealerServer }, masked),
@@ -93,37 +134,57 @@ export async function rehearse(options: RehearsalOptions): Promise<Rehearsal> {
     serverOffline(platforms.server, session, { client: serverClient, dealer: serverDealer }, serverBundle.sink),
   ]);
   maskSeed.fill(0);
-  const offline = since(start);
-  start = sent();
-  const outputs = new Map<string, Tensor>();
+  const offline = sent(channels, start);
+  start = sent(channels);
   const [client, server] = await Promise.all([
-    clientOnline(platforms.client, session, {
-      channel: clientServer,
-      bundle: clientBundle.source,
-      input: options.input,
-      output: (name, value) => {
-        outputs.set(name, value);
-        options.output?.(name, value);
-      },
-      ...(options.observeClient === undefined ? {} : { observe: options.observeClient }),
-    }),
-    serverOnline(platforms.server, session, {
-      channel: serverClient,
-      bundle: serverBundle.source,
-      weight,
-      ...(options.observeServer === undefined ? {} : { observe: options.observeServer }),
-    }),
+    clientOnline(platforms.client, session, { ...ends.client, channel: clientServer, bundle: clientBundle.source }),
+    serverOnline(platforms.server, session, { ...ends.server, channel: serverClient, bundle: serverBundle.source }),
   ]);
-  const online = since(start);
-  for (const channel of Object.values(channels)) await channel.close();
-  return {
-    outputs,
-    measured: {
-      setup,
-      offline,
-      online: { clientToServerBytes: online.clientSentBytes, serverToClientBytes: online.serverSentBytes, hops: client.hops },
-    },
-    client,
-    server,
+  const { clientSentBytes, serverSentBytes } = sent(channels, start);
+  const online = { clientToServerBytes: clientSentBytes, serverToClientBytes: serverSentBytes, hops: client.hops };
+  return { measured: { setup, offline, online }, client, server };
+}
+
+async function withHelper(options: RehearsalOptions, channels: Channels, ends: Ends): Promise<Made> {
+  const { platforms, program } = options;
+  const { clientServer, serverClient, clientDealer, dealerClient, serverDealer, dealerServer } = channels;
+  const session = { program, context: Object.values(platforms).map(freshNonce) };
+  const { maskSeed, masked, setup } = await setUp(options, session, channels);
+  const start = sent(channels);
+  const before = [clientServer.counters.sentBytes, serverClient.counters.sentBytes] as const;
+  const [client, server] = await Promise.all([
+    clientLive(platforms.client, session, {
+      ...ends.client,
+      channel: clientServer,
+      helper: clientDealer,
+      material: channels.clientMaterial,
+      maskSeed,
+    }),
+    serverLive(platforms.server, session, {
+      ...ends.server,
+      channel: serverClient,
+      helper: serverDealer,
+      material: channels.serverMaterial,
+    }),
+    helperLive(platforms.dealer, session, { client: dealerClient, server: dealerServer }, masked),
+  ]);
+  maskSeed.fill(0);
+  const all = sent(channels, start);
+  const online = {
+    clientToServerBytes: clientServer.counters.sentBytes - before[0],
+    serverToClientBytes: serverClient.counters.sentBytes - before[1],
+    hops: client.hops,
   };
+  const offline = {
+    clientSentBytes: all.clientSentBytes - online.clientToServerBytes,
+    serverSentBytes: all.serverSentBytes - online.serverToClientBytes,
+    dealerSentBytes: all.dealerSentBytes,
+  };
+  return { measured: { setup, offline, online }, client, server };
+}
+
+function freshNonce({ entropy }: Platform): Uint8Array {
+  const nonce = new Uint8Array(16);
+  entropy(nonce);
+  return nonce;
 }

@@ -12,13 +12,13 @@ import {
   storedClientCorrelations,
   storedServerCorrelations,
 } from './correlations/bundle.ts';
-import type { PointFunctionCipher } from './correlations/contract.ts';
+import type { ClientCorrelations, PointFunctionCipher, ServerCorrelations } from './correlations/contract.ts';
 import { deal } from './correlations/dealer.ts';
 import { prepare } from './correlations/prepare.ts';
 import { weightKey, weightMask } from './correlations/weights.ts';
 import { withLease } from './lease.ts';
 import type { Ledger } from './ledger.ts';
-import { Lookups } from './lookup.ts';
+import { type Ahead, Lookups } from './lookup.ts';
 import type { Protocol } from './protocol.ts';
 import { pads } from './random.ts';
 import { runParty } from './runner.ts';
@@ -66,11 +66,11 @@ export function encodeWeight(platform: Platform, program: RingProgram, node: Rin
   return block;
 }
 
-/** The seed that a party stores at the head of its bundle, from the dealer's master, which is cleared. */
-async function receivedSeed(
+/** A party's seed of a run, from the dealer's master, which is cleared. */
+export async function receivedSeed(
   platform: Platform,
   session: Session,
-  stream: StreamReader,
+  stream: Pick<StreamReader, 'read'>,
   pair: 'client' | 'server',
 ): Promise<Uint8Array<ArrayBuffer>> {
   const master = await stream.read(seedBytes);
@@ -144,25 +144,35 @@ export async function dealerSetup(
 
 // --- offline: once per run ---
 
+/** Where a stream of material goes. */
+export interface MaterialWriter {
+  write(bytes: Uint8Array): Promise<void>;
+  finish(): Promise<void>;
+}
+
 export async function dealerOffline(
   platform: Platform,
   session: Session,
   channels: { client: Channel; server: Channel },
   masked: ReadonlyMap<string, Uint8Array>,
 ): Promise<void> {
+  const [client, server] = [channels.client, channels.server].map((channel) => new StreamWriter(channel, offlineFrame));
+  await dealStreams(platform, session, { client: client!, server: server! }, masked);
+}
+
+/** A fresh master seed to each party, then every node's corrections and keys in the program's order. */
+export async function dealStreams(
+  platform: Platform,
+  session: Session,
+  writers: { client: MaterialWriter; server: MaterialWriter },
+  masked: ReadonlyMap<string, Uint8Array>,
+): Promise<void> {
   const { kernels, entropy, prg } = platform;
-  const [toClient, toServer] = [channels.client, channels.server].map((channel) => new StreamWriter(channel, offlineFrame)) as [
-    StreamWriter,
-    StreamWriter,
-  ];
   const prgs = [];
-  for (const [writer, pair] of [
-    [toClient, 'client'],
-    [toServer, 'server'],
-  ] as const) {
+  for (const pair of ['client', 'server'] as const) {
     const master = new Uint8Array(seedBytes);
     entropy(master);
-    await writer.write(master);
+    await writers[pair].write(master);
     const seed = pairSeed(platform, session, master, pair);
     prgs.push(prg(seed));
     master.fill(0);
@@ -178,11 +188,11 @@ export async function dealerOffline(
       kernels.unpack(block, masked.get(weightKey(node))!, session.program.ring.bits);
       return block;
     },
-    toServer: (bytes) => toServer.write(bytes),
-    toClient: (bytes) => toClient.write(bytes),
+    toServer: (bytes) => writers.server.write(bytes),
+    toClient: (bytes) => writers.client.write(bytes),
   });
-  await toServer.finish();
-  await toClient.finish();
+  await writers.server.finish();
+  await writers.client.finish();
 }
 
 /** Where a party stores its bundle as it comes: the derived seed first. The bytes are the caller's again once it resolves. */
@@ -201,15 +211,26 @@ export async function clientOffline(
   await sink(seed);
   const prg = platform.prg(seed);
   seed.fill(0);
-  const toServer = new StreamWriter(channels.server, offlineFrame);
-  const halves = prepare({
+  const halves = clientHalves(platform, session, prg, maskSeed, new StreamWriter(channels.server, offlineFrame));
+  // Both directions at once: the dealer may wait for this stream to be read before it goes on with the server's.
+  await Promise.all([fromDealer.forEach(sink), halves]);
+}
+
+/** The client's half of the linear correlations, to the server. */
+export async function clientHalves(
+  platform: Platform,
+  session: Session,
+  prg: Prg,
+  maskSeed: Uint8Array,
+  toServer: MaterialWriter,
+): Promise<void> {
+  await prepare({
     ...machine(platform, session),
     pads: pads(platform.kernels, prg),
     mask: async (node) => weightMask(platform.kernels, node, maskSeed, platform),
     toServer: (bytes) => toServer.write(bytes),
-  }).then(() => toServer.finish());
-  // Both directions at once: the dealer may wait for this stream to be read before it goes on with the server's.
-  await Promise.all([fromDealer.forEach(sink), halves]);
+  });
+  await toServer.finish();
 }
 
 export async function serverOffline(
@@ -245,15 +266,21 @@ export interface ClientRun {
 }
 
 export function clientOnline(platform: Platform, session: Session, run: ClientRun): Promise<Ledger> {
-  return withLease(platform.kernels, (kernels) => clientLeased({ ...platform, kernels }, session, run));
+  return withLease(platform.kernels, async (kernels) => {
+    const { program } = session;
+    const prg = await storedPrg(platform, run.bundle);
+    const stored = { kernels, program, layout: materialLayout(program), source: afterSeed(run.bundle), prg };
+    return await clientParty({ ...platform, kernels }, session, run, storedClientCorrelations(stored));
+  });
 }
 
-async function clientLeased(platform: Platform, session: Session, run: ClientRun): Promise<Ledger> {
-  const { program } = session;
-  const prg = await storedPrg(platform, run.bundle);
-  const layout = materialLayout(program);
-  const source = afterSeed(run.bundle);
-  const correlations = storedClientCorrelations({ kernels: platform.kernels, program, layout, source, prg });
+/** The client's side of a run with any source of correlations, on leased kernels. */
+export async function clientParty(
+  platform: Platform,
+  session: Session,
+  run: Omit<ClientRun, 'bundle'>,
+  correlations: ClientCorrelations & Ahead,
+): Promise<Ledger> {
   const inputs = new Map<string, Tensor>();
   const lookups = new Lookups({ ...machine(platform, session), party: 0, cipher: platform.cipher, correlations });
   const protocol = clientProtocol({
@@ -295,15 +322,22 @@ export interface ServerRun {
 }
 
 export function serverOnline(platform: Platform, session: Session, run: ServerRun): Promise<Ledger> {
-  return withLease(platform.kernels, (kernels) => serverLeased({ ...platform, kernels }, session, run));
+  return withLease(platform.kernels, async (kernels) => {
+    const { program } = session;
+    const prg = await storedPrg(platform, run.bundle);
+    const stored = { kernels, program, layout: materialLayout(program), source: afterSeed(run.bundle), prg };
+    return await serverParty({ ...platform, kernels }, session, run, storedServerCorrelations(stored));
+  });
 }
 
-async function serverLeased(platform: Platform, session: Session, run: ServerRun): Promise<Ledger> {
+/** The server's side of a run with any source of correlations, on leased kernels. */
+export async function serverParty(
+  platform: Platform,
+  session: Session,
+  run: Omit<ServerRun, 'bundle'>,
+  correlations: ServerCorrelations & Ahead,
+): Promise<Ledger> {
   const { program } = session;
-  const prg = await storedPrg(platform, run.bundle);
-  const layout = materialLayout(program);
-  const source = afterSeed(run.bundle);
-  const correlations = storedServerCorrelations({ kernels: platform.kernels, program, layout, source, prg });
   const weights = new Map<number, Block>();
   const lookups = new Lookups({ ...machine(platform, session), party: 1, cipher: platform.cipher, correlations });
   const protocol = serverProtocol({

@@ -8,6 +8,8 @@ export class StreamWriter {
   readonly #kind: number;
   readonly #chunk = new Uint8Array(streamChunkBytes);
   #filled = 0;
+  /** How much of the chunk has held bytes since it was cleared. */
+  #used = 0;
 
   constructor(channel: Channel, kind: number) {
     this.#channel = channel;
@@ -27,10 +29,12 @@ export class StreamWriter {
   /** Sends what is left and clears the chunk. */
   async finish(): Promise<void> {
     if (this.#filled > 0) await this.#flush();
-    this.#chunk.fill(0);
+    this.#chunk.fill(0, 0, this.#used);
+    this.#used = 0;
   }
 
   async #flush(): Promise<void> {
+    this.#used = Math.max(this.#used, this.#filled);
     await this.#channel.send(this.#kind, this.#chunk.subarray(0, this.#filled));
     this.#filled = 0;
   }
@@ -83,5 +87,55 @@ export class StreamReader {
       );
     this.#left -= expected;
     return frame.payload;
+  }
+}
+
+/** A stream in sections whose bytes both ends know from the program: each goes out once it is whole. */
+export class SectionWriter {
+  readonly #stream: StreamWriter;
+  readonly #sections: number[];
+  #left = 0;
+
+  constructor(channel: Channel, kind: number, sections: readonly number[]) {
+    this.#stream = new StreamWriter(channel, kind);
+    this.#sections = sections.filter((bytes) => bytes > 0);
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length; ) {
+      if (this.#left === 0) this.#left = this.#sections.shift()!;
+      const part = bytes.subarray(at, at + this.#left);
+      await this.#stream.write(part);
+      at += part.length;
+      this.#left -= part.length;
+      if (this.#left === 0) await this.#stream.finish();
+    }
+  }
+
+  /** The last section has gone out already. */
+  async finish(): Promise<void> {}
+}
+
+/** The other end. A read does not cross the end of a section. */
+export class SectionReader {
+  readonly #channel: Channel;
+  readonly #kind: number;
+  readonly #sections: number[];
+  #stream: StreamReader | undefined;
+  #left = 0;
+
+  constructor(channel: Channel, kind: number, sections: readonly number[]) {
+    this.#channel = channel;
+    this.#kind = kind;
+    this.#sections = sections.filter((bytes) => bytes > 0);
+  }
+
+  async read(count: number): Promise<Uint8Array<ArrayBuffer>> {
+    if (this.#left === 0) {
+      this.#left = this.#sections.shift()!;
+      this.#stream = new StreamReader(this.#channel, this.#kind, this.#left);
+    }
+    this.#left -= count;
+    return await this.#stream!.read(count);
   }
 }
