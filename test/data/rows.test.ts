@@ -132,6 +132,15 @@ describe('the reader of Parquet', () => {
       const rows = await all(readRows(path));
       expect(rows.map((row) => row.value)).toEqual(text.map((value, at) => ({ text: value, label: label[at] })));
       expect(rows[2001]!.place).toBe('row 2001');
+    },
+  );
+
+  it('reads chosen columns only, and refuses a missing one and a damaged file by name', async () => {
+    const bytes = new Uint8Array(parquetWriteBuffer({ columnData, rowGroupSize: 1000 }));
+    const path = folder.put('whole.parquet', bytes);
+    expect(await failure(all(readParquet(path, { columns: ['sentence'] })))).toMatchObject({
+      kind: 'input',
+      place: { field: 'sentence' },
     });
     const chosen = await all(readParquet(path, { columns: ['label'] }));
     expect(chosen[7]!.value).toEqual({ label: 1 });
