@@ -123,6 +123,35 @@ export const cases: readonly Case[] = [
     client: all(4, { x: 1 }),
     server: all(4, { w: 1 }),
   },
+  ...(
+    [
+      ['a sign', [1, 0], []],
+      ['a rectified value', [0, 1], []],
+      [
+        'a table beside a line',
+        [2, -1],
+        [
+          [1, 3],
+          [1, -1],
+        ],
+      ],
+    ] as const
+  ).map(
+    ([what, line, coefficients]): Case => ({
+      name: `piecewise: ${what}`,
+      bits: 4,
+      build: (p) =>
+        p.piecewise(
+          p.mixed(),
+          3,
+          coefficients.length > 0 ? 1 : 0,
+          line,
+          coefficients.map((values) => [...values]),
+        ),
+      client: all(4, { x: 1 }, 3),
+      server: all(4, { w: 1 }, 3),
+    }),
+  ),
   { name: 'reveal', bits: 4, build: (p) => p.reveal(p.mixed()), client: all(4, { x: 1 }), server: all(4, { w: 1 }) },
 
   // Smaller rings: modulo 2^(bits − 1), so that the same cases can be checked for their results in wide rings.

@@ -1,5 +1,5 @@
 import { purpose } from '../../src/backends/mpc/correlations/contract.ts';
-import { correctionWidths, type RingNode, type RingProgram } from '../../src/backends/ring/index.ts';
+import { correctionWidths, piecewiseShape, type RingNode, type RingProgram } from '../../src/backends/ring/index.ts';
 import { size } from '../../src/program/index.ts';
 
 export type Side = 'client' | 'server';
@@ -63,6 +63,16 @@ export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
       const seeds = { purpose: purpose.seeds, count: rows * 16, width: 8, kind: 'bytes' } as const;
       return [
         words('server', purpose.mask, node.parameters.indexBits, rows),
+        { side: 'client', ...seeds },
+        { side: 'server', ...seeds },
+      ];
+    }
+    case 'piecewise': {
+      const seeds = { purpose: purpose.seeds, count: count * 16, width: 8, kind: 'bytes' } as const;
+      const own = piecewiseShape(node.parameters).valueWords === 2 ? [words('client', purpose.share, L)] : [];
+      return [
+        ...own,
+        words('server', purpose.mask, node.parameters.bits),
         { side: 'client', ...seeds },
         { side: 'server', ...seeds },
       ];

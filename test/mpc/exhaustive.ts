@@ -15,6 +15,7 @@ import {
   materialOf,
   messagesOf,
   packedBytes,
+  piecewiseShape,
   type RingNode,
   type RingProgram,
 } from '../../src/backends/ring/index.ts';
@@ -348,7 +349,13 @@ async function drive(
       layout.serverFromDealer[index]! + material.dealerToServer,
     );
     if (node.operation === 'lookup') keys.set(index, fromDealer);
-    else if (material.dealerToServer > 0) {
+    else if (node.operation === 'piecewise') {
+      const sloped = piecewiseShape(node.parameters).valueWords === 2;
+      const end = fromDealer.length - (sloped ? packedBytes(size(node.shape), L) : 0);
+      keys.set(index, fromDealer.subarray(0, end));
+      const fields = [{ count: size(node.shape), width: L }];
+      if (sloped) received.server.push({ node: index, fields, bytes: fromDealer.subarray(end) });
+    } else if (material.dealerToServer > 0) {
       const several = correctionWidths(node, L);
       const widths = node.operation === 'truncate' ? [node.parameters.bits] : several.length > 0 ? several : [mapWidth(node, L)];
       const fields = widths.map((width) => ({ count: size(node.shape), width }));

@@ -129,6 +129,13 @@ const leaks: readonly Leak[] = [
   },
   { fault: 'a pin without a pad', in: 'pin', seenBy: 'server', plant: zeros('client', 'pin', share) },
   { fault: 'δ without σ', in: 'lookup', seenBy: 'client', plant: zeros('server', 'lookup', mask) },
+  { fault: 'δ without σ', in: 'piecewise: a sign', seenBy: 'client', plant: zeros('server', 'piecewise', mask) },
+  {
+    fault: "the mask's share without its pad",
+    in: 'piecewise: a rectified value',
+    seenBy: 'server',
+    plant: zeros('client', 'piecewise', share),
+  },
   {
     fault: 'a narrow opening without b',
     in: 'narrow, opened and squared',

@@ -31,9 +31,9 @@ const few = <T>(values: readonly T[]): T[] => [...new Set([values[0]!, values[Ma
 
 /**
  * One side's view of a case. Hidden from it are the other side's pads and secrets; its own are part of the view. The view is all that
- * it receives, offline and online, with its own pads and its share of the result. What is left out: keys of point functions, and the
- * server's share behind a lookup (both hide only computationally), and an output's message, which is checked to be the output less
- * the receiver's share and so says nothing that the output does not.
+ * it receives, offline and online, with its own pads and its share of the result. What is left out: keys of point functions, the
+ * server's share behind a lookup and either's behind a piecewise polynomial (all hide only computationally), and an output's message,
+ * which is checked to be the output less the receiver's share and so says nothing that the output does not.
  */
 export async function judge(given: Case, viewer: Side, fault: Fault = {}): Promise<Verdict> {
   const other = viewer === 'client' ? 'server' : 'client';
@@ -67,7 +67,7 @@ export async function judge(given: Case, viewer: Side, fault: Fault = {}): Promi
 /** The viewer's share of the last value. */
 function ownShare(outcome: Outcome, viewer: Side): Column[] {
   const { nodes, ring } = outcome.program;
-  if (viewer === 'server' && nodes.some((node) => node.operation === 'lookup')) return [];
+  if (nodes.some(({ operation }) => operation === 'piecewise' || (viewer === 'server' && operation === 'lookup'))) return [];
   const node = nodes.findLastIndex(
     ({ operation, state }, i) => operation !== 'reveal' && state !== 'opening' && outcome.share(viewer, i).length > 0,
   );

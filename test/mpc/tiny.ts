@@ -1,5 +1,5 @@
 import { RingBuilder } from '../../src/backends/ring/builder.ts';
-import type { RingProgram } from '../../src/backends/ring/index.ts';
+import type { Piecewise, RingProgram } from '../../src/backends/ring/index.ts';
 
 /** Ring programs written by hand, one lane beside the other along the first axis (exhaustive.ts). No fraction bits. */
 export class Tiny {
@@ -93,6 +93,26 @@ export class Tiny {
     const shape = [tables.length, ...this.ring.node(index).shape];
     const parameters = { indexBits, tables: tables.map((table) => Float64Array.from(table)) };
     return this.ring.push('lookup', [index], parameters, { shape, state: 'floating', fraction: 0 });
+  }
+  /** From index 0 on, offset + slope · x; and a table of two nodes of degree `coefficients.length − 1`, where given. */
+  piecewise(
+    x: number,
+    bits: number,
+    drop: number,
+    [offset, slope]: readonly [number, number],
+    coefficients: number[][] = [],
+  ): number {
+    const parameters: Piecewise = {
+      bits,
+      drop,
+      knots: Float64Array.of(0),
+      offsets: Float64Array.of(offset),
+      slopes: Float64Array.of(slope),
+      start: -1,
+      coefficients: coefficients.map((values) => Float64Array.from(values)),
+    };
+    const { shape } = this.ring.node(x);
+    return this.ring.push('piecewise', [x], parameters, { shape, state: 'floating', fraction: 0 });
   }
   /** value + slope · rest of a wire with one bit of rest, truncated once: what a row function does. */
   rowFunction(x: number, indexBits: number, values: readonly number[], slopes: readonly number[]): number {
