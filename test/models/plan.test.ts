@@ -14,7 +14,7 @@ describe('named plans', () => {
       expect(isPolynomial(plan)).toBe(true);
       expect(plan.layers).toHaveLength(3);
       expect(plan.layers[2]!.attention).toMatchObject({ kind: 'power', exponent });
-      expect(plan.finalNorm.table).toEqual({ rangeBits: 11, indexBits: 11, extraBits: 0 });
+      expect(plan.finalNorm.table).toEqual({ rangeBits: 11, indexBits: 13, extraBits: 4, interpolation: 'none' });
     }
   });
 
