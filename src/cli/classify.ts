@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { Setting } from '../backends/cost/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Classification } from '../models/index.ts';
 import { checkRanges } from '../models/ranges.ts';
@@ -28,7 +29,7 @@ interface ClassifyFlags extends RingFlags {
   readonly model: string;
   readonly image: string;
   readonly backend: BackendName;
-  readonly setting: string;
+  readonly setting: Setting;
   readonly transport: 'unix' | 'tcp';
   readonly timeout: number;
   readonly json?: true;
@@ -102,6 +103,7 @@ async function classifyBy(flags: ClassifyFlags): Promise<{ found: Classification
     model: flags.model,
     task: { kind: 'classify', image: flags.image },
     ring,
+    setting: flags.setting,
     transport: flags.transport,
     timeoutMilliseconds: flags.timeout * 1000,
     // The class is what the user asked this process for.

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { z } from 'zod';
+import type { Setting } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type Files, loadShape, type ModelShape, type Plan, type PlannedModel, parsePlan } from '../models/index.ts';
@@ -21,7 +22,7 @@ interface CostFlags extends RingFlags {
   readonly plan?: string;
   readonly promptTokens: number;
   readonly newTokens: number;
-  readonly setting: string;
+  readonly setting: Setting;
   readonly network?: string;
   readonly json?: true;
 }
@@ -91,10 +92,11 @@ async function forecastOf(
   ring: RingParameters,
   run: RunLength,
 ): Promise<{ subject: string; plan: string; forecast: RunForecast }> {
+  const { setting } = flags;
   if (flags.model !== undefined) {
     const model = await openModel(flags.model);
     const plan = flags.plan === undefined ? model.plan : await planFrom(flags.plan, model.config);
-    return { subject: flags.model, plan: plan.name ?? 'unnamed', forecast: forecastModel(model, { ring, run, plan }) };
+    return { subject: flags.model, plan: plan.name ?? 'unnamed', forecast: forecastModel(model, { ring, run, plan, setting }) };
   }
   if (flags.shape === undefined)
     throw new SottoError('usage', 'neither --model nor --shape was given', { remedy: 'name what the forecast is for' });
@@ -102,7 +104,7 @@ async function forecastOf(
     ? await loadShape(folderFiles(dirname(flags.shape)), basename(flags.shape).replace(/\.json$/, ''))
     : await shippedShape(folderFiles(join(terminal.packageFolder, 'shapes')), flags.shape);
   const plan = await planFrom(flags.plan ?? 'full-p2', shape);
-  return { subject: shape.name, plan: plan.name ?? 'unnamed', forecast: forecastShape(shape, { ring, run, plan }) };
+  return { subject: shape.name, plan: plan.name ?? 'unnamed', forecast: forecastShape(shape, { ring, run, plan, setting }) };
 }
 
 const shippedShapes = ['bert-base', 'vit-base', 'gpt2', 'llama2-7b'];

@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import type { Setting } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { greedy, type Sampler, sampler, streamingDecoder, type Tokenizer } from '../models/index.ts';
 import { checkRanges } from '../models/ranges.ts';
@@ -38,7 +39,7 @@ export interface GenerateFlags extends RingFlags, SamplingFlags {
   readonly promptIds?: number[];
   readonly maxNewTokens: number;
   readonly backend: BackendName;
-  readonly setting: string;
+  readonly setting: Setting;
   readonly transport: 'unix' | 'tcp';
   readonly timeout: number;
   readonly check?: true;
@@ -183,6 +184,7 @@ async function privately(
         ...(flags.temperature > 0 ? { sampling: samplingOf(flags) } : {}),
       },
       ring,
+      setting: flags.setting,
       transport: flags.transport,
       timeoutMilliseconds: flags.timeout * 1000,
       keepLogits: flags.check === true,

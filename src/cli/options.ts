@@ -29,7 +29,9 @@ export function tokenIds(text: string): number[] {
 export const jsonOption = () => new Option('--json', 'print one JSON object on stdout and nothing else');
 export const progressOption = () => new Option('--progress', 'show progress on stderr even where it is no terminal');
 export const settingOption = () =>
-  new Option('--setting <name>', 'who makes the correlated randomness').choices(['dealer']).default('dealer');
+  new Option('--setting <name>', 'who makes the correlated randomness: a dealer before the run, or a helper during it')
+    .choices(['dealer', 'helper'])
+    .default('dealer');
 export const ringOption = () => new Option('--ring <bits>', 'width of the ring').argParser(whole(4, 64)).default(64);
 export const fractionOption = () => new Option('--fraction <bits>', 'fraction bits').argParser(whole(1, 40)).default(16);
 export const transportOption = () =>

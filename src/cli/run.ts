@@ -43,7 +43,7 @@ export function runTable(run: LaunchResult): string {
     ...[client, server, dealer].flatMap(({ sentBytes, seconds: took }) => [bytes(sentBytes[name]), seconds(took[name])]),
   ];
   const phases = table(
-    ['phase', 'client sends', 'took', 'server sends', 'took', 'dealer sends', 'took'],
+    ['phase', 'client sends', 'took', 'server sends', 'took', `${dealer.role} sends`, 'took'],
     [phase('setup'), phase('offline'), phase('online')],
   );
   return `${ledger}\n${phases}`;

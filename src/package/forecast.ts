@@ -1,4 +1,4 @@
-import { type Costs, forecast, perLayer, type ScopeCosts } from '../backends/cost/index.ts';
+import { type Costs, forecast, perLayer, type ScopeCosts, type Setting } from '../backends/cost/index.ts';
 import { quantise, type RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import {
@@ -34,10 +34,10 @@ export interface RunForecast {
 /** What a private run of a loaded model would send, under its own plan or another one. Weights are not read. */
 export function forecastModel(
   model: Pick<LoadedModel, 'config' | 'plan'>,
-  { ring, run, plan = model.plan }: { ring: RingParameters; run: RunLength; plan?: Plan },
+  { ring, run, plan = model.plan, setting }: { ring: RingParameters; run: RunLength; plan?: Plan; setting?: Setting },
 ): RunForecast {
   const { config } = model;
-  return forecastProgram(privateProgram(config, plan, run), ring);
+  return forecastProgram(privateProgram(config, plan, run), ring, setting);
 }
 
 function privateProgram(config: ModelConfig, plan: Plan, run: RunLength): Program {
@@ -49,19 +49,19 @@ function privateProgram(config: ModelConfig, plan: Plan, run: RunLength): Progra
 /** The same for dimensions without weights. */
 export function forecastShape(
   shape: ModelShape,
-  { ring, run, plan }: { ring: RingParameters; run: RunLength; plan: Plan },
+  { ring, run, plan, setting }: { ring: RingParameters; run: RunLength; plan: Plan; setting?: Setting },
 ): RunForecast {
   if (shape.kind === 'encoder' && run.newTokens > 1)
     throw new SottoError('usage', `${shape.name} is an encoder: it writes nothing`, {
       place: { field: 'newTokens' },
       remedy: 'leave the number of new tokens out',
     });
-  return forecastProgram(traceShape(shape, plan, run), ring);
+  return forecastProgram(traceShape(shape, plan, run), ring, setting);
 }
 
-function forecastProgram(program: Program, ring: RingParameters): RunForecast {
+function forecastProgram(program: Program, ring: RingParameters, setting?: Setting): RunForecast {
   const ringProgram = quantise(program, ring);
-  return { perLayer: perLayer(ringProgram), total: forecast(ringProgram).total };
+  return { perLayer: perLayer(ringProgram), total: forecast(ringProgram, setting).total };
 }
 
 /** Bytes over the bandwidth, one direction after the other, and half a round trip for every hop. Computing is not in it. */

@@ -1,5 +1,5 @@
-import { forecast } from '../backends/cost/index.ts';
-import { clientOffline, clientOnline, clientSetup } from '../backends/mpc/index.ts';
+import { forecast, type Setting } from '../backends/cost/index.ts';
+import { type ClientRun, clientLive, clientOffline, clientOnline, clientSetup, type Ledger } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { greedy, type Sampler } from '../models/index.ts';
@@ -19,6 +19,7 @@ import {
   sameProgram,
   sendControl,
 } from './control.ts';
+import { openBeside, runLive } from './live.ts';
 import { manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
 import { type ClientReport, firstWords, PhaseMeter, scopesOf, watchFirst } from './report.ts';
@@ -39,7 +40,9 @@ export type ClientTask =
 
 export interface ClientOptions {
   readonly server: string;
+  /** Where the dealer waits, or the helper. */
   readonly dealer: string;
+  readonly setting?: Setting | undefined;
   readonly state: string;
   readonly ring: { readonly bits: number; readonly fraction: number };
   readonly timeoutMilliseconds: number;
@@ -53,7 +56,7 @@ class TextEnded extends Error {}
 
 /** One private run as the client: gets the public manifest, owns the input, learns the output. It never sees a weight. */
 export async function runClient(options: ClientOptions): Promise<ClientReport> {
-  const { timeoutMilliseconds } = options;
+  const { timeoutMilliseconds, setting = 'dealer' } = options;
   const opened: Channel[] = [];
   try {
     const server = heedingRefusals(await connect({ address: options.server, peer: 'server', timeoutMilliseconds }));
@@ -68,11 +71,17 @@ export async function runClient(options: ClientOptions): Promise<ClientReport> {
     sameProgram('server', agreed.program, traced.hash);
     if (agreed.nonces.client !== own)
       throw new SottoError('peer', 'answered another request', { place: { party: 'server' }, remedy: 'start the run again' });
-    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: 'dealer', timeoutMilliseconds }));
+    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: setting, timeoutMilliseconds }));
     opened.push(dealer);
-    await greet(dealer, 'client', ['dealer']);
+    await greet(dealer, 'client', [setting]);
     await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash });
-    return await runPhases(options, { server, dealer }, agreed, traced, prepared);
+    const beside = (): Promise<Channel> =>
+      openBeside(server, async () => {
+        const material = heedingRefusals(await connect({ address: options.server, peer: 'server', timeoutMilliseconds }));
+        opened.push(material);
+        return material;
+      });
+    return await runPhases(options, { server, dealer, beside }, agreed, traced, prepared);
   } catch (error) {
     await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
     throw error;
@@ -139,7 +148,7 @@ function checkIds(ids: readonly number[], manifest: Control<'manifest'>): void {
 
 async function runPhases(
   options: ClientOptions,
-  channels: { server: Channel; dealer: Channel },
+  channels: { server: Channel; dealer: Channel; beside: () => Promise<Channel> },
   agreed: Control<'session'>,
   traced: TracedRun,
   prepared: Prepared,
@@ -148,45 +157,50 @@ async function runPhases(
   const session = sessionOf(traced.ringProgram, agreed);
   const meter = new PhaseMeter([channels.server, channels.dealer], platform.now);
   const maskSeed = await meter.measure('setup', () => clientSetup(platform, session, channels));
-  const store = await openBundleStore(options.state, 'client');
-  const header = {
-    id: agreed.bundle,
-    program: traced.hash,
-    ring: options.ring,
-    weights: agreed.weights,
-    createdFor: 'client',
-  } as const;
   let saw = '';
-  const server = watchFirst(channels.server, (payload) => {
-    saw = firstWords(payload);
-  });
   const ends = endIds(traced.config);
-  const ledger = await runBundle(store, header, channels.server, TextEnded, {
-    fill: async (sink) => {
-      try {
-        await meter.measure('offline', () => clientOffline(platform, session, channels, maskSeed, sink));
-      } finally {
-        maskSeed.fill(0);
+  const run = {
+    channel: watchFirst(channels.server, (payload) => {
+      saw = firstWords(payload);
+    }),
+    input: async (name) => {
+      if (prepared.newIds.length > 0 && ends.has(prepared.newIds.at(-1)!)) {
+        await sendControl(channels.server, { type: 'stop', tokens: prepared.newIds.length });
+        throw new TextEnded();
       }
-      // The dealer is out of it before the first byte of the run.
-      await channels.dealer.close();
+      return await prepared.input(name);
     },
-    run: (bundle) =>
-      meter.measure('online', () =>
-        clientOnline(platform, session, {
-          channel: server,
-          bundle,
-          input: async (name) => {
-            if (prepared.newIds.length > 0 && ends.has(prepared.newIds.at(-1)!)) {
-              await sendControl(channels.server, { type: 'stop', tokens: prepared.newIds.length });
-              throw new TextEnded();
-            }
-            return await prepared.input(name);
-          },
-          output: (_, value) => prepared.output(value.values as Float64Array),
-        }),
-      ),
-  });
+    output: (_, value) => prepared.output(value.values as Float64Array),
+  } satisfies Omit<ClientRun, 'bundle'>;
+  const fromBundle = async (): Promise<Ledger | undefined> => {
+    const store = await openBundleStore(options.state, 'client');
+    const { bundle: id, weights } = agreed;
+    const header = { id, program: traced.hash, ring: options.ring, weights, createdFor: 'client' } as const;
+    return await runBundle(store, header, channels.server, TextEnded, {
+      fill: async (sink) => {
+        try {
+          await meter.measure('offline', () => clientOffline(platform, session, channels, maskSeed, sink));
+        } finally {
+          maskSeed.fill(0);
+        }
+        // The dealer is out of it before the first byte of the run.
+        await channels.dealer.close();
+      },
+      run: (bundle) => meter.measure('online', () => clientOnline(platform, session, { ...run, bundle })),
+    });
+  };
+  const withHelper = async (): Promise<Ledger | undefined> => {
+    try {
+      const helper = channels.dealer;
+      const material = await channels.beside();
+      const live = { ...run, helper, material, maskSeed };
+      const online = () => meter.on([channels.server]).measure('online', () => clientLive(platform, session, live));
+      return await runLive(helper, TextEnded, () => meter.on([material]).measureBytes('offline', online));
+    } finally {
+      maskSeed.fill(0);
+    }
+  };
+  const ledger = await (options.setting === 'helper' ? withHelper() : fromBundle());
   return {
     role: 'client',
     processId: process.pid,
@@ -197,7 +211,7 @@ async function runPhases(
     scopes: ledger === undefined ? [] : scopesOf(ledger),
     peakKernelBytes: platform.kernels.peakBytes,
     saw,
-    forecast: forecast(traced.ringProgram).total,
+    forecast: forecast(traced.ringProgram, options.setting).total,
     promptIds: prepared.promptIds,
     newIds: prepared.newIds,
     stopped: ledger === undefined ? 'eos' : 'length',

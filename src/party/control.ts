@@ -24,7 +24,7 @@ const schemas = {
   hello: z.strictObject({
     type: z.literal('hello'),
     version: z.string().regex(/^[ -~]{1,100}$/),
-    role: z.enum(['client', 'server', 'dealer']),
+    role: z.enum(['client', 'server', 'dealer', 'helper']),
   }),
   /** Server → client: everything public about the model. */
   manifest: z.strictObject({
@@ -43,7 +43,7 @@ const schemas = {
     weights: hex(32),
     nonces: z.strictObject({ client: hex(16), server: hex(16) }),
   }),
-  /** Dealer → server → client: the run is agreed on. */
+  /** Dealer → server → client: the run is agreed on. In the helper setting the helper speaks for the dealer, and `bundle` is the session. */
   session: z.strictObject({
     type: z.literal('session'),
     bundle: hex(16),
@@ -55,7 +55,9 @@ const schemas = {
   join: z.strictObject({ type: z.literal('join'), bundle: hex(16), program: hex(32) }),
   /** Both ways before the run: the bundle is claimed durably. */
   claimed: z.strictObject({ type: z.literal('claimed'), bundle: hex(16) }),
-  /** Client → server in the middle of a run: the text has ended; the rest of the bundle is burned. */
+  /** Client → server, in the helper setting, on both of their connections: they belong together. */
+  beside: z.strictObject({ type: z.literal('beside'), token: hex(16) }),
+  /** Client → server in the middle of a run: the text has ended; the rest of the bundle is burned. Server → helper: the same. */
   stop: z.strictObject({ type: z.literal('stop'), tokens: count }),
   /** Any: the peer gave up, and why. */
   refusal: z.strictObject({ type: z.literal('refusal'), reason: z.string().max(500) }),
@@ -146,7 +148,7 @@ function unexpected(party: string, what: string, type: string, cause?: unknown):
 }
 
 /** Both sides say who they are; another version or role is a `peer` error, and the other side is told. */
-export async function greet(channel: Channel, own: 'client' | 'server' | 'dealer', expected: readonly string[]): Promise<string> {
+export async function greet(channel: Channel, own: Control<'hello'>['role'], expected: readonly string[]): Promise<string> {
   await sendControl(channel, { type: 'hello', version: protocolVersion, role: own });
   const hello = await receiveControl(channel, 'hello');
   if (hello.version !== protocolVersion) {

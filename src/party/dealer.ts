@@ -1,8 +1,10 @@
-import { dealerOffline, dealerSetup } from '../backends/mpc/index.ts';
+import type { Setting } from '../backends/cost/index.ts';
+import { dealerOffline, dealerSetup, helperLive } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { listen } from '../node/sockets.ts';
 import { greet, heedingRefusals, publicReason, receiveControl, refuse, sameProgram, sendControl } from './control.ts';
+import { untilStopped } from './live.ts';
 import { traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
 import { PhaseMeter, type RoleReport } from './report.ts';
@@ -10,6 +12,8 @@ import { nonce, sessionOf } from './session.ts';
 
 export interface DealerOptions {
   readonly listen: string;
+  /** `helper`: makes the correlations while the run goes on; `dealer` where absent. */
+  readonly setting?: Setting | undefined;
   readonly timeoutMilliseconds: number;
   /** How long the server may take to come, which loads its weights first; the timeout where it is not given. */
   readonly startMilliseconds?: number;
@@ -18,10 +22,11 @@ export interface DealerOptions {
 
 /**
  * One private run as the dealer: learns the public configuration and the lengths, holds masked weights and all pads, and leaves before
- * the run: it has no channel between client and server and closes its own before either sends a byte of the run.
+ * the run: it has no channel between client and server and closes its own before either sends a byte of the run. As the helper it does
+ * the same while the run goes on, and leaves when its last message is sent or the text has ended.
  */
 export async function runDealer(options: DealerOptions): Promise<RoleReport> {
-  const { timeoutMilliseconds } = options;
+  const { timeoutMilliseconds, setting = 'dealer' } = options;
   const listener = await listen({ address: options.listen, peer: 'server', timeoutMilliseconds });
   const opened: Channel[] = [];
   try {
@@ -30,7 +35,7 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
       await listener.accept({ peer: 'server', timeoutMilliseconds: options.startMilliseconds ?? timeoutMilliseconds }),
     );
     opened.push(server);
-    await greet(server, 'dealer', ['server']);
+    await greet(server, setting, ['server']);
     const order = await receiveControl(server, 'order');
     const traced = traceRun(order.config, order.run);
     sameProgram('server', order.program, traced.hash);
@@ -44,21 +49,26 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
     await sendControl(server, agreed);
     const client = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
     opened.push(client);
-    await greet(client, 'dealer', ['client']);
+    await greet(client, setting, ['client']);
     const join = await receiveControl(client, 'join');
     sameProgram('client', join.program, traced.hash);
     if (join.bundle !== agreed.bundle)
       throw new SottoError('peer', 'joined another session', {
         place: { party: 'client' },
-        remedy: 'connect to the dealer that the server named',
+        remedy: `connect to the ${setting} that the server named`,
       });
     const platform = nodePlatform(order.run.ring.bits);
     const session = sessionOf(traced.ringProgram, agreed);
     const meter = new PhaseMeter([client, server], platform.now);
     const masked = await meter.measure('setup', () => dealerSetup(platform, session, { server }));
-    await meter.measure('offline', () => dealerOffline(platform, session, { client, server }, masked));
+    const channels = { client, server };
+    await meter.measure('offline', () =>
+      setting === 'dealer'
+        ? dealerOffline(platform, session, channels, masked)
+        : untilStopped(channels, { timeoutMilliseconds, now: platform.now }, helperLive(platform, session, channels, masked)),
+    );
     return {
-      role: 'dealer',
+      role: setting,
       processId: process.pid,
       seconds: meter.seconds,
       sentBytes: meter.sentBytes,

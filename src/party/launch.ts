@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { Setting } from '../backends/cost/index.ts';
 import { type ErrorKind, type Place, SottoError } from '../errors/index.ts';
 import type { SamplingOptions } from '../models/index.ts';
 import { refusedPrefix } from './control.ts';
@@ -21,6 +22,8 @@ export interface LaunchOptions {
       }
     | { readonly kind: 'classify'; readonly image: string };
   readonly ring: { readonly bits: number; readonly fraction: number };
+  /** `dealer` where absent. */
+  readonly setting?: Setting | undefined;
   readonly transport: 'unix' | 'tcp';
   readonly timeoutMilliseconds: number;
   /** Brings the opened logits to this process: for checks only, since it may hold the server's model too. */
@@ -31,14 +34,15 @@ export interface LaunchOptions {
 export interface LaunchResult {
   readonly client: ClientReport;
   readonly server: RoleReport;
+  /** In the helper setting the helper's. */
   readonly dealer: RoleReport;
   readonly text: string;
   readonly logits: readonly Float64Array[];
 }
 
 /** What a role process is started with: exactly what its party may know. */
-export type RoleOrder = { readonly timeoutMilliseconds: number } & (
-  | { readonly role: 'dealer'; readonly listen: string; readonly startMilliseconds: number }
+export type RoleOrder = { readonly timeoutMilliseconds: number; readonly setting?: 'helper' } & (
+  | { readonly role: Setting; readonly listen: string; readonly startMilliseconds: number }
   | { readonly role: 'server'; readonly listen: string; readonly dealer: string; readonly model: string; readonly state: string }
   | ({
       readonly role: 'client';
@@ -83,15 +87,17 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
     roles.push(role);
     return role;
   };
-  const { timeoutMilliseconds, transport } = options;
+  const { timeoutMilliseconds, transport, setting = 'dealer' } = options;
+  const named = setting === 'helper' ? { setting } : {};
   const address = (name: string): string =>
     transport === 'unix' ? `unix:${join(directory, `${name}.socket`)}` : 'tcp:127.0.0.1:0';
   try {
-    const dealer = start({ role: 'dealer', listen: address('dealer'), timeoutMilliseconds, startMilliseconds });
+    const dealer = start({ role: setting, listen: address(setting), timeoutMilliseconds, startMilliseconds });
     const dealerAddress = await dealer.listening;
     const state = (name: string): string => join(directory, name);
     const server = start({
       role: 'server',
+      ...named,
       listen: address('server'),
       dealer: dealerAddress,
       model: options.model,
@@ -104,6 +110,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
     const client = start(
       {
         role: 'client',
+        ...named,
         server: serverAddress,
         dealer: dealerAddress,
         state: state('client'),

@@ -2,7 +2,7 @@ import type { Costs } from '../backends/cost/index.ts';
 import type { Ledger } from '../backends/mpc/index.ts';
 import type { Channel } from '../net/contract.ts';
 
-export type Role = 'client' | 'server' | 'dealer';
+export type Role = 'client' | 'server' | 'dealer' | 'helper';
 export type Phase = 'setup' | 'offline' | 'online';
 
 /** One scope of one party's ledger. */
@@ -17,7 +17,7 @@ export interface ScopeReport {
 export interface RoleReport {
   readonly role: Role;
   readonly processId: number;
-  /** Wall clock of each phase. */
+  /** Wall clock of each phase. In the helper setting client and server have no offline phase, but bytes of it, sent during the run. */
   readonly seconds: Record<Phase, number>;
   /** Bytes this party sent in each phase, frame headers included. */
   readonly sentBytes: Record<Phase, number>;
@@ -42,14 +42,21 @@ export const scopesOf = (ledger: Ledger): ScopeReport[] => [...ledger.scopes].ma
 
 /** Measures phases: bytes this party's channels sent since the last call, and the clock. */
 export class PhaseMeter {
-  readonly seconds: Record<Phase, number> = { setup: 0, offline: 0, online: 0 };
-  readonly sentBytes: Record<Phase, number> = { setup: 0, offline: 0, online: 0 };
+  readonly seconds: Record<Phase, number>;
+  readonly sentBytes: Record<Phase, number>;
   readonly #channels: readonly { counters: { sentBytes: number } }[];
   readonly #now: () => number;
 
-  constructor(channels: readonly { counters: { sentBytes: number } }[], now: () => number) {
+  constructor(channels: readonly { counters: { sentBytes: number } }[], now: () => number, sum?: PhaseMeter) {
     this.#channels = channels;
     this.#now = now;
+    this.seconds = sum?.seconds ?? { setup: 0, offline: 0, online: 0 };
+    this.sentBytes = sum?.sentBytes ?? { setup: 0, offline: 0, online: 0 };
+  }
+
+  /** Counts other channels into the same phases: for phases that go on at once. */
+  on(channels: readonly { counters: { sentBytes: number } }[]): PhaseMeter {
+    return new PhaseMeter(channels, this.#now, this);
   }
 
   #sent(): number {
@@ -57,11 +64,20 @@ export class PhaseMeter {
   }
 
   async measure<T>(phase: Phase, work: () => Promise<T>): Promise<T> {
-    const [start, sent] = [this.#now(), this.#sent()];
+    const start = this.#now();
+    try {
+      return await this.measureBytes(phase, work);
+    } finally {
+      this.seconds[phase] = (this.#now() - start) / 1000;
+    }
+  }
+
+  /** Without the clock. */
+  async measureBytes<T>(phase: Phase, work: () => Promise<T>): Promise<T> {
+    const sent = this.#sent();
     try {
       return await work();
     } finally {
-      this.seconds[phase] = (this.#now() - start) / 1000;
       this.sentBytes[phase] = this.#sent() - sent;
     }
   }

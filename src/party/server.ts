@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { serverOffline, serverOnline, serverSetup } from '../backends/mpc/index.ts';
+import type { Setting } from '../backends/cost/index.ts';
+import { type Ledger, type ServerRun, serverLive, serverOffline, serverOnline, serverSetup } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { openCheckpoint } from '../models/checkpoint.ts';
 import { parseModelConfig } from '../models/config.ts';
@@ -22,6 +23,7 @@ import {
   sameProgram,
   sendControl,
 } from './control.ts';
+import { acceptBeside, runLive } from './live.ts';
 import { readManifest, type TracedRun, traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
 import { firstWords, PhaseMeter, type RoleReport, scopesOf, watchFirst } from './report.ts';
@@ -30,7 +32,9 @@ import { nonce, runBundle, sessionOf } from './session.ts';
 export interface ServerOptions {
   readonly model: string;
   readonly listen: string;
+  /** Where the dealer waits, or the helper. */
   readonly dealer: string;
+  readonly setting?: Setting | undefined;
   /** Where bundles and claims are kept. */
   readonly state: string;
   readonly timeoutMilliseconds: number;
@@ -56,18 +60,24 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
   const weights = new Map<string, Tensor>();
   for await (const [name, tensor] of foldWeights(config, planOf(config, configFile), (tensor) => checkpoint.read(tensor)))
     weights.set(name, tensor);
-  const { timeoutMilliseconds } = options;
+  const { timeoutMilliseconds, setting = 'dealer' } = options;
   const listener = await listen({ address: options.listen, peer: 'client', timeoutMilliseconds });
   const opened: Channel[] = [];
   try {
     options.onListening?.(listener.address);
-    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: 'dealer', timeoutMilliseconds }));
+    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: setting, timeoutMilliseconds }));
     opened.push(dealer);
-    await greet(dealer, 'server', ['dealer']);
+    await greet(dealer, 'server', [setting]);
     const client = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
     opened.push(client);
     await greet(client, 'server', ['client']);
-    return await serveOne(options, { client, dealer }, { manifest, plan: planOf(config, configFile) }, weights);
+    const beside = (): Promise<Channel> =>
+      acceptBeside(client, async () => {
+        const material = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
+        opened.push(material);
+        return material;
+      });
+    return await serveOne(options, { client, dealer, beside }, { manifest, plan: planOf(config, configFile) }, weights);
   } catch (error) {
     await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
     throw error;
@@ -88,7 +98,7 @@ function checkPolynomial(config: ModelConfig, file: string): void {
 
 async function serveOne(
   options: ServerOptions,
-  channels: { client: Channel; dealer: Channel },
+  channels: { client: Channel; dealer: Channel; beside: () => Promise<Channel> },
   { manifest, plan }: { manifest: Control<'manifest'>; plan: Plan },
   weights: ReadonlyMap<string, Tensor>,
 ): Promise<RoleReport> {
@@ -111,42 +121,41 @@ async function serveOne(
   };
   const meter = new PhaseMeter([client, dealer], platform.now);
   await meter.measure('setup', () => serverSetup(platform, session, channels, weight));
-  const store = await openBundleStore(options.state, 'server');
-  const header = {
-    id: agreed.bundle,
-    program: traced.hash,
-    ring: request.run.ring,
-    weights: agreed.weights,
-    createdFor: 'server',
-  } as const;
   let saw = '';
   let revealed = 0;
-  const watched = watchFirst(client, (payload) => {
-    saw = firstWords(payload);
-  });
-  const ledger = await runBundle(store, header, client, TextEnded, {
-    fill: async (sink) => {
-      await meter.measure('offline', () => serverOffline(platform, session, channels, sink));
-      // The dealer is out of it before the first byte of the run.
-      await dealer.close();
-    },
-    run: (bundle) =>
-      meter.measure('online', () =>
-        serverOnline(platform, session, {
-          channel: watched,
-          bundle,
-          weight,
-          interrupt: (frame) => interruption(frame, revealed),
-          observe: (protocol) => ({
-            ...protocol,
-            reveal: (node, x) => {
-              revealed++;
-              return protocol.reveal(node, x);
-            },
-          }),
-        }),
-      ),
-  });
+  const run = {
+    channel: watchFirst(client, (payload) => {
+      saw = firstWords(payload);
+    }),
+    weight,
+    interrupt: (frame) => interruption(frame, revealed),
+    observe: (protocol) => ({
+      ...protocol,
+      reveal: (node, x) => {
+        revealed++;
+        return protocol.reveal(node, x);
+      },
+    }),
+  } satisfies Omit<ServerRun, 'bundle'>;
+  const fromBundle = async (): Promise<Ledger | undefined> => {
+    const store = await openBundleStore(options.state, 'server');
+    const { bundle: id, weights } = agreed;
+    const header = { id, program: traced.hash, ring: request.run.ring, weights, createdFor: 'server' } as const;
+    return await runBundle(store, header, client, TextEnded, {
+      fill: async (sink) => {
+        await meter.measure('offline', () => serverOffline(platform, session, channels, sink));
+        // The dealer is out of it before the first byte of the run.
+        await dealer.close();
+      },
+      run: (bundle) => meter.measure('online', () => serverOnline(platform, session, { ...run, bundle })),
+    });
+  };
+  const withHelper = async (): Promise<Ledger | undefined> => {
+    const live = { ...run, helper: dealer, material: await channels.beside() };
+    const online = () => meter.on([client]).measure('online', () => serverLive(platform, session, live));
+    return await runLive(dealer, TextEnded, online, ({ tokens }) => tokens);
+  };
+  const ledger = await (options.setting === 'helper' ? withHelper() : fromBundle());
   return {
     role: 'server',
     processId: process.pid,
@@ -182,9 +191,9 @@ async function agree(
   const nonces = { client: request.nonce, server: nonce() };
   await sendControl(dealer, { type: 'order', config: manifest.config, run: request.run, program: traced.hash, weights, nonces });
   const agreed = await receiveControl(dealer, 'session');
-  sameProgram('dealer', agreed.program, traced.hash);
+  sameProgram(dealer.peer, agreed.program, traced.hash);
   if (agreed.weights !== weights || agreed.nonces.client !== nonces.client || agreed.nonces.server !== nonces.server)
-    throw new SottoError('peer', 'answered for another run', { place: { party: 'dealer' }, remedy: 'start the run again' });
+    throw new SottoError('peer', 'answered for another run', { place: { party: dealer.peer }, remedy: 'start the run again' });
   await sendControl(client, agreed);
   return agreed;
 }
