@@ -78,8 +78,9 @@ export function forecast(program: RingProgram, setting: Setting = 'dealer'): For
     return known;
   };
   const total = new Counter();
-  const hops = schedule(program);
-  hops.forEach((hop, number) => {
+  let number = -1;
+  for (const hop of schedule(program)) {
+    if (!hop.follows) number += 1;
     for (const message of hop.messages) {
       const counter = at(program.nodes[message.node]!.scope);
       counter[hop.direction] += message.bytes;
@@ -87,7 +88,7 @@ export function forecast(program: RingProgram, setting: Setting = 'dealer'): For
     }
     total[hop.direction] += hop.bytes + frameHeaderBytes;
     total.hops.add(number);
-  });
+  }
   for (const node of program.nodes) {
     const { dealerToServer, dealerToClient, clientToServer } = materialOf(node, program);
     if (dealerToServer + dealerToClient + clientToServer === 0) continue;

@@ -49,6 +49,8 @@ class Run {
   readonly #readers: number[][];
   readonly #ready: number[] = [];
   readonly #waiting = new Map<number, Step>();
+  /** Steps whose message comes before their work: they go on when it is on its way. */
+  readonly #deferred = new Map<number, Step>();
   readonly #outbox = new Map<number, Uint8Array>();
   readonly #inbox = new Map<number, Uint8Array>();
 
@@ -143,6 +145,10 @@ class Run {
     while (!result.done) {
       if ('send' in result.value) {
         this.#outbox.set(node.index, result.value.send);
+        if (node.operation === 'piecewise') {
+          this.#deferred.set(node.index, step);
+          return;
+        }
         result = step.next(empty);
         continue;
       }
@@ -196,7 +202,13 @@ class Run {
       this.ledger.message(message.node, scope, hop.direction, bytes.length);
     }
     await this.#options.channel.send(onlineFrame, frame);
-    this.ledger.frame(hop.direction, frame.length + frameHeaderBytes);
+    this.ledger.frame(hop.direction, frame.length + frameHeaderBytes, hop.follows);
+    for (const { node } of hop.messages) {
+      const step = this.#deferred.get(node);
+      if (step === undefined) continue;
+      this.#deferred.delete(node);
+      this.#timed(this.#nodes[node]!, () => this.#advance(this.#nodes[node]!, step, empty));
+    }
   }
 
   async #nextFrame(): Promise<Frame> {
@@ -218,7 +230,7 @@ class Run {
     if (frame.kind !== onlineFrame) this.#broken(`a frame of kind ${frame.kind} in the middle of a run`);
     if (frame.payload.length !== hop.bytes)
       this.#broken(`a frame of ${frame.payload.length} bytes where the program asks for ${hop.bytes}`);
-    this.ledger.frame(hop.direction, frame.payload.length + frameHeaderBytes);
+    this.ledger.frame(hop.direction, frame.payload.length + frameHeaderBytes, hop.follows);
     let at = 0;
     for (const message of hop.messages) {
       const node = this.#nodes[message.node]!;

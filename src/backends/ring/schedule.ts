@@ -15,6 +15,8 @@ export interface Hop {
   readonly direction: Direction;
   readonly messages: readonly Message[];
   readonly bytes: number;
+  /** On the heels of the frame before, in its direction: what it says took time to compute, but nobody had to wait for an answer. */
+  readonly follows: boolean;
 }
 
 /** ⌈count·width / 8⌉: fields are packed without gaps and padded to whole bytes. */
@@ -68,39 +70,65 @@ const nextHop = (direction: Direction, after: number): number => {
 /**
  * Which hop carries which message: every message goes with the first hop of its direction after its sender has what it needs. Both
  * parties derive this from the program alone, so frames have no tags and a frame of the wrong size is refused. A client's input
- * waits for every output revealed before it in the program (a token is chosen from them).
+ * waits for every output revealed before it in the program (a token is chosen from them). What the server computes from a piecewise
+ * polynomial goes in a frame of its own behind the masked argument, so that the client evaluates its keys at the same time.
  */
 export function schedule(program: RingProgram): Hop[] {
   const clientHas = new Int32Array(program.nodes.length);
   const serverHas = new Int32Array(program.nodes.length);
-  const hops: { direction: Direction; messages: Message[] }[] = [];
+  /** The hop whose first frame leaves before the server computes this value. */
+  const serverLate = new Int32Array(program.nodes.length);
+  const hops: { direction: Direction; messages: Message[]; late: Message[] }[] = [];
   let revealed = 0;
-  const send = (direction: Direction, after: number, node: number, fields: { count: number; width: number }[]): number => {
+  const send = (
+    direction: Direction,
+    after: number,
+    node: number,
+    fields: { count: number; width: number }[],
+    late = 0,
+  ): number => {
     const hop = nextHop(direction, after);
-    while (hops.length < hop) hops.push({ direction: hops.length % 2 === 0 ? 'clientToServer' : 'serverToClient', messages: [] });
-    hops[hop - 1]!.messages.push({ node, fields, bytes: bytesOf(fields) });
+    while (hops.length < hop) {
+      const turn = hops.length % 2 === 0 ? 'clientToServer' : 'serverToClient';
+      hops.push({ direction: turn, messages: [], late: [] });
+    }
+    const at = hops[hop - 1]!;
+    (late === hop ? at.late : at.messages).push({ node, fields, bytes: bytesOf(fields) });
     return hop;
   };
   program.nodes.forEach((node, index) => {
     let client = 0;
     let server = 0;
+    let late = 0;
     for (const input of node.inputs) {
       client = Math.max(client, clientHas[input]!);
       server = Math.max(server, serverHas[input]!);
+      late = Math.max(late, serverLate[input]!);
     }
     const { clientToServer, serverToClient } = messagesOf(node, program);
     if (node.operation === 'clientInput') client = revealed;
-    if (serverToClient !== undefined) client = Math.max(client, send('serverToClient', server, index, serverToClient));
+    if (serverToClient !== undefined) {
+      const hop = send('serverToClient', server, index, serverToClient, late);
+      client = Math.max(client, hop);
+      if (node.operation === 'piecewise') late = Math.max(late, hop);
+    }
     if (clientToServer !== undefined) server = Math.max(server, send('clientToServer', client, index, clientToServer));
     // What the server sends about a value, it does not need itself: a product waits for the client's side of the opening only.
     clientHas[index] = node.state === 'pinned' && node.operation !== 'reveal' ? 0 : client;
     serverHas[index] = server;
+    serverLate[index] = late;
     if (node.operation === 'reveal') {
       clientHas[index] = client;
       revealed = Math.max(revealed, client);
     }
   });
+  const frame = (direction: Direction, messages: Message[], follows: boolean): Hop => ({
+    direction,
+    messages,
+    bytes: messages.reduce((sum, message) => sum + message.bytes, 0),
+    follows,
+  });
   return hops
-    .filter((hop) => hop.messages.length > 0)
-    .map((hop) => ({ ...hop, bytes: hop.messages.reduce((sum, message) => sum + message.bytes, 0) }));
+    .flatMap(({ direction, messages, late }) => [frame(direction, messages, false), frame(direction, late, true)])
+    .filter((hop) => hop.messages.length > 0);
 }
