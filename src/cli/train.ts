@@ -66,8 +66,8 @@ async function train(name: string, flags: TrainFlags, terminal: Terminal): Promi
       models: (model) => folderFiles(join(flags.models, model)),
       backend,
       clock: { now: terminal.now },
-      progress: ({ step: done, steps, loss, tokensPerSecond, secondsRemaining }) => {
-        const pace = `${Math.round(tokensPerSecond)} tokens/s, ${seconds(secondsRemaining)} left`;
+      progress: ({ step: done, steps, loss, unit, unitsPerSecond, secondsRemaining }) => {
+        const pace = `${Math.round(unitsPerSecond)} ${unit}/s, ${seconds(secondsRemaining)} left`;
         bar.show(`${recipe.name}: step ${done} of ${steps}, loss ${loss.toFixed(4)}, ${pace}`, done, steps);
       },
       stop: () => interrupted,

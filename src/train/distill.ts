@@ -11,6 +11,7 @@ import type { LossWeights } from './losses.ts';
 import { namedTensors } from './pretrain.ts';
 import type { DistillRecipe } from './recipe.ts';
 import type { RunOptions, Texts } from './run.ts';
+import { textSamples } from './samples.ts';
 
 /**
  * Converts a teacher by the recipe's plan, trains the converted model to say what the teacher says, and calibrates tables and ranges
@@ -34,14 +35,13 @@ export async function distill(recipe: DistillRecipe, folder: RunFolder, texts: T
     recipe,
     folder,
     backend: options.backend,
-    student: (shape) => traceLlama(studentConfig, plan, { ...shape, outputs }),
+    student: (batch) => traceLlama(studentConfig, plan, { batch, tokens: recipe.context, outputs }),
     teacher: {
-      program: (shape) => traceLlama(config, teacherPlan, { ...shape, outputs }),
+      program: (batch) => traceLlama(config, teacherPlan, { batch, tokens: recipe.context, outputs }),
       weights: await teacher.readAll(),
     },
     losses: recipe.losses,
-    train: documents,
-    heldOut: encodeDocuments(texts.heldOut, tokenizer),
+    samples: textSamples(recipe, { train: documents, heldOut: encodeDocuments(texts.heldOut, tokenizer) }),
     start,
     trained: [...start.keys()].map((name) => ({ name, rate: rate(name) })),
     clock: options.clock,

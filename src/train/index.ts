@@ -3,8 +3,18 @@ export { type Batch, batches, batchFeeds, type Documents, encodeDocuments, holdO
 export { recipePlan } from './distill.ts';
 export type { LogLine } from './folder.ts';
 export type { Progress, Timer, Trainer } from './loop.ts';
-export { type LossTerm, type LossWeights, lossProgram } from './losses.ts';
-export { type AdamW, optimiserStates, type StepOptions, schedule, type Trained, trainingStep } from './optimiser.ts';
+export { type LossTerm, type LossWeights, lossProgram, type Metric } from './losses.ts';
+export {
+  type AdamW,
+  optimiserStates,
+  type Pass,
+  passes,
+  passStates,
+  type StepOptions,
+  schedule,
+  type Trained,
+  trainingStep,
+} from './optimiser.ts';
 export { type DistillRecipe, type PretrainRecipe, parseRecipe, type Recipe } from './recipe.ts';
 export { type RunOptions, readTexts, runRecipe } from './run.ts';
 export { type TokenizerOptions, type TrainedTokenizer, trainBytePairTokenizer } from './tokenizer.ts';

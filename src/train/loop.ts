@@ -2,12 +2,11 @@ import { SottoError } from '../errors/index.ts';
 import { estimate } from '../math/index.ts';
 import type { OnnxBackend, Step } from '../node/onnx.ts';
 import type { Executable, Program, Tensor } from '../program/index.ts';
-import type { Documents } from './data.ts';
-import { batches, batchFeeds } from './data.ts';
 import { type LogLine, openLog, type RunFolder, readState, writeState } from './folder.ts';
-import { type LossWeights, lossProgram, teacherPrefix } from './losses.ts';
-import { optimiserStates, schedule, type Trained, trainingStep } from './optimiser.ts';
+import { type LossWeights, lossProgram, type Metric, teacherPrefix } from './losses.ts';
+import { optimiserStates, type Pass, passes, passStates, schedule, type Trained, trainingStep } from './optimiser.ts';
 import type { Recipe } from './recipe.ts';
+import type { Samples } from './samples.ts';
 
 /** Milliseconds from any fixed moment on. */
 export interface Timer {
@@ -19,24 +18,29 @@ export interface Progress {
   readonly step: number;
   readonly steps: number;
   readonly loss: number;
-  /** Every term of the loss, the gradient's norm, and the last evaluation's figures (`heldOut/…`). */
+  /** Every term of the loss, the gradient's norm, and the last evaluation's figures (`heldOut/…`); with SAM `perturbedLoss` too. */
   readonly figures: Readonly<Record<string, number>>;
-  readonly tokensPerSecond: number;
+  /** Tokens or pictures that the run has learned from each second. */
+  readonly unit: Samples['unit'];
+  readonly unitsPerSecond: number;
   readonly secondsRemaining: number;
 }
 
 export type Weights = ReadonlyMap<string, Tensor>;
-type Tracing = (shape: { batch: number; tokens: number }) => Program;
+type Tracing = (batch: number) => Program;
+/** What the loop takes from a recipe. */
+type Steps = Pick<Recipe, 'batch' | 'steps' | 'optimiser' | 'accumulate' | 'checkpointEvery' | 'evaluateEvery'>;
 
 export interface Training {
-  readonly recipe: Recipe;
+  readonly recipe: Steps;
   readonly folder: RunFolder;
   readonly backend: OnnxBackend;
   readonly student: Tracing;
   readonly teacher: { readonly program: Tracing; readonly weights: Weights } | undefined;
   readonly losses: LossWeights;
-  readonly train: Documents;
-  readonly heldOut: Documents;
+  readonly samples: Samples;
+  /** What is counted on held-back samples beside the losses. */
+  readonly metrics?: readonly Metric[];
   readonly start: Weights;
   readonly trained: readonly Trained[];
   readonly clock: Timer;
@@ -61,13 +65,14 @@ export async function train(training: Training): Promise<Trainer> {
   const saved = await readState(folder.files);
   const log = await openLog(folder.directory, folder.files, saved?.step ?? 0);
   const state = saved?.state ?? firstState(training);
-  const shape = { batch: recipe.batch, tokens: recipe.context };
   const losses = lossProgram({
-    student: training.student(shape),
-    teacher: needsTeacher(training.losses) ? training.teacher?.program(shape) : undefined,
+    student: training.student(recipe.batch),
+    teacher: needsTeacher(training.losses) ? training.teacher?.program(recipe.batch) : undefined,
     losses: training.losses,
   });
-  const program = trainingStep(losses, { trained: training.trained, optimiser: recipe.optimiser, clip: recipe.optimiser.clip });
+  const { optimiser, accumulate } = recipe;
+  const { clip, sam } = optimiser;
+  const program = trainingStep(losses, { trained: training.trained, optimiser, clip, sam, accumulate });
   const bound = teacherWeights(training.teacher?.weights);
   const step = await backend.compileStep(program, { state, bound });
   const evaluation = await compileEvaluation(training, bound);
@@ -88,7 +93,7 @@ const needsTeacher = ({ kl, logitMse, hiddenMse, attentionMse }: LossWeights): b
 const teacherWeights = (weights: Weights | undefined): Map<string, Tensor> =>
   new Map([...(weights ?? [])].map(([name, tensor]) => [teacherPrefix + name, tensor]));
 
-function firstState({ start, trained }: Training): Map<string, Tensor> {
+function firstState({ start, trained, recipe }: Training): Map<string, Tensor> {
   const state = new Map<string, Tensor>();
   for (const { name } of trained) {
     const tensor = start.get(name);
@@ -98,8 +103,9 @@ function firstState({ start, trained }: Training): Map<string, Tensor> {
         remedy: 'check the names',
       });
     state.set(name, tensor);
-    for (const moment of optimiserStates(name))
-      state.set(moment, { shape: tensor.shape, values: new Float32Array(tensor.values.length) });
+    const { accumulate, optimiser } = recipe;
+    for (const zero of [...optimiserStates(name), ...passStates(name, { accumulate, sam: optimiser.sam })])
+      state.set(zero, { shape: tensor.shape, values: new Float32Array(tensor.values.length) });
   }
   return state;
 }
@@ -113,18 +119,25 @@ interface Running {
 
 async function runSteps(training: Training, { step, evaluation, log, from }: Running): Promise<number> {
   const { recipe, folder, clock } = training;
-  const { optimiser, steps, batch, context } = recipe;
-  const batchAt = batches(training.train, { batch, tokens: context, seed: recipe.seed });
+  const { optimiser, steps, accumulate = 1 } = recipe;
+  const order = passes({ accumulate, sam: optimiser.sam });
   const begin = clock.now();
   let heldOut: Record<string, number> = {};
   for (let n = from + 1; n <= steps; n++) {
     const rate = optimiser.rate * schedule(n, { steps, warmup: optimiser.warmup, floor: optimiser.floor });
-    const feeds = batchFeeds(batchAt(n - 1));
-    feeds.set('learningRate', scalar(rate));
-    feeds.set('correction1', scalar(1 / (1 - optimiser.beta1 ** n)));
-    feeds.set('correction2', scalar(1 / (1 - optimiser.beta2 ** n)));
-    const results = await step.run(feeds);
-    const figures = Object.fromEntries([...results].map(([name, { values }]) => [name, values[0]!]));
+    const scalars = {
+      learningRate: rate,
+      correction1: 1 / (1 - optimiser.beta1 ** n),
+      correction2: 1 / (1 - optimiser.beta2 ** n),
+    };
+    const runs: Run[] = [];
+    for (const pass of order) {
+      const feeds = new Map(training.samples.feeds((n - 1) * accumulate + pass.micro));
+      for (const [name, value] of [...Object.entries(scalars), ...pass.scalars]) feeds.set(name, scalar(value));
+      if (!pass.last) feeds.set('learningRate', scalar(0));
+      runs.push({ pass, results: await step.run(feeds) });
+    }
+    const figures = stepFigures(runs);
     checkFinite(figures, n, folder);
     const stopping = training.stop?.(n) ?? false;
     if (n % recipe.evaluateEvery === 0 || n === steps) heldOut = await evaluate(evaluation, step, training.trained);
@@ -137,12 +150,29 @@ async function runSteps(training: Training, { step, evaluation, log, from }: Run
       steps,
       loss: figures.loss!,
       figures: { ...figures, ...heldOut },
-      tokensPerSecond: (done * batch * context) / seconds,
+      unit: training.samples.unit,
+      unitsPerSecond: (done * accumulate * training.samples.unitsPerBatch) / seconds,
       secondsRemaining: (seconds / done) * (steps - n),
     });
     if (stopping) return n;
   }
   return steps;
+}
+
+interface Run {
+  readonly pass: Pass;
+  readonly results: ReadonlyMap<string, Tensor>;
+}
+
+/** Losses are means over the micro-batches at the weights themselves; the gradient's norm is that of the step. */
+function stepFigures(runs: readonly Run[]): Record<string, number> {
+  const here = runs.filter(({ pass }) => !pass.away);
+  const away = runs.filter(({ pass }) => pass.away);
+  const mean = (some: readonly Run[], name: string): number =>
+    some.reduce((sum, { results }) => sum + results.get(name)!.values[0]! / some.length, 0);
+  const figures = Object.fromEntries([...here[0]!.results.keys()].map((name) => [name, mean(here, name)]));
+  figures.gradientNorm = runs.at(-1)!.results.get('gradientNorm')!.values[0]!;
+  return away.length === 0 ? figures : { ...figures, perturbedLoss: mean(away, 'loss') };
 }
 
 const scalar = (value: number): Tensor => ({ shape: [], values: Float32Array.of(value) });
@@ -158,26 +188,21 @@ function checkFinite(figures: Record<string, number>, step: number, folder: RunF
 
 interface Evaluation {
   readonly executable: Executable;
-  readonly feeds: Map<string, Tensor>[];
+  readonly feeds: readonly ReadonlyMap<string, Tensor>[];
 }
 
-/** Held-back text under the student alone, and beside the teacher where there is one; rows of one document's begin or middle. */
+/** Held-back samples under the student alone, and beside the teacher where there is one. */
 async function compileEvaluation(training: Training, bound: Weights): Promise<Evaluation | undefined> {
-  const { recipe, backend } = training;
-  const tokens = recipe.context;
-  const total = training.heldOut.reduce((sum, document) => sum + document.length, 0);
-  const batch = Math.min(recipe.batch, Math.floor(total / (2 * tokens)));
-  if (batch === 0) return undefined;
-  const rows = Math.min(recipe.evaluateRows, Math.floor(total / tokens));
-  const shape = { batch, tokens };
+  const { backend, samples, metrics } = training;
+  const { heldOut } = samples;
+  if (heldOut === undefined) return undefined;
   const program = lossProgram({
-    student: training.student(shape),
-    teacher: training.teacher?.program(shape),
+    student: training.student(heldOut.batch),
+    teacher: training.teacher?.program(heldOut.batch),
     losses: training.teacher === undefined ? { nll: 1 } : { nll: 1, kl: 1 },
+    metrics,
   });
-  const batchAt = batches(training.heldOut, { batch, tokens, seed: recipe.seed });
-  const feeds = Array.from({ length: Math.max(1, Math.floor(rows / batch)) }, (_, i) => batchFeeds(batchAt(i)));
-  return { executable: await backend.compile(program, bound), feeds };
+  return { executable: await backend.compile(program, bound), feeds: heldOut.feeds };
 }
 
 async function evaluate(
@@ -190,13 +215,12 @@ async function evaluate(
   const samples = new Map<string, number[]>();
   for (const feeds of evaluation.feeds) {
     const results = await evaluation.executable.run(new Map([...feeds, ...weights]));
-    for (const [name, { values }] of results)
-      if (name.startsWith('loss/')) samples.set(name, [...(samples.get(name) ?? []), values[0]!]);
+    for (const [name, { values }] of results) if (name !== 'loss') samples.set(name, [...(samples.get(name) ?? []), values[0]!]);
   }
   return Object.fromEntries(
     [...samples].map(([name, values]) => {
       const { mean } = estimate(values);
-      return [`heldOut/${name.slice('loss/'.length)}`, mean];
+      return [`heldOut/${name.slice(name.indexOf('/') + 1)}`, mean];
     }),
   );
 }

@@ -7,6 +7,8 @@ import { graft } from './graft.ts';
 export interface LossWeights {
   /** Negative log likelihood of the next token, nats per token. */
   readonly nll?: number;
+  /** Cross-entropy against the input `targets`, a distribution over the classes for each position: labels that are mixed. */
+  readonly targets?: number;
   /** Forward KL(teacher ‖ student) of the softened distributions times temperature², nats per token. */
   readonly kl?: number;
   readonly temperature?: number;
@@ -31,11 +33,18 @@ export interface LossContext {
   readonly positionWeights: Ref;
 }
 type Term = (context: LossContext) => Ref;
-export type LossTerm = 'nll' | 'kl' | 'logitMse' | 'hiddenMse' | 'attentionMse' | 'range';
+export type LossTerm = 'nll' | 'targets' | 'kl' | 'logitMse' | 'hiddenMse' | 'attentionMse' | 'range';
 
 /** The table of losses: another loss is another line. */
 const terms: Record<LossTerm, Term> = {
   nll: ({ ops, student, labels, positionWeights }) => ops.crossEntropy(student.get('logits')!, labels, positionWeights),
+  targets: (context) => {
+    const { ops, student } = context;
+    const logits = student.get('logits')!;
+    const targets = ops.input('targets', ops.shape(logits), 'public');
+    const perPosition = ops.sum(ops.multiply(targets, ops.logSoftmax(logits)), [ops.shape(logits).length - 1]);
+    return ops.scale(weighted(context, perPosition), -1);
+  },
   kl: (context) => {
     const { ops, weights, student } = context;
     const temperature = weights.temperature ?? 1;
@@ -56,6 +65,26 @@ const terms: Record<LossTerm, Term> = {
   attentionMse: (context) => relativeError(context, 'attention.'),
   range: (context) => rangePenalty(context),
 };
+
+/** Shares of positions, by their weights; another metric is another line. */
+export type Metric = 'accuracy' | 'fidelity';
+const metricTerms: Record<Metric, Term> = {
+  /** Where the largest logit is the label's. */
+  accuracy: (context) => sameClass(context, context.labels),
+  /** Where the largest logit is the teacher's. */
+  fidelity: (context) => sameClass(context, context.ops.argmax(fromTeacher(context, 'logits'))),
+};
+
+function sameClass(context: LossContext, classes: Ref): Ref {
+  const { ops, student } = context;
+  const logits = student.get('logits')!;
+  const depth = ops.shape(logits).at(-1)!;
+  const both = ops.multiply(
+    ops.oneHot(ops.argmax(logits), depth),
+    ops.oneHot(ops.reshape(classes, ops.shape(context.labels)), depth),
+  );
+  return weighted(context, ops.sum(both, [ops.shape(both).length - 1]));
+}
 
 const fromTeacher = ({ teacher }: LossContext, name: string): Ref => {
   const found = teacher?.get(name);
@@ -116,18 +145,25 @@ function rangePenalty({ ops, weights }: LossContext): Ref {
 
 export const teacherPrefix = 'teacher/';
 
+export interface LossOptions {
+  readonly student: Program;
+  readonly teacher?: Program | undefined;
+  readonly losses: LossWeights;
+  readonly metrics?: readonly Metric[] | undefined;
+}
+
 /**
- * Student, and teacher where a loss needs one, and the weighted sum of losses as one program. Its outputs: `loss`, `loss/TERM`. Its
- * inputs beyond the students' own: `labels` and `positionWeights` (both of the shape of ids), and `teacher/NAME` for the teacher's
- * weights. Both see the same index inputs.
+ * Student, and teacher where a loss needs one, and the weighted sum of losses as one program. Its outputs: `loss`, `loss/TERM`,
+ * `metric/METRIC`. Its inputs beyond the students' own: `labels` and `positionWeights` (of the shape of ids, or of the pictures'
+ * batch), `targets` for the loss of that name, and `teacher/NAME` for the teacher's weights. Both see the same public inputs.
  */
-export function lossProgram(options: { student: Program; teacher?: Program | undefined; losses: LossWeights }): Program {
-  const { losses } = options;
+export function lossProgram(options: LossOptions): Program {
+  const { losses, metrics = [] } = options;
   const ops = new Tracer();
   const student = graft(ops, options.student);
   const shared = new Map<string, Ref>();
   ops.nodes.forEach((node, index) => {
-    if (node.operation === 'input' && node.element === 'index') shared.set(node.parameters.name, index as Ref);
+    if (node.operation === 'input' && node.parameters.owner === 'public') shared.set(node.parameters.name, index as Ref);
   });
   const logits = student.get('logits')!;
   const positions = ops.shape(logits).slice(0, -1);
@@ -148,5 +184,10 @@ export function lossProgram(options: { student: Program; teacher?: Program | und
     return ops.scale(value, losses[term]!);
   });
   outputs.set('loss', ops.reshape(addUp(ops, parts, 'at least one weight above 0, for a model'), []));
+  for (const metric of metrics)
+    outputs.set(
+      `metric/${metric}`,
+      ops.within(`metric.${metric}`, () => metricTerms[metric](context)),
+    );
   return prune({ nodes: ops.nodes, outputs });
 }

@@ -1,6 +1,6 @@
 import type { Program, Ref } from '../program/index.ts';
 import { gradient, prune, size, Tracer } from '../program/index.ts';
-import { graft } from './graft.ts';
+import { floatInputs, graft } from './graft.ts';
 
 /** AdamW (Loshchilov and Hutter): decay is decoupled and applies to matrices, not to gains, biases and coefficients. */
 export interface AdamW {
@@ -22,61 +22,161 @@ export interface StepOptions {
   readonly optimiser: AdamW;
   /** Largest Euclidean norm of all gradients together; larger ones are scaled down to it. */
   readonly clip: number;
+  /** Sharpness-aware minimisation: the gradient is the one found `radius` away, along the gradient here. */
+  readonly sam?: { readonly radius: number } | undefined;
+  /** Micro-batches whose mean gradient makes one step; 1 where absent. */
+  readonly accumulate?: number | undefined;
 }
 
 /** What an optimiser keeps for each trained tensor: inputs of the tensor's shape, zero at first. */
 export const optimiserStates = (name: string): string[] => [`moment1/${name}`, `moment2/${name}`];
 
+type Passes = Pick<StepOptions, 'sam' | 'accumulate'>;
+
+/** What a step of several passes sums up for each trained tensor: inputs of its shape; what they hold before a step has no effect. */
+export const passStates = (name: string, { sam, accumulate = 1 }: Passes): string[] => [
+  ...(sam === undefined ? [] : [`ascent/${name}`]),
+  ...(accumulate === 1 ? [] : [`accumulated/${name}`]),
+];
+
+/** One run of the program of a step, over the micro-batch `micro`; only the last run of a step changes weights. */
+export interface Pass {
+  readonly micro: number;
+  readonly last: boolean;
+  /** Away from the weights, where the ascent led. */
+  readonly away: boolean;
+  /** What the program is fed beside the batch, the rate and the corrections. */
+  readonly scalars: ReadonlyMap<string, number>;
+}
+
+/** The runs that make up one step: each micro-batch once, with SAM each once more after all of them. */
+export function passes({ sam, accumulate = 1 }: Passes): Pass[] {
+  if (sam === undefined && accumulate === 1) return [{ micro: 0, last: true, away: false, scalars: new Map() }];
+  const phases = sam === undefined ? [false] : [false, true];
+  return phases.flatMap((away) =>
+    Array.from({ length: accumulate }, (_, micro): Pass => {
+      const last = micro === accumulate - 1 && away === (sam !== undefined);
+      const ascending = sam !== undefined && !away;
+      const scalars = new Map([
+        ['update', last ? 1 : 0],
+        ['away', away ? 1 : 0],
+        ['ascentKept', ascending && micro === 0 ? 0 : 1],
+        ['ascentShare', ascending ? 1 / accumulate : 0],
+        ['gradientKept', !ascending && micro > 0 ? 1 : 0],
+        ['gradientShare', ascending ? 0 : 1 / accumulate],
+      ]);
+      return { micro, last, away, scalars };
+    }),
+  );
+}
+
 /**
  * A whole training step as one program. From a program with the output `loss` it makes one with, for every trained NAME and its
  * moments, an output `next/NAME`; the program's other outputs; and `gradientNorm` (before clipping). New inputs, all of shape []:
  * `learningRate`, and `correction1`, `correction2`: 1/(1 − β^t) at step t ≥ 1. A step whose loss or gradient is no number changes
- * nothing that matters: the caller sees `gradientNorm` and must stop.
+ * nothing that matters: the caller sees `gradientNorm` and must stop. With SAM or accumulation a step is several runs, `passes` in
+ * order, each fed its scalars as well, with `learningRate` 0 before the last; the states of `passStates` carry sums between them.
  */
 export function trainingStep(program: Program, options: StepOptions): Program {
   const names = options.trained.map(({ name }) => name);
-  const differentiated = gradient(program, 'loss', names);
   const ops = new Tracer();
-  const values = graft(ops, differentiated);
-  const inputs = new Map<string, Ref>();
-  ops.nodes.forEach((node, index) => {
-    if (node.operation === 'input') inputs.set(node.parameters.name, index as Ref);
+  const scalar = scalars(ops);
+  const outputs = new Map<string, number>();
+  const { values, parameters, gradients } = stepGradients(ops, gradient(program, 'loss', names), {
+    ...options,
+    names,
+    scalar,
+    outputs,
   });
-  const gradients = names.map((name) => values.get(`gradient/${name}`)!);
   const { norm, factor } = ops.within('optimiser.clip', () => clipping(ops, gradients, options.clip));
-  const scalars = {
-    rate: ops.input('learningRate', [], 'public'),
-    correction1: ops.input('correction1', [], 'public'),
-    correction2: ops.input('correction2', [], 'public'),
-  };
-  const outputs = new Map<string, number>([...values].filter(([name]) => !name.startsWith('gradient/')));
+  for (const [name, value] of values) if (!name.startsWith('gradient/')) outputs.set(name, value);
   outputs.set('gradientNorm', norm);
+  const update = onePass(options) ? undefined : scalar('update');
   options.trained.forEach(({ name, rate }, i) => {
     ops.within(`optimiser.${name}`, () => {
-      const parameter = inputs.get(name)!;
-      const update = adamW(ops, options.optimiser, {
+      const parameter = parameters[i]!;
+      const next = adamW(ops, options.optimiser, {
         parameter,
         gradient: gradients[i]!,
         factor,
         moments: optimiserStates(name).map((state) => ops.input(state, ops.shape(parameter), 'public')) as [Ref, Ref],
-        ...scalars,
-        rate: ops.scale(scalars.rate, rate),
+        rate: ops.scale(scalar('learningRate'), rate),
+        correction1: scalar('correction1'),
+        correction2: scalar('correction2'),
+        update,
       });
-      outputs.set(`next/${name}`, update.parameter);
+      outputs.set(`next/${name}`, next.parameter);
       optimiserStates(name).forEach((state, k) => {
-        outputs.set(`next/${state}`, update.moments[k]!);
+        outputs.set(`next/${state}`, next.moments[k]!);
       });
     });
   });
   return prune({ nodes: ops.nodes, outputs });
 }
 
+const onePass = ({ sam, accumulate = 1 }: Passes): boolean => sam === undefined && accumulate === 1;
+
+/** Inputs of shape [], each declared when it is first asked for. */
+function scalars(ops: Tracer): (name: string) => Ref {
+  const made = new Map<string, Ref>();
+  return (name) => {
+    const found = made.get(name) ?? ops.input(name, [], 'public');
+    made.set(name, found);
+    return found;
+  };
+}
+
+interface GradientOptions extends Passes {
+  readonly names: readonly string[];
+  readonly scalar: (name: string) => Ref;
+  /** Takes the next values of the sums. */
+  readonly outputs: Map<string, number>;
+}
+
+/** The gradients that the step goes by: here or where SAM's ascent led, of this micro-batch and those before it. */
+function stepGradients(ops: Tracer, program: Program, options: GradientOptions) {
+  const { names, sam, accumulate = 1, scalar, outputs } = options;
+  const shapes = floatInputs(program);
+  const parameters = names.map((name) => ops.input(name, shapes.get(name)!, 'server'));
+  const sums = (kind: string): Ref[] => names.map((name, i) => ops.input(`${kind}/${name}`, ops.shape(parameters[i]!), 'public'));
+  const ascents = sam === undefined ? [] : sums('ascent');
+  const points = sam === undefined ? parameters : moved(ops, parameters, ascents, ops.scale(scalar('away'), sam.radius));
+  const bind = new Map(names.map((name, i) => [name, points[i]!]));
+  const values = graft(ops, program, { bind });
+  const found = names.map((name) => values.get(`gradient/${name}`)!);
+  const summed = (before: readonly Ref[], kind: 'ascent' | 'gradient'): Ref[] =>
+    before.map((sum, i) => ops.add(ops.multiply(sum, scalar(`${kind}Kept`)), ops.multiply(found[i]!, scalar(`${kind}Share`))));
+  const name = (kind: string, refs: readonly Ref[]): void => {
+    refs.forEach((ref, i) => {
+      outputs.set(`next/${kind}/${names[i]}`, ref);
+    });
+  };
+  name('ascent', summed(ascents, 'ascent'));
+  if (accumulate === 1) return { values, parameters, gradients: found };
+  const gradients = summed(sums('accumulated'), 'gradient');
+  name('accumulated', gradients);
+  return { values, parameters, gradients };
+}
+
+/** Parameters moved by `distance` along all ascents together, taken as one vector. */
+function moved(ops: Tracer, parameters: readonly Ref[], ascents: readonly Ref[], distance: Ref): Ref[] {
+  return ops.within('optimiser.ascent', () => {
+    const step = ops.divide(distance, ops.offset(norm(ops, ascents), 1e-12));
+    return parameters.map((parameter, i) => ops.add(parameter, ops.multiply(ascents[i]!, step)));
+  });
+}
+
 /** The global norm, and min(1, clip / norm). */
 function clipping(ops: Tracer, gradients: readonly Ref[], clip: number): { norm: Ref; factor: Ref } {
-  const squares = gradients.map((g) => ops.reshape(ops.sum(ops.reshape(ops.square(g), [size(ops.shape(g))]), [0]), []));
-  const norm = ops.sqrt(squares.reduce((sum, square) => ops.add(sum, square)));
+  const found = norm(ops, gradients);
   const limit = ops.constant([clip], []);
-  return { norm, factor: ops.divide(limit, ops.maximum(norm, limit)) };
+  return { norm: found, factor: ops.divide(limit, ops.maximum(found, limit)) };
+}
+
+/** The Euclidean norm of all tensors together. */
+function norm(ops: Tracer, tensors: readonly Ref[]): Ref {
+  const squares = tensors.map((x) => ops.reshape(ops.sum(ops.reshape(ops.square(x), [size(ops.shape(x))]), [0]), []));
+  return ops.sqrt(squares.reduce((sum, square) => ops.add(sum, square)));
 }
 
 interface Update {
@@ -88,6 +188,8 @@ interface Update {
   readonly rate: Ref;
   readonly correction1: Ref;
   readonly correction2: Ref;
+  /** 1, or 0 for a pass that leaves the moments alone (the rate is then 0 too); always 1 where absent. */
+  readonly update: Ref | undefined;
 }
 
 /**
@@ -95,11 +197,16 @@ interface Update {
  * rate · (c₁m / (√(c₂v) + ε)) is (rate·c₁/√c₂) · m / (√v + ε/√c₂).
  */
 function adamW(ops: Tracer, settings: AdamW, update: Update): { parameter: Ref; moments: [Ref, Ref] } {
-  const { parameter, gradient: g, factor, moments, rate, correction1, correction2 } = update;
+  const { parameter, gradient: g, moments, rate, correction1, correction2 } = update;
+  const factor = update.update === undefined ? update.factor : ops.multiply(update.factor, update.update);
+  const faded = (moment: Ref, beta: number): Ref =>
+    update.update === undefined
+      ? ops.scale(moment, beta)
+      : ops.multiply(moment, ops.offset(ops.scale(update.update, beta - 1), 1));
   const root = ops.sqrt(correction2);
-  const m = ops.add(ops.scale(moments[0], settings.beta1), ops.multiply(g, ops.scale(factor, 1 - settings.beta1)));
+  const m = ops.add(faded(moments[0], settings.beta1), ops.multiply(g, ops.scale(factor, 1 - settings.beta1)));
   const scaled = ops.multiply(g, ops.scale(factor, Math.sqrt(1 - settings.beta2)));
-  const v = ops.add(ops.scale(moments[1], settings.beta2), ops.square(scaled));
+  const v = ops.add(faded(moments[1], settings.beta2), ops.square(scaled));
   const epsilon = ops.divide(ops.constant([settings.epsilon], []), root);
   const direction = ops.divide(m, ops.add(ops.sqrt(v), epsilon));
   const change = ops.multiply(direction, ops.divide(ops.multiply(rate, correction1), root));

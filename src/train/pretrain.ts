@@ -11,6 +11,7 @@ import { floatInputs } from './graft.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
 import type { PretrainRecipe } from './recipe.ts';
 import type { RunOptions, Texts } from './run.ts';
+import { textSamples } from './samples.ts';
 import { trainBytePairTokenizer } from './tokenizer.ts';
 
 /** A small Llama from random weights: trains the tokenizer, then the model on next-token likelihood. */
@@ -24,11 +25,13 @@ export async function pretrain(recipe: PretrainRecipe, folder: RunFolder, texts:
     recipe,
     folder,
     backend: options.backend,
-    student: (shape) => traceLlama(config, exactPlan(config), shape),
+    student: (batch) => traceLlama(config, exactPlan(config), { batch, tokens: recipe.context }),
     teacher: undefined,
     losses: { nll: 1 },
-    train: encodeDocuments(texts.train, tokenizer),
-    heldOut: encodeDocuments(texts.heldOut, tokenizer),
+    samples: textSamples(recipe, {
+      train: encodeDocuments(texts.train, tokenizer),
+      heldOut: encodeDocuments(texts.heldOut, tokenizer),
+    }),
     start,
     trained: [...start.keys()].map((name) => ({ name, rate: 1 })),
     clock: options.clock,

@@ -19,6 +19,8 @@ const optimiserSchema = z.strictObject({
   epsilon: z.number().gt(0).max(1).default(1e-8),
   decay: z.number().min(0).max(10).default(0),
   clip: z.number().gt(0).max(1e6).default(1),
+  /** Sharpness-aware minimisation: two passes a step, the second `radius` away along the first one's gradient. */
+  sam: z.strictObject({ radius: z.number().gt(0).max(100) }).optional(),
 });
 
 const dataSchema = z.strictObject({
@@ -57,6 +59,8 @@ const common = {
   context: count(2 ** 17),
   batch: count(2 ** 14),
   steps: count(1e8),
+  /** Micro-batches of `batch` rows whose mean gradient makes one step; 1 where absent. */
+  accumulate: count(1e4).optional(),
   optimiser: optimiserSchema,
   checkpointEvery: count(1e8).default(100),
   evaluateEvery: count(1e8).default(100),

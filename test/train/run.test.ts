@@ -135,6 +135,35 @@ describe('a run', () => {
   });
 });
 
+describe('a step of several passes', () => {
+  const several = { ...raw, batch: 1, accumulate: 2, optimiser: { ...raw.optimiser, sam: { radius: 0.05 } } };
+
+  it('with SAM and accumulation resumes bit for bit, and logs the loss where the ascent led', async () => {
+    const recipe = parseRecipe(several);
+    await run(recipe, 'several');
+    await run(recipe, 'severalHalves', { stop: (step) => step === 5 });
+    await run(recipe, 'severalHalves', { resume: true });
+    expect(stateOf('severalHalves')).toBe(stateOf('several'));
+    expect(logOf('severalHalves')).toEqual(logOf('several'));
+    const lines = logOf('several') as { loss: number; perturbedLoss: number }[];
+    // A short way along the gradient the loss is higher.
+    for (const { loss, perturbedLoss } of lines) expect(perturbedLoss).toBeGreaterThan(loss);
+  });
+
+  it('over two micro-batches is the step of one batch of twice the rows', async () => {
+    const { batch, ...rest } = raw;
+    const large = await run(parseRecipe({ ...rest, batch: 2 * batch, steps: 4 }), 'large');
+    const small = await run(parseRecipe({ ...raw, accumulate: 2, steps: 4 }), 'small');
+    for (const [name, { values }] of large.weights) {
+      const others = small.weights.get(name)!.values;
+      values.forEach((value, i) => {
+        expect(Math.abs(value - others[i]!)).toBeLessThan(2e-4);
+      });
+    }
+    expect(small.log.at(-1)!.loss).toBeCloseTo(large.log.at(-1)!.loss!, 4);
+  });
+});
+
 describe('a distillation', () => {
   it('converts the teacher, trains beside it, resumes bit for bit, and leaves a calibrated polynomial checkpoint', async () => {
     const recipe = parseRecipe(distillRaw);
@@ -166,6 +195,8 @@ describe('a recipe', () => {
     };
     expect(field({ ...raw, dropout: 0.1 })).toBe('dropout');
     expect(field({ ...raw, optimiser: { ...raw.optimiser, momentum: 1 } })).toBe('optimiser.momentum');
+    expect(field({ ...raw, optimiser: { ...raw.optimiser, sam: { radius: 0 } } })).toBe('optimiser.sam.radius');
+    expect(field({ ...raw, accumulate: 0 })).toBe('accumulate');
     expect(field({ ...raw, steps: 0 })).toBe('steps');
     expect(field({ ...raw, kind: 'dream' })).toBe('kind');
     expect(field({ ...distillRaw, conversion: { ...distillRaw.conversion, exponent: 3 } })).toBe('conversion.exponent');
