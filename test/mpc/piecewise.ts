@@ -26,6 +26,7 @@ export async function both(
   weights: ReadonlyMap<string, Tensor>,
   inputs: ReadonlyMap<string, Tensor> | ((name: string) => Promise<Tensor>),
   seed = 1,
+  setting: 'dealer' | 'helper' = 'dealer',
 ): Promise<{ run: Rehearsal; exact: Map<string, Tensor>; held: number }> {
   const { bits } = program.ring;
   const roles = platforms(bits, seed);
@@ -72,7 +73,7 @@ export async function both(
     },
   });
   const input = typeof inputs === 'function' ? inputs : read(inputs);
-  const run = await rehearse({ program, platforms: roles, weight: read(weights), input, observeClient, observeServer });
+  const run = await rehearse({ program, setting, platforms: roles, weight: read(weights), input, observeClient, observeServer });
   for (const [index, words] of clientShares) {
     const node = program.nodes[index] as NumberedNode & { operation: 'piecewise' };
     const sums = words.map((word, at) => word + masks.get(index)![at]!);
