@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
+import { registerCertificates } from './certificates.ts';
 import { registerClassify } from './classify.ts';
 import { registerConvert } from './convert.ts';
 import { registerCost } from './cost.ts';
@@ -51,6 +52,7 @@ export function commandLine(terminal: Terminal): Command {
   registerInspect(program, terminal);
   registerDemo(program, terminal);
   registerParty(program, terminal);
+  registerCertificates(program, terminal);
   return program;
 }
 

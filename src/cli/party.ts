@@ -1,6 +1,7 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import { SottoError } from '../errors/index.ts';
 import { sampler, streamingDecoder } from '../models/index.ts';
 import { type ClientTask, type RoleReport, readPixels, runClient, runDealer, runServer } from '../party/index.ts';
 import {
@@ -23,16 +24,21 @@ import { printJson, type Terminal } from './terminal.ts';
 
 const help = `
 Each party is a process of its own and serves one run: start the dealer, then the server, then the client. Addresses are
-unix:/path/to/socket or tcp:host:port. Sockets are neither encrypted nor authenticated: put TLS or SSH around a network.
+unix:/path/to/socket, tcp:host:port or tls:host:port. The first two are neither encrypted nor authenticated; tls is TLS 1.3 with
+certificates of one authority, each naming its party's role (\`sotto certificates\` makes a set to try it with).
 
 Examples:
   $ sotto party dealer --listen tcp:127.0.0.1:7001
   $ sotto party server --listen tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --model converted
   $ sotto party client --server tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --prompt "Once upon a time"
+  $ sotto party dealer --listen tls:0.0.0.0:7001 --authority ca.pem --certificate dealer.pem --key dealer-key.pem
 `;
 
 interface CommonFlags {
   readonly timeout: number;
+  readonly authority?: string;
+  readonly certificate?: string;
+  readonly key?: string;
   readonly json?: true;
 }
 
@@ -49,6 +55,10 @@ export function registerParty(program: Command, terminal: Terminal): void {
 
 const listenOption = () => new Option('--listen <address>', 'where this party waits').makeOptionMandatory();
 const dealerOption = () => new Option('--dealer <address>', 'where the dealer waits').makeOptionMandatory();
+const authorityOption = () =>
+  new Option('--authority <file>', 'the certificate of the authority that signed those of all parties, for tls: addresses');
+const certificateOption = () => new Option('--certificate <file>', "this party's certificate; a client may do without");
+const keyOption = () => new Option('--key <file>', "the certificate's private key");
 const stateOption = (role: string) =>
   new Option('--state <folder>', 'where bundles and claims are kept').default(
     join(homedir(), '.sotto', role),
@@ -61,10 +71,13 @@ function registerDealer(party: Command, terminal: Terminal): void {
     .description('Makes correlated randomness: sees neither prompt nor weights, and no message of the run.')
     .addOption(listenOption())
     .addOption(timeoutOption())
+    .addOption(authorityOption())
+    .addOption(certificateOption())
+    .addOption(keyOption())
     .addOption(jsonOption())
     .action(async (flags: CommonFlags & { listen: string }) => {
-      const { listen, timeout } = flags;
-      finish(await runDealer({ listen, ...waiting(timeout), onListening: announce('dealer', terminal) }), flags, terminal);
+      const { listen } = flags;
+      finish(await runDealer({ listen, ...common(flags), onListening: announce('dealer', terminal) }), flags, terminal);
     });
 }
 
@@ -77,10 +90,13 @@ function registerServer(party: Command, terminal: Terminal): void {
     .addOption(dealerOption())
     .addOption(stateOption('server'))
     .addOption(timeoutOption())
+    .addOption(authorityOption())
+    .addOption(certificateOption())
+    .addOption(keyOption())
     .addOption(jsonOption())
     .action(async (flags: CommonFlags & { model: string; listen: string; dealer: string; state: string }) => {
-      const { model, listen, dealer, state, timeout } = flags;
-      const options = { model, listen, dealer, state, ...waiting(timeout), onListening: announce('server', terminal) };
+      const { model, listen, dealer, state } = flags;
+      const options = { model, listen, dealer, state, ...common(flags), onListening: announce('server', terminal) };
       finish(await runServer(options), flags, terminal);
     });
 }
@@ -112,6 +128,9 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(ringOption())
     .addOption(fractionOption())
     .addOption(timeoutOption())
+    .addOption(authorityOption())
+    .addOption(certificateOption())
+    .addOption(keyOption())
     .addOption(jsonOption())
     .action((flags: ClientFlags, command: Command) => {
       if (flags.prompt === undefined && flags.promptIds === undefined && flags.image === undefined)
@@ -123,7 +142,7 @@ function registerClient(party: Command, terminal: Terminal): void {
 }
 
 async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
-  const { server, dealer, state, timeout } = flags;
+  const { server, dealer, state } = flags;
   const text: string[] = [];
   const logits: Float64Array[] = [];
   const say = (piece: string): void => {
@@ -132,7 +151,7 @@ async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
   };
   const { task, end } = taskOf(flags, say);
   const onLogits = flags.image === undefined ? {} : { onLogits: (opened: Float64Array) => void logits.push(opened) };
-  const report = await runClient({ server, dealer, state, ring: ringOf(flags), ...waiting(timeout), task, ...onLogits });
+  const report = await runClient({ server, dealer, state, ring: ringOf(flags), ...common(flags), task, ...onLogits });
   end();
   if (flags.json)
     return printJson(terminal, {
@@ -164,7 +183,16 @@ function taskOf(flags: ClientFlags, say: (piece: string) => void): { task: Clien
   return { task, end: () => say(decoder?.end() ?? '') };
 }
 
-const waiting = (timeout: number) => ({ timeoutMilliseconds: timeout * 1000 });
+/** What every party is told: its patience, and its certificates where there are any. */
+function common({ timeout, authority, certificate, key }: CommonFlags) {
+  const timeoutMilliseconds = timeout * 1000;
+  if (authority !== undefined) return { timeoutMilliseconds, tls: { authority, certificate, key } };
+  if (certificate === undefined && key === undefined) return { timeoutMilliseconds };
+  throw new SottoError('usage', 'a certificate or key is given without the authority', {
+    place: { field: '--authority' },
+    remedy: "name the authority's certificate, by which peers are known",
+  });
+}
 
 const announce =
   (role: string, terminal: Terminal) =>

@@ -5,8 +5,9 @@ import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
 import { systemAlarm, systemClock } from './clock.ts';
+import { beginsTls, secureAcceptor, secureConnector, type TlsCredentials, tlsOnPlain } from './tls.ts';
 
-/** `unix:/path` or `tcp:host:port` (an IPv6 host in brackets; port 0 lets the system choose when listening). */
+/** `unix:/path`, `tcp:host:port` or `tls:host:port` (an IPv6 host in brackets; port 0 lets the system choose when listening). */
 export type Address = string;
 
 export interface SocketOptions {
@@ -16,6 +17,8 @@ export interface SocketOptions {
   /** How long one receive or one send may wait for the peer. */
   readonly timeoutMilliseconds: number;
   readonly maximumPayloadBytes?: number;
+  /** For `tls:` addresses, which need them; `peer` is then the role that the other side's certificate must name. */
+  readonly credentials?: TlsCredentials | undefined;
 }
 
 export interface Listener {
@@ -38,10 +41,12 @@ const joinedBytes = 16_384;
 
 /**
  * Listens on an address. A Unix socket has mode 0600 and must lie in a directory that only this user can enter; the directory is made
- * where it is missing, and a socket file that nobody serves any more is replaced. Plain sockets are neither encrypted nor authenticated.
+ * where it is missing, and a socket file that nobody serves any more is replaced. Only `tls:` is encrypted and authenticated; its handshake is made when a connection
+ * is accepted.
  */
 export async function listen(options: SocketOptions): Promise<Listener> {
   const place = parseAddress(options.address);
+  credentialsFor(options);
   const server = createServer({ pauseOnConnect: true, noDelay: true });
   if ('path' in place) await prepareUnixPath(place.path);
   await new Promise<void>((resolve, reject) => {
@@ -55,11 +60,13 @@ export async function listen(options: SocketOptions): Promise<Listener> {
 /** Connects, trying again until `connectMilliseconds` (default: the timeout) have passed: the other side may not be up yet. */
 export async function connect(options: SocketOptions & { connectMilliseconds?: number }): Promise<Channel> {
   const place = parseAddress(options.address);
+  const credentials = credentialsFor(options);
   const deadline = systemClock.now() + (options.connectMilliseconds ?? options.timeoutMilliseconds);
   for (let pause = 10; ; pause = Math.min(2 * pause, 250)) {
     const left = deadline - systemClock.now();
+    let socket: Socket;
     try {
-      return channelOverSocket(await connectOnce(place, Math.max(left, 1)), options);
+      socket = await connectOnce(place, Math.max(left, 1));
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code ?? '';
       const passing = ['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EAGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN'].includes(
@@ -70,21 +77,24 @@ export async function connect(options: SocketOptions & { connectMilliseconds?: n
         throw socketError('peer', `the ${options.peer} cannot be reached at ${options.address}`, options.peer, error);
       }
       await new Promise((resolve) => setTimeout(resolve, Math.min(pause, remaining)));
+      continue;
     }
+    return channelOverSocket(credentials ? await secureConnector(socket, { ...options, credentials }) : socket, options);
   }
 }
 
 /** A channel over a connected socket or a TLS stream, which it takes over. */
 export function channelOverSocket(socket: Socket, options: Omit<SocketOptions, 'address'>): Channel {
-  return framedChannel(socketPipe(socket), {
+  return framedChannel(socketPipe(socket, options.peer), {
     peer: options.peer,
     ...(options.maximumPayloadBytes === undefined ? {} : { maximumPayloadBytes: options.maximumPayloadBytes }),
     timeout: { milliseconds: options.timeoutMilliseconds, alarm: systemAlarm },
   });
 }
 
-function socketPipe(socket: Socket): Pipe {
+function socketPipe(socket: Socket, peer: string): Pipe {
   const chunks: Uint8Array[] = [];
+  let fresh = !('encrypted' in socket);
   let ended = false;
   let failure: Error | null = null;
   let wake: (() => void) | null = null;
@@ -115,7 +125,11 @@ function socketPipe(socket: Socket): Pipe {
     async read() {
       for (;;) {
         const chunk = chunks.shift();
-        if (chunk) return chunk;
+        if (chunk) {
+          if (fresh && beginsTls(chunk)) throw tlsOnPlain(peer);
+          fresh = false;
+          return chunk;
+        }
         if (failure) throw failure;
         if (ended || socket.destroyed) return null;
         socket.resume();
@@ -167,6 +181,7 @@ class SocketListener implements Listener {
   readonly address: Address;
   readonly #server: Server;
   readonly #options: SocketOptions;
+  readonly #credentials: TlsCredentials | null;
   readonly #waiting: Socket[] = [];
   readonly #acceptors: ((socket: Socket | null) => void)[] = [];
   #closed = false;
@@ -174,10 +189,11 @@ class SocketListener implements Listener {
   constructor(server: Server, options: SocketOptions) {
     this.#server = server;
     this.#options = options;
+    this.#credentials = credentialsFor(options);
     const bound = server.address();
     this.address =
       bound !== null && typeof bound === 'object'
-        ? `tcp:${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
+        ? `${this.#credentials ? 'tls' : 'tcp'}:${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
         : options.address;
     // An error of one accepted connection (a full file table) must not end the process; the connection is lost, its peer sees that.
     server.on('error', () => {});
@@ -201,9 +217,13 @@ class SocketListener implements Listener {
 
   accept(options: { peer?: string; timeoutMilliseconds?: number } = {}): Promise<Channel> {
     const peer = options.peer ?? this.#options.peer;
-    const open = (socket: Socket) => channelOverSocket(socket, { ...this.#options, peer });
+    const open = async (socket: Socket) => {
+      const credentials = this.#credentials;
+      const limits = { ...this.#options, peer };
+      return channelOverSocket(credentials ? await secureAcceptor(socket, { ...limits, credentials }) : socket, limits);
+    };
     const waiting = this.#waiting.shift();
-    if (waiting) return Promise.resolve(open(waiting));
+    if (waiting) return open(waiting);
     if (this.#closed) return Promise.reject(closedListener(peer));
     return new Promise((resolve, reject) => {
       let cancel = () => {};
@@ -254,7 +274,7 @@ function connectOnce(place: { path: string } | { host: string; port: number }, m
 }
 
 function parseAddress(address: Address): { path: string } | { host: string; port: number } {
-  const remedy = 'write unix:/path/to/socket or tcp:host:port';
+  const remedy = 'write unix:/path/to/socket, tcp:host:port or tls:host:port';
   if (address.startsWith('unix:/')) {
     const path = address.slice(5);
     if (Buffer.byteLength(path) > unixPathBytes || path.includes('\0')) {
@@ -264,10 +284,20 @@ function parseAddress(address: Address): { path: string } | { host: string; port
     }
     return { path };
   }
-  const parts = /^tcp:(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(address);
+  const parts = /^(?:tcp|tls):(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(address);
   const port = Number(parts?.[3]);
   if (!parts || port > 65535) throw new SottoError('usage', `${address} is no address`, { remedy });
   return { host: (parts[1] ?? parts[2])!, port };
+}
+
+/** What an address needs beside itself; null for plain ones. */
+function credentialsFor({ address, credentials }: SocketOptions): TlsCredentials | null {
+  if (!address.startsWith('tls:')) return null;
+  if (credentials) return credentials;
+  throw new SottoError('usage', `${address} needs certificates`, {
+    place: { field: '--authority' },
+    remedy: 'name the authority and the own certificate and key, or use another address',
+  });
 }
 
 async function prepareUnixPath(path: string): Promise<void> {

@@ -6,6 +6,7 @@ import { greedy, type Sampler } from '../models/index.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect } from '../node/sockets.ts';
+import type { TlsFiles } from '../node/tls.ts';
 import type { Tensor } from '../program/index.ts';
 import { openBundleStore } from './bundles.ts';
 import {
@@ -19,6 +20,7 @@ import {
   sameProgram,
   sendControl,
 } from './control.ts';
+import { partyCredentials } from './credentials.ts';
 import { openBeside, runLive } from './live.ts';
 import { manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
@@ -46,6 +48,8 @@ export interface ClientOptions {
   readonly state: string;
   readonly ring: { readonly bits: number; readonly fraction: number };
   readonly timeoutMilliseconds: number;
+  /** For `tls:` addresses: the certificates of this party and its authority. */
+  readonly tls?: TlsFiles | undefined;
   readonly task: ClientTask;
   /** Each set of logits as it is opened. */
   readonly onLogits?: (logits: Float64Array) => void;
@@ -57,9 +61,10 @@ class TextEnded extends Error {}
 /** One private run as the client: gets the public manifest, owns the input, learns the output. It never sees a weight. */
 export async function runClient(options: ClientOptions): Promise<ClientReport> {
   const { timeoutMilliseconds, setting = 'dealer' } = options;
+  const credentials = partyCredentials(options.tls, 'client', [options.server, options.dealer]);
   const opened: Channel[] = [];
   try {
-    const server = heedingRefusals(await connect({ address: options.server, peer: 'server', timeoutMilliseconds }));
+    const server = heedingRefusals(await connect({ address: options.server, peer: 'server', timeoutMilliseconds, credentials }));
     opened.push(server);
     await greet(server, 'client', ['server']);
     const manifest = await receiveControl(server, 'manifest');
@@ -71,13 +76,15 @@ export async function runClient(options: ClientOptions): Promise<ClientReport> {
     sameProgram('server', agreed.program, traced.hash);
     if (agreed.nonces.client !== own)
       throw new SottoError('peer', 'answered another request', { place: { party: 'server' }, remedy: 'start the run again' });
-    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: setting, timeoutMilliseconds }));
+    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: setting, timeoutMilliseconds, credentials }));
     opened.push(dealer);
     await greet(dealer, 'client', [setting]);
     await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash });
     const beside = (): Promise<Channel> =>
       openBeside(server, async () => {
-        const material = heedingRefusals(await connect({ address: options.server, peer: 'server', timeoutMilliseconds }));
+        const material = heedingRefusals(
+          await connect({ address: options.server, peer: 'server', timeoutMilliseconds, credentials }),
+        );
         opened.push(material);
         return material;
       });

@@ -3,7 +3,9 @@ import { dealerOffline, dealerSetup, helperLive } from '../backends/mpc/index.ts
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { listen } from '../node/sockets.ts';
+import type { TlsFiles } from '../node/tls.ts';
 import { greet, heedingRefusals, publicReason, receiveControl, refuse, sameProgram, sendControl } from './control.ts';
+import { partyCredentials } from './credentials.ts';
 import { untilStopped } from './live.ts';
 import { traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
@@ -15,6 +17,8 @@ export interface DealerOptions {
   /** `helper`: makes the correlations while the run goes on; `dealer` where absent. */
   readonly setting?: Setting | undefined;
   readonly timeoutMilliseconds: number;
+  /** For `tls:` addresses: the certificates of this party and its authority. */
+  readonly tls?: TlsFiles | undefined;
   /** How long the server may take to come, which loads its weights first; the timeout where it is not given. */
   readonly startMilliseconds?: number;
   readonly onListening?: (address: string) => void;
@@ -27,7 +31,8 @@ export interface DealerOptions {
  */
 export async function runDealer(options: DealerOptions): Promise<RoleReport> {
   const { timeoutMilliseconds, setting = 'dealer' } = options;
-  const listener = await listen({ address: options.listen, peer: 'server', timeoutMilliseconds });
+  const credentials = partyCredentials(options.tls, setting, [options.listen]);
+  const listener = await listen({ address: options.listen, peer: 'server', timeoutMilliseconds, credentials });
   const opened: Channel[] = [];
   try {
     options.onListening?.(listener.address);

@@ -9,6 +9,7 @@ import { checkRanges } from '../models/ranges.ts';
 import type { Channel, Frame } from '../net/contract.ts';
 import { folderFiles } from '../node/files.ts';
 import { connect, listen } from '../node/sockets.ts';
+import type { TlsFiles } from '../node/tls.ts';
 import type { Tensor } from '../program/index.ts';
 import { openBundleStore } from './bundles.ts';
 import {
@@ -23,6 +24,7 @@ import {
   sameProgram,
   sendControl,
 } from './control.ts';
+import { partyCredentials } from './credentials.ts';
 import { acceptBeside, runLive } from './live.ts';
 import { readManifest, type TracedRun, traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
@@ -38,6 +40,8 @@ export interface ServerOptions {
   /** Where bundles and claims are kept. */
   readonly state: string;
   readonly timeoutMilliseconds: number;
+  /** For `tls:` addresses: the certificates of this party and its authority. */
+  readonly tls?: TlsFiles | undefined;
   readonly onListening?: (address: string) => void;
 }
 
@@ -52,6 +56,7 @@ export class TextEnded extends Error {
 
 /** One private run as the server: owns the weights, learns the run's shape and when a text ends, and nothing of its content. */
 export async function runServer(options: ServerOptions): Promise<RoleReport> {
+  const credentials = partyCredentials(options.tls, 'server', [options.listen, options.dealer]);
   const checkpoint = await openCheckpoint(folderFiles(options.model));
   const configFile = fileLabel(checkpoint.files, 'config.json');
   const config = parseModelConfig(checkpoint.config, configFile);
@@ -61,11 +66,11 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
   for await (const [name, tensor] of foldWeights(config, planOf(config, configFile), (tensor) => checkpoint.read(tensor)))
     weights.set(name, tensor);
   const { timeoutMilliseconds, setting = 'dealer' } = options;
-  const listener = await listen({ address: options.listen, peer: 'client', timeoutMilliseconds });
+  const listener = await listen({ address: options.listen, peer: 'client', timeoutMilliseconds, credentials });
   const opened: Channel[] = [];
   try {
     options.onListening?.(listener.address);
-    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: setting, timeoutMilliseconds }));
+    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: setting, timeoutMilliseconds, credentials }));
     opened.push(dealer);
     await greet(dealer, 'server', [setting]);
     const client = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
