@@ -152,6 +152,8 @@ export interface PrivateGeneration {
   readonly newTokens: number;
   /** `secret`: the table is the server's. `public`: the client holds the table and feeds its rows instead of token numbers. */
   readonly embedding: 'secret' | 'public';
+  /** `token`: only the likeliest next token is revealed, as `choice.k` (a scalar index); `logits`, all of them, where absent. */
+  readonly reveal?: 'logits' | 'token' | undefined;
 }
 
 /**
@@ -160,7 +162,7 @@ export interface PrivateGeneration {
  * (promptTokens, d) and (1, d). Keys and values are plain wires that grow by concatenation. Weights: `private/…` of foldLlama.
  */
 export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: PrivateGeneration): Program {
-  const { promptTokens, newTokens, embedding } = generation;
+  const { promptTokens, newTokens, embedding, reveal } = generation;
   checkLength(config, promptTokens);
   checkLength(config, newTokens);
   checkLength(config, promptTokens + newTokens - 1);
@@ -169,6 +171,7 @@ export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: P
       promptTokens,
       newTokens,
       vocabSize: config.vocabSize,
+      reveal,
       rotary: (start, tokens) => rotaryConstants(ops, config, start, tokens),
       embed: (name, tokens, weight) => {
         if (embedding === 'public') return ops.input(name, [tokens, config.hiddenSize], 'client');
@@ -184,6 +187,8 @@ export interface Decoding {
   readonly newTokens: number;
   readonly vocabSize: number;
   readonly headBias?: boolean;
+  /** As in PrivateGeneration. */
+  readonly reveal?: 'logits' | 'token' | undefined;
   /** Rotary tables of positions; undefined where positions are in the embedding. */
   readonly rotary?: (start: number, tokens: number) => { cos: Ref; sin: Ref };
   /** The rows (tokens, d) of the next tokens, from the client's input `name`. */
@@ -208,7 +213,9 @@ export function decode(ops: Ops<Ref>, stack: FoldedStack, plan: Plan, decoding: 
     const logits = ops.scope('head', () =>
       foldedLinear(ops, weight, normal, 'private/head', decoding.vocabSize, decoding.headBias ?? false),
     );
-    outputs[`logits.${step}`] = ops.scope('head', () => ops.reshape(logits, [decoding.vocabSize]));
+    const row = ops.scope('head', () => ops.reshape(logits, [decoding.vocabSize]));
+    if (decoding.reveal === 'token') outputs[`choice.${step}`] = ops.scope('choice', () => ops.argmax(row));
+    else outputs[`logits.${step}`] = row;
   }
   return outputs;
 }
