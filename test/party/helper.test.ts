@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryPair } from '../../src/net/memory.ts';
 import { greet, sendControl } from '../../src/party/control.ts';
-import { type LaunchOptions, type LaunchResult, launchLocal } from '../../src/party/index.ts';
+import { type LaunchOptions, type LaunchResult, launchLocal, type Role } from '../../src/party/index.ts';
 import { acceptBeside, openBeside, untilStopped } from '../../src/party/live.ts';
 import { type Expected, expected, farthest, temporary, writeLlama } from './models.ts';
+import { type Crossing, runParties } from './relay.ts';
 
 const { path: root, remove } = temporary();
 const [model, ending] = ['llama', 'ending'].map((name) => join(root, name)) as [string, string];
@@ -129,4 +130,97 @@ describe('a helper at work', () => {
       await expect(talking.run(never)).rejects.toMatchObject({ kind: 'peer', place: { party } });
     },
   );
+});
+
+/** Runs over connections that this process sees; at the first frame that fits, the role that runs apart gets a signal. */
+async function signalled(apart: Role, moment: (crossing: Crossing) => boolean, signal: 'SIGKILL' | 'SIGSTOP', patience: number) {
+  let struck = false;
+  let strike = (): void => {};
+  const outcomes = await runParties({
+    ...{
+      directory: join(root, `run-${apart}-${signal}`),
+      model,
+      promptIds: [5, 9],
+      newTokens: 2,
+      ring,
+      setting: 'helper',
+      apart,
+    },
+    timeoutMilliseconds: patience,
+    onApart: (child) => {
+      strike = () => void child.kill(signal);
+    },
+    onFrame: (crossing) => {
+      if (struck || !moment(crossing)) return;
+      struck = true;
+      strike();
+    },
+  });
+  expect(struck, 'the moment came').toBe(true);
+  return outcomes;
+}
+
+describe.concurrent('a run with a helper of which one process', { timeout: 60_000 }, () => {
+  const setup = ({ from, kind }: Crossing) => from === 'server' && kind === 2;
+  const online = ({ from, kind, frame }: Crossing) => from === 'client' && kind === 1 && frame > 6;
+
+  it.each(['SIGKILL', 'SIGSTOP'] as const)('the helper, gets %s: both parties end, and its name is said', async (signal) => {
+    const { client, server } = await signalled('helper', setup, signal, 2500);
+    expect([client, server].map(({ error }) => error?.kind)).toEqual(['peer', 'peer']);
+    const said = [client, server].map(({ error }) => `${error!.place.party} ${error!.reason}`);
+    // Who waits for a party that waits for the stopped helper may give up at the same moment.
+    expect(signal === 'SIGKILL' ? said : [said.join()]).toSatisfy((all: string[]) =>
+      all.every((each) => each.includes('helper')),
+    );
+  });
+
+  it.each([
+    ['close', 'client'],
+    ['close', 'server'],
+    ['stall', 'client'],
+    ['stall', 'server'],
+    ['corrupt', 'server'],
+  ] as const)(
+    'the helper, meets a %s between it and the %s while it sends: no result, and its name is said',
+    async (fault, to) => {
+      const { client, server } = await runParties({
+        ...{ directory: join(root, `${fault}-${to}`), model, promptIds: [5, 9], newTokens: 2, ring, setting: 'helper' },
+        // Behind the greeting and the words of the session: the frame after the seed.
+        fault: { from: 'helper', to, plan: { fault, frame: to === 'server' ? 3 : 2, seed: 1 } },
+        timeoutMilliseconds: 2500,
+      });
+      expect([client, server].map(({ error }) => error?.kind)).toEqual(['peer', 'peer']);
+      const { error } = to === 'client' ? client : server;
+      expect(`${error!.place.party} ${error!.reason}`).toContain('helper');
+    },
+  );
+
+  it.each(['client', 'server'] as const)(
+    'the %s, is killed in the run: the others end, and nothing is stored',
+    async (victim) => {
+      const { stored, ...ends } = await signalled(victim, online, 'SIGKILL', 8000);
+      const other = victim === 'client' ? ends.server : ends.client;
+      expect(other.error).toMatchObject({ kind: 'peer' });
+      expect(`${other.error!.place.party} ${other.error!.reason}`).toContain(victim);
+      expect(stored).toEqual({ client: [], server: [] });
+    },
+  );
+});
+
+describe('what crosses the connections of a run with a helper', { timeout: 60_000 }, () => {
+  it('is, for the helper, masked weights and words of the session alone, and online frames for nobody else', async () => {
+    const seen = new Set<string>();
+    const outcomes = await runParties({
+      ...{ directory: join(root, 'seen'), model, promptIds: [5, 9], newTokens: 2, ring, setting: 'helper' },
+      timeoutMilliseconds: 8000,
+      onFrame: ({ from, to, kind }) => void seen.add(`${from} → ${to}: ${kind}`),
+    });
+    expect([outcomes.client.error, outcomes.server.error, outcomes.dealer.error]).toEqual([undefined, undefined, undefined]);
+    // Kinds: 0 control, 1 online, 2 setup, 3 correlations.
+    expect([...seen].sort()).toEqual([
+      ...['client → helper: 0', 'client → server: 0', 'client → server: 1', 'client → server: 3'],
+      ...['helper → client: 0', 'helper → client: 3', 'helper → server: 0', 'helper → server: 3'],
+      ...['server → client: 0', 'server → client: 1', 'server → client: 2', 'server → helper: 0', 'server → helper: 2'],
+    ]);
+  });
 });

@@ -124,6 +124,7 @@ export interface PartiesOptions extends LineOptions {
   readonly newTokens: number;
   readonly ring: { readonly bits: number; readonly fraction: number };
   readonly timeoutMilliseconds: number;
+  readonly setting?: 'helper';
   /** Runs as a process, so that it can be stopped or killed; the others run here. */
   readonly apart?: Role;
   readonly onApart?: (child: ChildProcess) => void;
@@ -153,6 +154,8 @@ const outcome = <T>(report: Promise<T>): Promise<Outcome<T>> =>
 /** Runs the three roles to their ends. Never rejects for what a role does. */
 export async function runParties(options: PartiesOptions): Promise<Outcomes> {
   const { directory, timeoutMilliseconds, apart } = options;
+  const source = options.setting ?? 'dealer';
+  const setting = options.setting === undefined ? {} : { setting: options.setting };
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const socket = (name: string): string => `unix:${join(directory, name)}`;
   const state = { client: join(directory, 'client'), server: join(directory, 'server') };
@@ -179,13 +182,20 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
     return report!;
   };
   try {
-    const dealerOrder = { role: 'dealer', listen: socket('d'), timeoutMilliseconds, startMilliseconds: 60_000 } as const;
+    const dealerOrder = {
+      role: source,
+      ...setting,
+      listen: socket('d'),
+      timeoutMilliseconds,
+      startMilliseconds: 60_000,
+    } as const;
     const dealing = listened(dealerOrder, (onListening) => runDealer({ ...dealerOrder, onListening }));
     const dealer = outcome(dealing);
     await waitFor(socket('d'));
-    lines.push(await line(socket('sd'), socket('d'), 'server', 'dealer', options));
+    lines.push(await line(socket('sd'), socket('d'), 'server', source, options));
     const serverOrder = {
       role: 'server',
+      ...setting,
       listen: socket('s'),
       dealer: socket('sd'),
       model: options.model,
@@ -195,17 +205,19 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
     const server = outcome(listened(serverOrder, (onListening) => runServer({ ...serverOrder, onListening })));
     await waitFor(socket('s'));
     lines.push(await line(socket('cs'), socket('s'), 'client', 'server', options));
-    lines.push(await line(socket('cd'), socket('d'), 'client', 'dealer', options));
+    lines.push(await line(socket('cd'), socket('d'), 'client', source, options));
     const { ring, newTokens, promptIds } = options;
     const task = { kind: 'generate', prompt: { ids: promptIds }, newTokens } as const satisfies ClientTask;
-    const common = { server: socket('cs'), dealer: socket('cd'), state: state.client, ring, timeoutMilliseconds };
+    const common = { ...setting, server: socket('cs'), dealer: socket('cd'), state: state.client, ring, timeoutMilliseconds };
     let asked: Promise<ClientReport>;
     if (apart === 'client') {
       asked = processOf({ ...common, role: 'client', sendLogits: false, task }).report as Promise<ClientReport>;
     } else asked = runClient({ ...common, task, onLogits: (values) => void logits.push(values) });
     const client = outcome(asked);
     // A stopped process is ended once everybody else has given up.
-    const others = Object.entries({ client, server, dealer }).flatMap(([role, end]) => (role === apart ? [] : [end]));
+    const others = Object.entries({ client, server, dealer }).flatMap(([role, end]) =>
+      (role === 'dealer' ? source : role) === apart ? [] : [end],
+    );
     void Promise.all(others).then(() => setTimeout(() => child?.kill('SIGKILL'), 200));
     const ends = { client: await client, server: await server, dealer: await dealer };
     const list = async (party: 'client' | 'server') => (await openBundleStore(state[party], party)).list();
