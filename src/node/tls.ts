@@ -106,6 +106,8 @@ export function secureConnector(socket: Socket, options: SecureOptions): Promise
       ca: credentials.authority,
       ...(credentials.own === undefined ? {} : { cert: credentials.own.certificate, key: credentials.own.key }),
       minVersion,
+      // Said here, or the environment could say otherwise.
+      rejectUnauthorized: true,
       servername: `${peer}.sotto`,
       checkServerIdentity: (_, { raw }) =>
         hasRole(new X509Certificate(raw), peer) ? undefined : Object.assign(new Error('another role'), { code: wrongRole }),

@@ -2,7 +2,7 @@ import { statSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { connect as tlsConnect, createServer as tlsServer } from 'node:tls';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { main } from '../../src/cli/main.ts';
 import type { Channel } from '../../src/net/contract.ts';
 import { type CertificateSet, makeCertificates, writeCertificates } from '../../src/node/certificates.ts';
@@ -172,6 +172,17 @@ describe('a certificate that is wrong', () => {
     const { accepted, connected } = await meet({ credentials: waiting!, expects: peer }, { credentials: trusting, expects });
     expect(accepted).toMatchObject(peerError(peer, reason));
     expect(await afterwards(connected)).toMatchObject(peerError(expects, ''));
+  });
+
+  it('is refused whatever the environment says of it', async () => {
+    vi.stubEnv('NODE_TLS_REJECT_UNAUTHORIZED', '0');
+    try {
+      const { accepted, connected } = await meet({ credentials: credentials(good, foreign) }, { credentials: credentials(good) });
+      expect(connected).toMatchObject(peerError('server', 'not signed by the authority'));
+      await afterwards(accepted);
+    } finally {
+      vi.unstubAllEnvs();
+    }
   });
 
   it('stays out where right ones pass frames both ways, larger than a record of TLS', async () => {
