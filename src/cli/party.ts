@@ -1,6 +1,7 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import type { Setting } from '../backends/cost/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { sampler, streamingDecoder } from '../models/index.ts';
 import { type ClientTask, type RoleReport, readPixels, runClient, runDealer, runServer } from '../party/index.ts';
@@ -13,6 +14,7 @@ import {
   type SamplingFlags,
   samplingOf,
   seedOption,
+  settingOption,
   temperatureOption,
   timeoutOption,
   tokenIds,
@@ -46,15 +48,26 @@ export function registerParty(program: Command, terminal: Terminal): void {
   const party = program
     .command('party')
     .summary('be one party of a private run')
-    .description('Runs one party of the dealer setting as this process, for one private run.')
+    .description('Runs one party as this process, for one private run.')
     .addHelpText('after', help);
-  registerDealer(party, terminal);
+  registerDealer(
+    party,
+    terminal,
+    'dealer',
+    'Makes correlated randomness before the run: sees neither prompt nor weights, and no message of it.',
+  );
+  registerDealer(
+    party,
+    terminal,
+    'helper',
+    'Makes it while the run goes on, and sees as little. Server and client then take --setting helper.',
+  );
   registerServer(party, terminal);
   registerClient(party, terminal);
 }
 
 const listenOption = () => new Option('--listen <address>', 'where this party waits').makeOptionMandatory();
-const dealerOption = () => new Option('--dealer <address>', 'where the dealer waits').makeOptionMandatory();
+const dealerOption = () => new Option('--dealer <address>', 'where the dealer waits, or the helper').makeOptionMandatory();
 const authorityOption = () =>
   new Option('--authority <file>', 'the certificate of the authority that signed those of all parties, for tls: addresses');
 const certificateOption = () => new Option('--certificate <file>', "this party's certificate; a client may do without");
@@ -65,10 +78,10 @@ const stateOption = (role: string) =>
     `~/.sotto/${role}`,
   );
 
-function registerDealer(party: Command, terminal: Terminal): void {
+function registerDealer(party: Command, terminal: Terminal, setting: Setting, description: string): void {
   party
-    .command('dealer')
-    .description('Makes correlated randomness: sees neither prompt nor weights, and no message of the run.')
+    .command(setting)
+    .description(description)
     .addOption(listenOption())
     .addOption(timeoutOption())
     .addOption(authorityOption())
@@ -77,7 +90,7 @@ function registerDealer(party: Command, terminal: Terminal): void {
     .addOption(jsonOption())
     .action(async (flags: CommonFlags & { listen: string }) => {
       const { listen } = flags;
-      finish(await runDealer({ listen, ...common(flags), onListening: announce('dealer', terminal) }), flags, terminal);
+      finish(await runDealer({ listen, setting, ...common(flags), onListening: announce(setting, terminal) }), flags, terminal);
     });
 }
 
@@ -88,15 +101,16 @@ function registerServer(party: Command, terminal: Terminal): void {
     .requiredOption('--model <folder>', 'a polynomial checkpoint')
     .addOption(listenOption())
     .addOption(dealerOption())
+    .addOption(settingOption())
     .addOption(stateOption('server'))
     .addOption(timeoutOption())
     .addOption(authorityOption())
     .addOption(certificateOption())
     .addOption(keyOption())
     .addOption(jsonOption())
-    .action(async (flags: CommonFlags & { model: string; listen: string; dealer: string; state: string }) => {
-      const { model, listen, dealer, state } = flags;
-      const options = { model, listen, dealer, state, ...common(flags), onListening: announce('server', terminal) };
+    .action(async (flags: CommonFlags & { model: string; listen: string; dealer: string; setting: Setting; state: string }) => {
+      const { model, listen, dealer, setting, state } = flags;
+      const options = { model, listen, dealer, setting, state, ...common(flags), onListening: announce('server', terminal) };
       finish(await runServer(options), flags, terminal);
     });
 }
@@ -104,6 +118,7 @@ function registerServer(party: Command, terminal: Terminal): void {
 interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags {
   readonly server: string;
   readonly dealer: string;
+  readonly setting: Setting;
   readonly state: string;
   readonly prompt?: string;
   readonly promptIds?: number[];
@@ -117,6 +132,7 @@ function registerClient(party: Command, terminal: Terminal): void {
     .description('Owns the prompt or the picture and learns the answer. Needs no file of the model.')
     .requiredOption('--server <address>', 'where the server waits')
     .addOption(dealerOption())
+    .addOption(settingOption())
     .addOption(stateOption('client'))
     .addOption(new Option('--prompt <text>', 'the text to continue').conflicts(['promptIds', 'image']))
     .addOption(new Option('--prompt-ids <ids>', 'the same as token numbers').argParser(tokenIds).conflicts('image'))
@@ -142,7 +158,7 @@ function registerClient(party: Command, terminal: Terminal): void {
 }
 
 async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
-  const { server, dealer, state } = flags;
+  const { server, dealer, setting, state } = flags;
   const text: string[] = [];
   const logits: Float64Array[] = [];
   const say = (piece: string): void => {
@@ -151,7 +167,7 @@ async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
   };
   const { task, end } = taskOf(flags, say);
   const onLogits = flags.image === undefined ? {} : { onLogits: (opened: Float64Array) => void logits.push(opened) };
-  const report = await runClient({ server, dealer, state, ring: ringOf(flags), ...common(flags), task, ...onLogits });
+  const report = await runClient({ server, dealer, setting, state, ring: ringOf(flags), ...common(flags), task, ...onLogits });
   end();
   if (flags.json)
     return printJson(terminal, {

@@ -398,3 +398,32 @@ describe('sections', () => {
     expect(framed(sum(sections.helperToServer)) + framed(sum(sections.helperToClient))).toBe(offline.dealerSentBytes);
   });
 });
+
+describe('seeds of a run with a helper', () => {
+  it('are cleared once they are used, by every role', async () => {
+    const seeds: Uint8Array[] = [];
+    const kept = <T extends Uint8Array>(bytes: T): T => {
+      // Nonces are no secret.
+      if (bytes.length === 32) seeds.push(bytes);
+      return bytes;
+    };
+    const watched = Object.fromEntries(
+      Object.entries(turns(48)).map(([role, { entropy, derive, prg, ...rest }]) => [
+        role,
+        {
+          ...rest,
+          entropy: (bytes: Uint8Array<ArrayBuffer>) => entropy(kept(bytes)),
+          derive: (secret: Uint8Array, label: string, context: readonly Uint8Array[]) =>
+            kept(derive(kept(secret), label, context)),
+          prg: (seed: Uint8Array) => prg(kept(seed)),
+        },
+      ]),
+    ) as unknown as ReturnType<typeof turns>;
+    await rehearse({
+      ...{ program, setting: 'helper' as const, platforms: watched },
+      ...{ weight: read(largerWeights), input: read(largerTokens) },
+    });
+    expect(seeds.length).toBeGreaterThan(10);
+    for (const seed of seeds) expect([...seed]).toEqual(new Array(32).fill(0));
+  });
+});
