@@ -21,13 +21,14 @@ interface TrainFlags {
 
 const help = `
 A recipe is a JSON file: a Llama trained from scratch on text (kind pretrain), or a polynomial student that learns to say what its
-teacher says (kind distill). recipes/ has examples; those can be named without their path. Control-C saves the state and ends;
+teacher says (kind distill); vision-pretrain and vision-distill do the same with vision transformers on labelled pictures. recipes/ has examples; those can be named without their path. Control-C saves the state and ends;
 --resume goes on to the same weights, bit for bit. The result is the folder \`checkpoint\` of the run's folder.
 
 Examples:
   $ sotto train recipes/stories-teacher.json --data corpora --directory runs/teacher
   $ sotto train stories-polynomial --data corpora --models runs/models
   $ sotto train stories-polynomial --resume
+  $ sotto train mnist-teacher --data corpora --directory runs/models/mnist-teacher
 `;
 
 export function registerTrain(program: Command, terminal: Terminal): void {
@@ -37,7 +38,7 @@ export function registerTrain(program: Command, terminal: Terminal): void {
     .description('Trains or distils a model by a recipe, in runs that can be stopped and continued.')
     .argument('<recipe>', 'a JSON file, or the name of a recipe that comes with the package')
     .option('--directory <folder>', "where the run lives (default: runs/ and the recipe's name)")
-    .option('--data <folder>', "where the recipe's texts are looked up", '.')
+    .option('--data <folder>', "where the recipe's texts or pictures are looked up", '.')
     .option('--models <folder>', 'where the folders of teachers and writers are looked up', '.')
     .option('--resume', 'continue a run that stopped')
     .addOption(jsonOption())
@@ -63,6 +64,7 @@ async function train(name: string, flags: TrainFlags, terminal: Terminal): Promi
       directory,
       resume: flags.resume === true,
       data: folderFiles(flags.data),
+      pictures: flags.data,
       models: (model) => folderFiles(join(flags.models, model)),
       backend,
       clock: { now: terminal.now },

@@ -1,7 +1,7 @@
 import { calibrate, convertCheckpoint, llamaSubject } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type Checkpoint, openCheckpoint, writeCheckpoint } from '../models/checkpoint.ts';
-import { type LlamaConfig, parseModelConfig } from '../models/config.ts';
+import { type LlamaConfig, type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { type AttentionPlan, defaultEpsilon, exactPlan, type LayerPlan, type Plan, planOf, traceLlama } from '../models/index.ts';
 import { loadTokenizer } from '../models/tokenizer.ts';
 import { batches, type Documents, encodeDocuments } from './data.ts';
@@ -71,22 +71,25 @@ function llamaConfig(checkpoint: Checkpoint): LlamaConfig {
   });
 }
 
-const outputsFor = ({ hiddenMse = 0, attentionMse = 0 }: LossWeights) => [
+/** What a model must give for these losses. */
+export const outputsFor = ({ hiddenMse = 0, attentionMse = 0 }: LossWeights) => [
   'logits' as const,
   ...(hiddenMse === 0 ? [] : ['hidden' as const]),
   ...(attentionMse === 0 ? [] : ['attention' as const]),
 ];
 
-/** The plan that a recipe's conversion asks for, for every layer. */
-export function recipePlan({ conversion }: Pick<DistillRecipe, 'conversion'>, config: LlamaConfig): Plan {
-  const { exponent, activation } = conversion;
+/** The plan that a recipe's conversion asks for: the last layers, or all, alike. */
+export function recipePlan({ conversion }: Pick<DistillRecipe, 'conversion'>, config: ModelConfig): Plan {
+  const { exponent, activation, layers = config.numHiddenLayers } = conversion;
   const attention: AttentionPlan = exponent === 0 ? { kind: 'softmax' } : { kind: 'power', exponent, epsilon: defaultEpsilon };
   const layer: LayerPlan = {
     activation: activation === 'none' ? { kind: 'exact' } : { kind: 'quadratic', per: activation },
     attention,
   };
-  const name = `${exponent === 0 ? 'softmax' : `power-${exponent}`} ${activation}`;
-  return { ...exactPlan(config), name, layers: Array.from({ length: config.numHiddenLayers }, () => layer) };
+  const exact = exactPlan(config);
+  const first = config.numHiddenLayers - layers;
+  const name = `${exponent === 0 ? 'softmax' : `power-${exponent}`} ${activation}${first > 0 ? ` hybrid-${layers}` : ''}`;
+  return { ...exact, name, layers: exact.layers.map((own, index) => (index < first ? own : layer)) };
 }
 
 /** Rows of training text, spread by the recipe's seed, at the recipe's full context. */

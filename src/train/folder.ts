@@ -1,5 +1,6 @@
 import { appendFile, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { SottoError } from '../errors/index.ts';
 import type { Files } from '../models/files.ts';
 import { readJsonObject } from '../models/json.ts';
@@ -30,7 +31,7 @@ export async function openRunFolder(directory: string, recipe: Recipe, resume: b
     if (!(await files.exists('run.json'))) await files.write('run.json', toJson({ recipe }));
     const known = (await readJsonObject(files, 'run.json', 2 ** 20)).recipe;
     const started = await files.exists('log.jsonl');
-    if (JSON.stringify(known) !== JSON.stringify(recipe))
+    if (!isDeepStrictEqual(known, JSON.parse(JSON.stringify(recipe))))
       throw new SottoError('usage', 'the folder holds a run of another recipe', {
         place: { file: directory },
         remedy: 'name a new folder, or the recipe of this run',

@@ -15,7 +15,17 @@ export {
   type Trained,
   trainingStep,
 } from './optimiser.ts';
-export { type DistillRecipe, type PretrainRecipe, parseRecipe, type Recipe } from './recipe.ts';
+export { type PictureSplit, pictureSamples, readPictures, splitPictures } from './pictures.ts';
+export {
+  type DistillRecipe,
+  type PretrainRecipe,
+  parseRecipe,
+  type Recipe,
+  type VisionDistillRecipe,
+  type VisionPretrainRecipe,
+  type VisionRecipe,
+} from './recipe.ts';
 export { type RunOptions, readTexts, runRecipe } from './run.ts';
+export type { Samples } from './samples.ts';
 export { type TokenizerOptions, type TrainedTokenizer, trainBytePairTokenizer } from './tokenizer.ts';
 export { type Writing, write, writeTexts } from './write.ts';

@@ -1,5 +1,7 @@
 import { z } from 'zod';
 import { SottoError } from '../errors/index.ts';
+import { activationNames } from '../models/config.ts';
+import { pathProblem } from '../models/files.ts';
 
 const count = (limit: number) => z.number().int().min(1).max(limit);
 const share = z.number().min(0).max(1);
@@ -46,17 +48,16 @@ const writtenSchema = z.strictObject({
     .max(2 ** 48),
 });
 
-const common = {
+const seed = z
+  .number()
+  .int()
+  .min(0)
+  .max(2 ** 48);
+
+/** What texts and pictures have in common. */
+const steps = {
   name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,79}$/),
-  seed: z
-    .number()
-    .int()
-    .min(0)
-    .max(2 ** 48),
-  data: dataSchema,
-  written: writtenSchema.optional(),
-  /** Tokens a row. */
-  context: count(2 ** 17),
+  seed,
   batch: count(2 ** 14),
   steps: count(1e8),
   /** Micro-batches of `batch` rows whose mean gradient makes one step; 1 where absent. */
@@ -64,11 +65,83 @@ const common = {
   optimiser: optimiserSchema,
   checkpointEvery: count(1e8).default(100),
   evaluateEvery: count(1e8).default(100),
-  /** Rows of held-back text per evaluation, at most. */
-  evaluateRows: count(1e6).default(64),
   /** What the result's weights are stored in. */
   dtype: z.enum(['F32', 'F16', 'BF16']).default('F32'),
 };
+
+const common = {
+  ...steps,
+  data: dataSchema,
+  written: writtenSchema.optional(),
+  /** Tokens a row. */
+  context: count(2 ** 17),
+  /** Rows of held-back text per evaluation, at most. */
+  evaluateRows: count(1e6).default(64),
+};
+
+const path = z
+  .string()
+  .max(1024)
+  .refine((name) => pathProblem(name) === null, { error: 'the path must stay inside the data folder' });
+const split = {
+  /** Pictures held back for evaluation, chosen by `splitSeed` alone: a teacher and its students hold back the same ones. */
+  heldOut: count(1e6).default(5000),
+  splitSeed: seed.default(0),
+  /** Takes the first ones only. */
+  limit: count(1e8).optional(),
+};
+const classNames = z.array(z.string().min(1).max(200)).min(2).max(65536).optional();
+
+/** Labelled pictures, looked up in the data folder. */
+const pictureDataSchema = z.discriminatedUnion('format', [
+  /** MNIST's: two files, packed with gzip or not. */
+  z.strictObject({ format: z.literal('idx'), images: path, labels: path, classes: count(256).default(10), ...split }),
+  /** `under/class/name.jpg` in a tar, packed with gzip or not. */
+  z.strictObject({ format: z.literal('tar'), file: path, under: path.optional(), classes: classNames, ...split }),
+  z.strictObject({ format: z.literal('folder'), folder: path, under: path.optional(), classes: classNames, ...split }),
+  /** The published binary batches. */
+  z.strictObject({ format: z.enum(['cifar10', 'cifar100']), files: z.array(path).min(1).max(64), ...split }),
+]);
+
+const augmentationSchema = z.strictObject({
+  randAugment: z.strictObject({ operations: z.number().int().min(0).max(14), magnitude: z.number().min(0).max(10) }).optional(),
+  cropPadding: z.number().int().min(0).max(1024).optional(),
+  flip: z.boolean().optional(),
+  fill: z.number().int().min(0).max(255).optional(),
+  translation: share.optional(),
+  /** Mixup: a weight from Beta(alpha, alpha) for each batch. Labels are mixed like the pixels; a teacher reads the mixed pixels. */
+  mixup: z.strictObject({ alpha: z.number().gt(0).max(1000) }).optional(),
+});
+
+const vision = {
+  ...steps,
+  data: pictureDataSchema,
+  augmentation: augmentationSchema.optional(),
+  /** Held-back pictures per evaluation, at most. */
+  evaluateRows: count(1e6).default(5000),
+};
+
+const visionPretrainSchema = z.strictObject({
+  kind: z.literal('vision-pretrain'),
+  ...vision,
+  model: z.strictObject({
+    hiddenSize: count(2 ** 14),
+    intermediateSize: count(2 ** 16),
+    layers: count(512),
+    heads: count(1024),
+    /** Pixels a side; divides the pictures' side. */
+    patchSize: count(4096),
+    activation: z.enum(activationNames).default('gelu'),
+    normEpsilon: z.number().gt(0).max(0.1).default(1e-6),
+  }),
+  /** What a channel's values in [0, 1] are shifted and divided by; grey pictures take the first. */
+  normalise: z
+    .strictObject({
+      mean: z.tuple([share, share, share]),
+      deviation: z.tuple([z.number().gt(0).max(1), z.number().gt(0).max(1), z.number().gt(0).max(1)]),
+    })
+    .default({ mean: [0.5, 0.5, 0.5], deviation: [0.5, 0.5, 0.5] }),
+});
 
 const pretrainSchema = z.strictObject({
   kind: z.literal('pretrain'),
@@ -96,31 +169,48 @@ export const lossSchema = z.strictObject({
   rangeLimit: z.number().gt(0).max(1e6).default(16),
 });
 
+const conversionSchema = z.strictObject({
+  /** Exponent of the power that replaces softmax: 2, 4, 8 or 16; 0 keeps softmax. */
+  exponent: z.union([0, 2, 4, 8, 16].map((value) => z.literal(value))),
+  /** `none` keeps the activation. */
+  activation: z.enum(['none', 'layer', 'channel']),
+  /** How many layers are converted, counted from the last; all where absent. */
+  layers: count(512).optional(),
+  initialisation: z.enum(['static', 'direct', 'scale']).default('direct'),
+  /** Rows of text, or pictures, of the fits and of the final calibration. */
+  calibrationRows: count(1e5).default(16),
+  /** Attention starts with mean powers below this; training may sharpen it from there. */
+  meanPowerLimit: z.number().min(1).max(1e9).default(200),
+  /** What the tables' ranges allow beyond what calibration saw. */
+  margin: z.number().min(1).max(1e3).default(2),
+});
+
 const distillSchema = z.strictObject({
   kind: z.literal('distill'),
   ...common,
   /** The teacher's folder, looked up in the models folder. */
   teacher: z.string().min(1).max(1024),
-  conversion: z.strictObject({
-    /** Exponent of the power that replaces softmax: 2, 4, 8 or 16; 0 keeps softmax. */
-    exponent: z.union([0, 2, 4, 8, 16].map((value) => z.literal(value))),
-    /** `none` keeps the activation. */
-    activation: z.enum(['none', 'layer', 'channel']),
-    initialisation: z.enum(['static', 'direct', 'scale']).default('direct'),
-    /** Text rows of the fits and of the final calibration. */
-    calibrationRows: count(1e5).default(16),
-    /** Attention starts with mean powers below this; training may sharpen it from there. */
-    meanPowerLimit: z.number().min(1).max(1e9).default(200),
-    /** What the tables' ranges allow beyond what calibration saw. */
-    margin: z.number().min(1).max(1e3).default(2),
-  }),
+  conversion: conversionSchema,
   losses: lossSchema,
 });
 
-const recipeSchema = z.discriminatedUnion('kind', [pretrainSchema, distillSchema]);
+const visionDistillSchema = z.strictObject({
+  kind: z.literal('vision-distill'),
+  ...vision,
+  /** The teacher's folder, looked up in the models folder. */
+  teacher: z.string().min(1).max(1024),
+  conversion: conversionSchema,
+  losses: lossSchema,
+});
+
+const recipeSchema = z.discriminatedUnion('kind', [pretrainSchema, distillSchema, visionPretrainSchema, visionDistillSchema]);
 export type Recipe = z.output<typeof recipeSchema>;
 export type PretrainRecipe = z.output<typeof pretrainSchema>;
 export type DistillRecipe = z.output<typeof distillSchema>;
+export type VisionPretrainRecipe = z.output<typeof visionPretrainSchema>;
+export type VisionDistillRecipe = z.output<typeof visionDistillSchema>;
+export type VisionRecipe = VisionPretrainRecipe | VisionDistillRecipe;
+export type TextRecipe = PretrainRecipe | DistillRecipe;
 
 /** Checks a recipe and fills in its defaults. Unknown keys and values out of range are `input` errors that name the field. */
 export function parseRecipe(raw: unknown, file = 'recipe'): Recipe {

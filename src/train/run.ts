@@ -7,7 +7,8 @@ import { distill } from './distill.ts';
 import { openRunFolder, type RunFolder } from './folder.ts';
 import type { Progress, Timer, Trainer } from './loop.ts';
 import { pretrain } from './pretrain.ts';
-import type { Recipe } from './recipe.ts';
+import type { Recipe, TextRecipe } from './recipe.ts';
+import { runVision } from './vision.ts';
 import { writeTexts } from './write.ts';
 
 /** Documents for training, and those held back from it. */
@@ -24,6 +25,8 @@ export interface RunOptions {
   readonly resume?: boolean;
   /** Where the recipe's texts are looked up. */
   readonly data: Files;
+  /** The folder on disk where its pictures are; they are streamed. */
+  readonly pictures?: string | undefined;
   /** Opens the folder of a checkpoint that the recipe names. */
   readonly models: (name: string) => Files;
   readonly backend: OnnxBackend;
@@ -41,20 +44,27 @@ const textLimitBytes = 2 ** 30;
  */
 export async function runRecipe(options: RunOptions): Promise<Trainer> {
   const { recipe, directory, resume = false } = options;
-  const texts = holdOut(await readTexts(recipe, options.data), recipe.data.holdOutEvery);
+  const work =
+    recipe.kind === 'pretrain' || recipe.kind === 'distill' ? await textWork(recipe, options) : await runVision(recipe, options);
   const folder = await openRunFolder(directory, recipe, resume);
   try {
-    const train = [...texts.train, ...(await writtenTexts(options, folder))];
-    return recipe.kind === 'pretrain'
-      ? await pretrain(recipe, folder, { ...texts, train }, options)
-      : await distill(recipe, folder, { ...texts, train }, options);
+    return await work(folder);
   } finally {
     await folder.close();
   }
 }
 
+/** Reads the texts, so that no folder is made where they are missing; then trains on them. */
+async function textWork(recipe: TextRecipe, options: RunOptions): Promise<(folder: RunFolder) => Promise<Trainer>> {
+  const texts = holdOut(await readTexts(recipe, options.data), recipe.data.holdOutEvery);
+  return async (folder) => {
+    const all = { ...texts, train: [...texts.train, ...(await writtenTexts(recipe, options, folder))] };
+    return recipe.kind === 'pretrain' ? pretrain(recipe, folder, all, options) : distill(recipe, folder, all, options);
+  };
+}
+
 /** What the recipe's writer writes, kept in the run's folder: a run that resumes trains on the very same texts. */
-async function writtenTexts({ recipe, models, backend }: RunOptions, folder: RunFolder): Promise<string[]> {
+async function writtenTexts(recipe: TextRecipe, { models, backend }: RunOptions, folder: RunFolder): Promise<string[]> {
   if (recipe.written === undefined) return [];
   const path = 'written.json';
   if (!(await folder.files.exists(path))) {
@@ -70,7 +80,7 @@ async function writtenTexts({ recipe, models, backend }: RunOptions, folder: Run
 }
 
 /** The documents of a recipe, in order. */
-export async function readTexts(recipe: Pick<Recipe, 'data'>, files: Files): Promise<string[]> {
+export async function readTexts(recipe: Pick<TextRecipe, 'data'>, files: Files): Promise<string[]> {
   const documents: string[] = [];
   for (const path of recipe.data.text) {
     const sizeBytes = await files.size(path);

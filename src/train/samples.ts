@@ -1,6 +1,6 @@
 import type { Tensor } from '../program/index.ts';
 import { batches, batchFeeds, type Documents } from './data.ts';
-import type { Recipe } from './recipe.ts';
+import type { TextRecipe } from './recipe.ts';
 
 /** What a training learns from: feeds of whole batches that depend on their number alone, so that a run resumes anywhere. */
 export interface Samples {
@@ -12,10 +12,10 @@ export interface Samples {
   readonly heldOut: { readonly batch: number; readonly feeds: readonly ReadonlyMap<string, Tensor>[] } | undefined;
 }
 
-type TextRecipe = Pick<Extract<Recipe, { context: number }>, 'batch' | 'context' | 'seed' | 'evaluateRows'>;
+type Rows = Pick<TextRecipe, 'batch' | 'context' | 'seed' | 'evaluateRows'>;
 
 /** Rows of documents; of those held back, rows of one document's begin or middle. */
-export function textSamples(recipe: TextRecipe, documents: { readonly train: Documents; readonly heldOut: Documents }): Samples {
+export function textSamples(recipe: Rows, documents: { readonly train: Documents; readonly heldOut: Documents }): Samples {
   const { batch, context: tokens, seed } = recipe;
   const batchAt = batches(documents.train, { batch, tokens, seed });
   return {
@@ -26,10 +26,7 @@ export function textSamples(recipe: TextRecipe, documents: { readonly train: Doc
   };
 }
 
-function heldOutRows(
-  { batch: atOnce, context: tokens, seed, evaluateRows }: TextRecipe,
-  documents: Documents,
-): Samples['heldOut'] {
+function heldOutRows({ batch: atOnce, context: tokens, seed, evaluateRows }: Rows, documents: Documents): Samples['heldOut'] {
   const total = documents.reduce((sum, document) => sum + document.length, 0);
   const batch = Math.min(atOnce, Math.floor(total / (2 * tokens)));
   if (batch === 0) return undefined;
