@@ -5,7 +5,6 @@ import type { Classification } from '../models/index.ts';
 import { checkRanges } from '../models/ranges.ts';
 import { openModel } from '../package/model.ts';
 import { classifier, classifyPixels, named } from '../package/pictures.ts';
-import { requirePolynomial } from '../package/text.ts';
 import { type LaunchResult, launchLocal } from '../party/index.ts';
 import {
   type BackendName,
@@ -95,7 +94,6 @@ async function classifyBy(flags: ClassifyFlags): Promise<{ found: Classification
   const ring = ringOf(flags);
   const { backend } = flags;
   if (backend === 'fixed' || backend === 'mpc') {
-    requirePolynomial(model);
     checkRanges(model.plan, ring, model.checkpoint.files.name);
   }
   if (backend !== 'mpc') return { found: await classifyPixels(model, backend, (await model.pixels(flags.image)).values, ring) };

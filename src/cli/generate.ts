@@ -5,7 +5,7 @@ import { greedy, type Sampler, sampler, streamingDecoder, type Tokenizer } from 
 import { checkRanges } from '../models/ranges.ts';
 import { type Agreement, agree } from '../package/agreement.ts';
 import { type LoadedModel, openModel } from '../package/model.ts';
-import { type ClearBackend, fittingTokens, requirePolynomial, writer, writeText } from '../package/text.ts';
+import { type ClearBackend, fittingTokens, writer, writeText } from '../package/text.ts';
 import { type LaunchResult, launchLocal } from '../party/index.ts';
 import { Disagreement } from './exit.ts';
 import {
@@ -164,7 +164,6 @@ async function privately(
   model: LoadedModel,
   { promptIds, newTokens, ring }: Asked,
 ): Promise<Written> {
-  requirePolynomial(model);
   checkRanges(model.plan, ring, model.checkpoint.files.name);
   const bar = progress(terminal, flags.progress === true);
   const started = terminal.now();

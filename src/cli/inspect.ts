@@ -50,7 +50,9 @@ function print(found: Inspection, { tensors: listed }: InspectFlags, terminal: T
   );
   const { plan, polynomial, manifest, weights } = found;
   const ring = plan.ring === undefined ? '' : `, calibrated for ${plan.ring.bits} bits with ${plan.ring.fraction} of fraction`;
-  const verdict = polynomial ? 'every layer is polynomial: runs privately' : 'not polynomial: convert it before a private run';
+  const verdict = polynomial
+    ? 'every layer is polynomial: cheap to run privately'
+    : 'runs privately as it is, at the price of comparisons; sotto convert makes it polynomial';
   terminal.out(`\nplan ${paint('bold', plan.name ?? 'unnamed')}${ring}; ${verdict}\n`);
   const rows = plan.layers.map((layer, index) => [`layers.${index}`, ...describe(layer)]);
   const final = plan.finalNorm.table;

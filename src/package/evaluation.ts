@@ -20,7 +20,7 @@ import type { FloatBackend } from '../program/index.ts';
 import { type PictureStream, readCifar, readIdx, readPictureFolder, readPictureTar } from '../train/data/index.ts';
 import type { LoadedModel } from './model.ts';
 import { classifier, classifyPixels } from './pictures.ts';
-import { requirePolynomial, writer, writeText } from './text.ts';
+import { writer, writeText } from './text.ts';
 
 /** How a model is run for an evaluation. */
 export type EvaluationBackend =
@@ -43,7 +43,6 @@ export async function evaluatedText(model: LoadedModel, by: EvaluationBackend): 
     const weights = await model.weights();
     return new FloatTextModel({ config, plan: model.plan, weights, backend: by.backend }, tokenizer);
   }
-  requirePolynomial(model);
   const common = { tokenizer, vocabularySize: config.vocabSize, context: config.maxPositionEmbeddings };
   return by.kind === 'fixed' ? { ...common, ...fixedText(model, by.ring) } : { ...common, ...privateText(model, by) };
 }
@@ -135,7 +134,6 @@ export async function evaluatedPictures(model: LoadedModel, by: EvaluationBacken
   const { labels } = config;
   if (by.kind === 'float')
     return new FloatPictureModel({ config, plan: model.plan, weights: await model.weights(), backend: by.backend }, preprocessor);
-  requirePolynomial(model);
   if (by.kind === 'mpc') return { labels, ...privatePictures(model, by) };
   const { ring } = by;
   return {

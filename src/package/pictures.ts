@@ -8,7 +8,7 @@ import { type Classification, classifyFloat, greedy, traceVitPrivate, type VitCo
 import { nodePlatform } from '../party/platform.ts';
 import type { Tensor } from '../program/index.ts';
 import type { LoadedModel } from './model.ts';
-import { type ClearBackend, requirePolynomial, withFloatBackend } from './text.ts';
+import { type ClearBackend, withFloatBackend } from './text.ts';
 
 /** The vision transformer of a model that names pictures. Throws a `model` error for other architectures. */
 export function classifier(model: LoadedModel): VitConfig {
@@ -57,7 +57,6 @@ export function named(config: VitConfig, logits: Float64Array): Classification {
 
 function prepare(model: LoadedModel, config: VitConfig, pixels: Float32Array | Float64Array, ring: RingParameters) {
   const shape = [config.numChannels, config.imageSize, config.imageSize];
-  requirePolynomial(model);
   const program: RingProgram = quantise(traceVitPrivate(config, model.plan), ring);
   return { program, input: async (): Promise<Tensor> => ({ shape, values: pixels }) };
 }

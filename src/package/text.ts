@@ -9,7 +9,6 @@ import {
   type GeneratedIds,
   generateFloat,
   greedy,
-  isPolynomial,
   type LlamaConfig,
   type Logits,
   type Plan,
@@ -40,17 +39,6 @@ export function writer(model: LoadedModel): LlamaConfig {
   throw new SottoError('model', `a ${model.config.family} does not write text`, {
     place: { file: model.checkpoint.files.name },
     remedy: 'classify pictures with it, or name the folder of a llama',
-  });
-}
-
-/** Refuses a plan that the ring cannot run, before anything is computed. */
-export function requirePolynomial(model: LoadedModel): void {
-  if (isPolynomial(model.plan)) return;
-  const layer = model.plan.layers.findIndex((it) => it.activation.kind !== 'quadratic' || it.attention.kind !== 'power');
-  const { activation, attention } = model.plan.layers[layer]!;
-  throw new SottoError('model', `${activation.kind} activation and ${attention.kind} attention have no meaning in the ring`, {
-    place: { file: model.checkpoint.files.name, scope: `layers.${layer}` },
-    remedy: 'convert the model first with `sotto convert`',
   });
 }
 
@@ -142,7 +130,6 @@ interface PrivateText {
 async function preparePrivately(model: LoadedModel, request: TextRequest): Promise<PrivateText> {
   const config = writer(model);
   checkIds(config, request.promptIds);
-  requirePolynomial(model);
   const newTokens = fittingTokens(config, request.promptIds.length, request.newTokens);
   const program = privateTextProgram(config, model.plan, request.ring, request.promptIds.length, newTokens);
   const weights = await model.privateWeights();

@@ -4,7 +4,7 @@ import { type Ledger, type ServerRun, serverLive, serverOffline, serverOnline, s
 import { SottoError } from '../errors/index.ts';
 import { openCheckpoint } from '../models/checkpoint.ts';
 import { parseModelConfig } from '../models/config.ts';
-import { fileLabel, foldWeights, isPolynomial, type ModelConfig, type Plan, planOf } from '../models/index.ts';
+import { fileLabel, foldWeights, type Plan, planOf } from '../models/index.ts';
 import { checkRanges } from '../models/ranges.ts';
 import type { Channel, Frame } from '../net/contract.ts';
 import { folderFiles } from '../node/files.ts';
@@ -60,7 +60,6 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
   const checkpoint = await openCheckpoint(folderFiles(options.model));
   const configFile = fileLabel(checkpoint.files, 'config.json');
   const config = parseModelConfig(checkpoint.config, configFile);
-  checkPolynomial(config, configFile);
   const manifest = await readManifest(checkpoint.files, checkpoint.config);
   const weights = new Map<string, Tensor>();
   for await (const [name, tensor] of foldWeights(config, planOf(config, configFile), (tensor) => checkpoint.read(tensor)))
@@ -90,15 +89,6 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
     await Promise.all(opened.map((channel) => channel.close()));
     await listener.close();
   }
-}
-
-/** Private runs know polynomial models only; better said at the start than by the first client. */
-function checkPolynomial(config: ModelConfig, file: string): void {
-  if (isPolynomial(planOf(config, file))) return;
-  throw new SottoError('model', 'the model has exact activations or softmax, which no private run computes', {
-    place: { file, field: 'sotto' },
-    remedy: 'convert the checkpoint to a full polynomial plan first',
-  });
 }
 
 async function serveOne(
