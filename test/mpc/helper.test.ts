@@ -13,7 +13,7 @@ import {
 } from '../../src/backends/mpc/index.ts';
 import type { Held, Protocol } from '../../src/backends/mpc/protocol.ts';
 import { onlineFrame } from '../../src/backends/mpc/runner.ts';
-import { quantise, type RingProgram, schedule, wordBitsOf } from '../../src/backends/ring/index.ts';
+import { quantise, schedule, wordBitsOf } from '../../src/backends/ring/index.ts';
 import { createWasmKernels, type RingKernels } from '../../src/kernels/index.ts';
 import type { Channel, Timeout } from '../../src/net/contract.ts';
 import { memoryPair } from '../../src/net/memory.ts';
@@ -383,47 +383,5 @@ describe('a party that fails', () => {
     const [error] = await within(8000, Promise.all([ending, failure(other), failure(helper())]));
     expect(error).toMatchObject({ kind: 'peer', place: { party: name === 'clientHelper' ? 'helper' : 'client' } });
     expect(roles.client.kernels.allocatedBytes + roles.server.kernels.allocatedBytes).toBe(0);
-  });
-});
-
-describe('sections', () => {
-  const large = (count: number): RingProgram => quantise(toyProgram({ ...options, tokens: count }), { bits: 64, fraction: 16 });
-  it.each([1, 8])('add up to what the nodes declare, with the seeds first (%i tokens)', (count) => {
-    const sections = sectionsOf(large(count));
-    const { offline } = forecast(large(count)).total;
-    const sum = (bytes: readonly number[]): number => bytes.reduce((all, next) => all + next, 0);
-    const framed = (bytes: number): number => bytes + 16 * Math.ceil(bytes / 2 ** 20);
-    expect([sections.helperToServer[0], sections.helperToClient[0], sections.clientToServer[0]]).toEqual([32, 32, 0]);
-    expect(framed(sum(sections.clientToServer))).toBe(offline.clientSentBytes);
-    expect(framed(sum(sections.helperToServer)) + framed(sum(sections.helperToClient))).toBe(offline.dealerSentBytes);
-  });
-});
-
-describe('seeds of a run with a helper', () => {
-  it('are cleared once they are used, by every role', async () => {
-    const seeds: Uint8Array[] = [];
-    const kept = <T extends Uint8Array>(bytes: T): T => {
-      // Nonces are no secret.
-      if (bytes.length === 32) seeds.push(bytes);
-      return bytes;
-    };
-    const watched = Object.fromEntries(
-      Object.entries(turns(48)).map(([role, { entropy, derive, prg, ...rest }]) => [
-        role,
-        {
-          ...rest,
-          entropy: (bytes: Uint8Array<ArrayBuffer>) => entropy(kept(bytes)),
-          derive: (secret: Uint8Array, label: string, context: readonly Uint8Array[]) =>
-            kept(derive(kept(secret), label, context)),
-          prg: (seed: Uint8Array) => prg(kept(seed)),
-        },
-      ]),
-    ) as unknown as ReturnType<typeof turns>;
-    await rehearse({
-      ...{ program, setting: 'helper' as const, platforms: watched },
-      ...{ weight: read(largerWeights), input: read(largerTokens) },
-    });
-    expect(seeds.length).toBeGreaterThan(10);
-    for (const seed of seeds) expect([...seed]).toEqual(new Array(32).fill(0));
   });
 });
