@@ -269,7 +269,7 @@ const within = async <T>(milliseconds: number, work: Promise<T>): Promise<T> => 
 };
 
 describe('a helper that dies', () => {
-  const frameCounts = Object.values(sectionsOf(program)).map((sections) => sections.filter((bytes) => bytes > 0).length);
+  const frameCounts = Object.values(sectionsOf(program)).map((sections) => sections.filter((bytes: number) => bytes > 0).length);
   it.each([0, 1, 2, 5])(
     'before its frame %i ends the run of both parties with an error that names it, and no hang',
     async (at) => {
