@@ -118,15 +118,11 @@ describe('sotto generate', () => {
     expect(ended.stderr).toMatch(/^sotto: [^\n]*\n$/);
   });
 
-  it.each(['fixed', 'mpc'])('refuses an exact model with the backend %s before anything runs', async (backend) => {
-    const ended = await sottoHere(['generate', '--model', exact, '--prompt', 'Once', '--backend', backend, '--json']);
-    expect(ended.code).toBe(4);
-    const { error } = JSON.parse(ended.stdout) as { error: { kind: string; message: string; place: unknown; remedy: string } };
-    expect(error).toMatchObject({
-      kind: 'model',
-      place: { scope: 'layers.0' },
-      remedy: expect.stringContaining('sotto convert'),
-    });
+  it('runs an exact model in the ring as it is', async () => {
+    const words = ['generate', '--model', exact, '--prompt', 'Once', '--max-new-tokens', '4', '--json', '--backend'];
+    const [ring, float] = await Promise.all(['fixed', 'reference'].map((backend) => sottoHere([...words, backend])));
+    expect([ring!.code, float!.code]).toEqual([0, 0]);
+    expect(JSON.parse(ring!.stdout).ids).toEqual(JSON.parse(float!.stdout).ids);
   });
 
   it('refuses a ring that is too narrow for what calibration met, naming the scope', async () => {
