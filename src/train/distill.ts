@@ -7,6 +7,7 @@ import { loadTokenizer } from '../models/tokenizer.ts';
 import { batches, type Documents, encodeDocuments } from './data.ts';
 import type { RunFolder } from './folder.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
+import { type Adapted, adapters } from './lora.ts';
 import type { LossWeights } from './losses.ts';
 import { namedTensors } from './pretrain.ts';
 import type { DistillRecipe } from './recipe.ts';
@@ -27,7 +28,8 @@ export async function distill(recipe: DistillRecipe, folder: RunFolder, texts: T
   const converted = await openCheckpoint(folder.start);
   const studentConfig = llamaConfig(converted);
   const plan = planOf(studentConfig);
-  const start: Weights = await converted.readAll();
+  const adapted = adaptedOf(recipe, await converted.readAll());
+  const { start, frozen } = adapted;
   const outputs = outputsFor(recipe.losses);
   const teacherPlan = planOf(config);
   const rate = (name: string): number => (name.includes('.mlp.act.') ? recipe.optimiser.coefficientRate : 1);
@@ -35,7 +37,7 @@ export async function distill(recipe: DistillRecipe, folder: RunFolder, texts: T
     recipe,
     folder,
     backend: options.backend,
-    student: (batch) => traceLlama(studentConfig, plan, { batch, tokens: recipe.context, outputs }),
+    student: (batch) => adapted.adapt(traceLlama(studentConfig, plan, { batch, tokens: recipe.context, outputs })),
     teacher: {
       program: (batch) => traceLlama(config, teacherPlan, { batch, tokens: recipe.context, outputs }),
       weights: await teacher.readAll(),
@@ -43,6 +45,7 @@ export async function distill(recipe: DistillRecipe, folder: RunFolder, texts: T
     losses: recipe.losses,
     samples: textSamples(recipe, { train: documents, heldOut: encodeDocuments(texts.heldOut, tokenizer) }),
     start,
+    frozen,
     trained: [...start.keys()].map((name) => ({ name, rate: rate(name) })),
     clock: options.clock,
     progress: options.progress,
@@ -50,16 +53,23 @@ export async function distill(recipe: DistillRecipe, folder: RunFolder, texts: T
   });
   // An early state may have ranges that no table spans: only a finished run makes a checkpoint.
   if (!result.finished) return result;
+  const weights = adapted.merge(result.weights);
   const subject = llamaSubject(studentConfig, calibrationIds(recipe, documents));
   const { margin } = recipe.conversion;
-  const calibrated = await calibrate(subject, plan, { weights: result.weights, backend: options.backend, margin });
+  const calibrated = await calibrate(subject, plan, { weights, backend: options.backend, margin });
   await writeCheckpoint(folder.result, {
     config: { ...converted.config, sotto: calibrated },
-    tensors: namedTensors(result.weights),
+    tensors: namedTensors(weights),
     dtype: recipe.dtype,
     companions: folder.start,
   });
   return result;
+}
+
+/** What is trained: all weights, or adapters and coefficients where the recipe asks for them. */
+export function adaptedOf({ lora, seed }: Pick<DistillRecipe, 'lora' | 'seed'>, weights: Weights): Adapted {
+  if (lora !== undefined) return adapters(lora, weights, { seed, kept: (name) => /\.act\.[abc]$/.test(name) });
+  return { start: weights, frozen: new Map(), adapt: (program) => program, merge: (trained) => new Map(trained) };
 }
 
 function llamaConfig(checkpoint: Checkpoint): LlamaConfig {

@@ -3,6 +3,7 @@ export { type Batch, batches, batchFeeds, type Documents, encodeDocuments, holdO
 export { recipePlan } from './distill.ts';
 export type { LogLine } from './folder.ts';
 export type { Progress, Timer, Trainer } from './loop.ts';
+export { type Adapted, adapters, type Lora, withAdapters } from './lora.ts';
 export { type LossTerm, type LossWeights, lossProgram, type Metric } from './losses.ts';
 export {
   type AdamW,

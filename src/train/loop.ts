@@ -42,6 +42,8 @@ export interface Training {
   /** What is counted on held-back samples beside the losses. */
   readonly metrics?: readonly Metric[];
   readonly start: Weights;
+  /** Weights of the student that stay as they are. */
+  readonly frozen?: Weights | undefined;
   readonly trained: readonly Trained[];
   readonly clock: Timer;
   readonly progress?: ((progress: Progress) => void) | undefined;
@@ -73,7 +75,7 @@ export async function train(training: Training): Promise<Trainer> {
   const { optimiser, accumulate } = recipe;
   const { clip, sam } = optimiser;
   const program = trainingStep(losses, { trained: training.trained, optimiser, clip, sam, accumulate });
-  const bound = teacherWeights(training.teacher?.weights);
+  const bound = new Map([...teacherWeights(training.teacher?.weights), ...(training.frozen ?? [])]);
   const step = await backend.compileStep(program, { state, bound });
   const evaluation = await compileEvaluation(training, bound);
   try {

@@ -185,12 +185,21 @@ const conversionSchema = z.strictObject({
   margin: z.number().min(1).max(1e3).default(2),
 });
 
+/** Trains low-rank adapters and the activations' coefficients alone; the adapters are merged into the result. */
+const loraSchema = z.strictObject({
+  rank: count(1024),
+  alpha: z.number().gt(0).max(1e4).default(16),
+  /** Matrices by the last part of their names: q_proj, query. */
+  matrices: z.array(z.string().min(1).max(100)).min(1).max(64),
+});
+
 const distillSchema = z.strictObject({
   kind: z.literal('distill'),
   ...common,
   /** The teacher's folder, looked up in the models folder. */
   teacher: z.string().min(1).max(1024),
   conversion: conversionSchema,
+  lora: loraSchema.optional(),
   losses: lossSchema,
 });
 
@@ -200,6 +209,7 @@ const visionDistillSchema = z.strictObject({
   /** The teacher's folder, looked up in the models folder. */
   teacher: z.string().min(1).max(1024),
   conversion: conversionSchema,
+  lora: loraSchema.optional(),
   losses: lossSchema,
 });
 

@@ -8,7 +8,7 @@ import { exactPlan, planOf, traceVit } from '../models/index.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
 import { type Preprocessor, parsePreprocessor } from '../models/preprocess.ts';
 import type { PictureSet } from './data/index.ts';
-import { outputsFor, recipePlan } from './distill.ts';
+import { adaptedOf, outputsFor, recipePlan } from './distill.ts';
 import type { RunFolder } from './folder.ts';
 import { floatInputs } from './graft.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
@@ -106,7 +106,8 @@ async function distillVision(
   const converted = await openCheckpoint(folder.start);
   const studentConfig = parseVitConfig(converted.config);
   const plan = planOf(studentConfig);
-  const start: Weights = await converted.readAll();
+  const adapted = adaptedOf(recipe, await converted.readAll());
+  const { start, frozen } = adapted;
   const outputs = outputsFor(recipe.losses);
   const teacherPlan = planOf(config);
   const rate = (name: string): number => (name.includes('.intermediate.act.') ? recipe.optimiser.coefficientRate : 1);
@@ -114,12 +115,13 @@ async function distillVision(
     recipe,
     folder,
     backend,
-    student: (batch) => traceVit(studentConfig, plan, { batch, outputs }),
+    student: (batch) => adapted.adapt(traceVit(studentConfig, plan, { batch, outputs })),
     teacher: { program: (batch) => traceVit(config, teacherPlan, { batch, outputs }), weights: await teacher.readAll() },
     losses: visionLosses(recipe, recipe.losses),
     samples: pictureSamples(recipe, set, split, preprocessor, config.labels.length),
     metrics: ['accuracy', 'fidelity'],
     start,
+    frozen,
     trained: [...start.keys()].map((name) => ({ name, rate: rate(name) })),
     clock: options.clock,
     progress: options.progress,
@@ -127,11 +129,12 @@ async function distillVision(
   });
   // An early state may have ranges that no table spans: only a finished run makes a checkpoint.
   if (!result.finished) return result;
+  const weights = adapted.merge(result.weights);
   const subject = vitSubject(studentConfig, calibration);
-  const calibrated = await calibrate(subject, plan, { weights: result.weights, backend, margin: conversion.margin });
+  const calibrated = await calibrate(subject, plan, { weights, backend, margin: conversion.margin });
   await writeCheckpoint(folder.result, {
     config: { ...converted.config, sotto: calibrated },
-    tensors: namedTensors(result.weights),
+    tensors: namedTensors(weights),
     dtype: recipe.dtype,
     companions: folder.start,
   });

@@ -118,6 +118,27 @@ describe('vision in the trainer', () => {
     expect(found!.id).toBe(set.labels[0]);
   });
 
+  it('trains adapters alone where asked, merged into a checkpoint of the published names', async () => {
+    const lora = { rank: 2, alpha: 4, matrices: ['query', 'intermediate.dense'] };
+    const recipe = parseRecipe({ ...distillRaw, steps: 6, lora });
+    const { weights } = await run(recipe, 'adapted');
+    const trained = [...weights.keys()];
+    expect(trained.filter((name) => name.includes('lora_'))).toHaveLength(8);
+    expect(trained.filter((name) => name.includes('.act.'))).toHaveLength(6);
+    expect(trained).toHaveLength(14);
+    const [before, after] = [
+      await openCheckpoint(folderFiles(join(folder('adapted'), 'start'))),
+      await openCheckpoint(folderFiles(join(folder('adapted'), 'checkpoint'))),
+    ];
+    expect(after.names()).toEqual(before.names());
+    const changed: string[] = [];
+    for (const name of after.names()) if (String(await after.read(name)) !== String(await before.read(name))) changed.push(name);
+    expect(
+      changed.filter((name) => !name.includes('.act.')).every((name) => /(query|intermediate\.dense)\.weight$/.test(name)),
+    ).toBe(true);
+    expect(changed.length).toBeGreaterThan(4);
+  });
+
   it('trains on mixed labels and by KL, with the last layer alone converted where asked', async () => {
     const mixed = await run(parseRecipe({ ...raw, steps: 4, augmentation: { mixup: { alpha: 1 } } }), 'mixed');
     expect(mixed.log[0]!['loss/targets']).toBeGreaterThan(0);
