@@ -214,12 +214,15 @@ async function writeFirst(recipe: VisionPretrainRecipe, folder: RunFolder, set: 
   await writeCheckpoint(folder.start, { config, tensors, extra: { [preprocessorFile]: jsonBytes(preprocessor) } });
 }
 
-/** Gains 1, biases 0; matrices normal with variance 1/inputs, those that write into the residual stream less; positions 0.02. */
+/**
+ * Gains 1, biases 0; matrices normal with variance 1/inputs, those that write into the residual stream less. Positions are as large as
+ * 0.3, so that a blank patch's variance is not thousands of times smaller than a full one's: no table of 1/√x spans that.
+ */
 function firstValues(name: string, shape: readonly number[], layers: number, random: Pseudorandom): Float32Array {
   const length = shape.reduce((product, extent) => product * extent, 1);
   if (shape.length === 1) return new Float32Array(length).fill(name.endsWith('.weight') ? 1 : 0);
   const placed = /(cls_token|position_embeddings)$/.test(name);
   const residual = /\.output\.dense\.weight$/.test(name) ? 1 / Math.sqrt(2 * layers) : 1;
-  const deviation = placed ? 0.02 : (residual * Math.sqrt(shape[0]!)) / Math.sqrt(length);
+  const deviation = placed ? 0.3 : (residual * Math.sqrt(shape[0]!)) / Math.sqrt(length);
   return Float32Array.from({ length }, () => deviation * random.normal());
 }
