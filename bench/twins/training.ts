@@ -32,7 +32,7 @@ const script = fileURLToPath(new URL('training_step.py', import.meta.url));
  * one, /usr/bin/python3 is tried otherwise). `core` chooses OpenBLAS' kernels: versions older than the processor take slow ones.
  */
 export async function torchTwin(given: TrainingCase, core?: string): Promise<Twin | undefined> {
-  const python = process.env['SOTTO_PYTHON'] ?? '/usr/bin/python3';
+  const python = process.env.SOTTO_PYTHON ?? '/usr/bin/python3';
   if (!existsSync(python)) return undefined;
   const folder = mkdtempSync(join(tmpdir(), 'sotto-training-'));
   const { weights, tokens, labels, ...rest } = given;
@@ -59,12 +59,12 @@ export async function torchTwin(given: TrainingCase, core?: string): Promise<Twi
   rmSync(folder, { recursive: true });
   if (ready === undefined) return undefined;
   return {
-    name: `PyTorch ${ready['torch']}${core === undefined ? '' : `, OPENBLAS_CORETYPE=${core}`}`,
+    name: `PyTorch ${ready.torch}${core === undefined ? '' : `, OPENBLAS_CORETYPE=${core}`}`,
     async step() {
       child.stdin.write('\n');
       const answer = await next();
       if (answer === undefined) throw new Error('the PyTorch twin ended');
-      return { loss: Number(answer['loss']), cpuMilliseconds: Number(answer['cpuMilliseconds']) };
+      return { loss: Number(answer.loss), cpuMilliseconds: Number(answer.cpuMilliseconds) };
     },
     close: () => child.stdin.end(),
   };

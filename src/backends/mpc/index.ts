@@ -6,4 +6,4 @@ export { fixedKeysHex } from './correlations/dpf.ts';
 export { Ledger, type ScopeRecord } from './ledger.ts';
 export { memoryBundle, type Rehearsal, type RehearsalOptions, rehearse } from './rehearse.ts';
 export * from './roles.ts';
-export { type ClientLiveRun, clientLive, helperLive, type ServerLiveRun, serverLive } from './roles-live.ts';
+export { clientLive, helperLive, serverLive } from './roles-live.ts';
