@@ -89,7 +89,7 @@ export function defaultNormTable(hiddenSize: number): BoundedTable {
 
 /** The same for the mean power of a row (powers are divided by the row's length before the reciprocal). */
 export function defaultAttentionTable(exponent: number): BoundedTable {
-  return exponent <= 4 ? { rangeBits: 5, indexBits: 10, extraBits: 8 } : { rangeBits: 8, indexBits: 12, extraBits: 10 };
+  return exponent <= 4 ? { rangeBits: 5, indexBits: 10, extraBits: 8 } : { rangeBits: 7, indexBits: 11, extraBits: 10 };
 }
 
 export const defaultEpsilon = 1e-3;
