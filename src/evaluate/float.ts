@@ -119,10 +119,9 @@ export class FloatTextModel implements TextModel {
 /** Pictures of a batch. */
 const batchPictures = 50;
 
-/** The pixels of a picture as a model of `channels` colours takes them; a grey model takes the red of three equal ones. */
+/** The pixels of a picture as a model of `channels` colours takes them. */
 export function pixelsOf(image: RgbImage, preprocessor: Preprocessor, channels: number): Float32Array {
-  const { values } = preprocess(image, preprocessor);
-  return values.subarray(0, (values.length / 3) * Math.min(3, channels));
+  return preprocess(image, preprocessor, channels).values;
 }
 
 /** A vision transformer on a float backend. */

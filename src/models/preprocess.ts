@@ -19,8 +19,8 @@ export interface Preprocessor {
 }
 
 export interface PixelValues {
-  /** (3, height, width), row-major. */
-  readonly shape: readonly [3, number, number];
+  /** (channels, height, width), row-major. */
+  readonly shape: readonly [1 | 3, number, number];
   readonly values: Float32Array;
 }
 
@@ -80,8 +80,11 @@ export function parsePreprocessor(raw: unknown, file = 'preprocessor_config.json
   };
 }
 
-/** A picture → what a vision model takes: resized, scaled, normalised per colour, one plane per colour. */
-export function preprocess(image: RgbImage, preprocessor: Preprocessor): PixelValues {
+/**
+ * A picture → what a vision model takes: resized, scaled, normalised per colour, one plane per colour. A model of one channel takes the
+ * luminance (ITU-R BT.601, as Pillow's mode L), which is the picture itself where it is grey.
+ */
+export function preprocess(image: RgbImage, preprocessor: Preprocessor, channels = 3): PixelValues {
   if (image.data.length !== 3 * image.width * image.height || image.data.length === 0) {
     throw new SottoError(
       'input',
@@ -95,13 +98,22 @@ export function preprocess(image: RgbImage, preprocessor: Preprocessor): PixelVa
   const fits = wanted === null || (image.width === wanted.width && image.height === wanted.height);
   const { width, height, data } = fits ? image : resizeImage(image, wanted.width, wanted.height, wanted.filter);
   const plane = width * height;
-  const values = new Float32Array(3 * plane);
-  for (let colour = 0; colour < 3; colour++) {
+  if (channels !== 3 && channels !== 1)
+    throw new SottoError('model', `pictures of ${channels} channels are not read`, {
+      place: { field: 'num_channels' },
+      remedy: 'use a model of 1 or 3 channels',
+    });
+  const values = new Float32Array(channels * plane);
+  for (let colour = 0; colour < channels; colour++) {
     const { scale } = preprocessor;
     const mean = preprocessor.mean[colour]!;
     const deviation = preprocessor.deviation[colour]!;
     for (let pixel = 0; pixel < plane; pixel++)
-      values[colour * plane + pixel] = (data[3 * pixel + colour]! * scale - mean) / deviation;
+      values[colour * plane + pixel] =
+        ((channels === 1 ? luminance(data, 3 * pixel) : data[3 * pixel + colour]!) * scale - mean) / deviation;
   }
-  return { shape: [3, height, width], values };
+  return { shape: [channels, height, width], values };
 }
+
+const luminance = (data: Uint8Array, at: number): number =>
+  Math.round((299 * data[at]! + 587 * data[at + 1]! + 114 * data[at + 2]!) / 1000);

@@ -50,7 +50,7 @@ export async function openModel(folder: string | Files): Promise<LoadedModel> {
     tokenizer: once(() => loadTokenizer(files)),
     weights: once(() => loadWeights(checkpoint, config, plan)),
     privateWeights: once(() => fold(checkpoint, config, plan)),
-    pixels: (picture) => readPicture(files, picture),
+    pixels: (picture) => readPicture(files, config, picture),
   };
 }
 
@@ -70,12 +70,13 @@ async function fold(checkpoint: Checkpoint, config: ModelConfig, plan: Plan): Pr
   return folded;
 }
 
-async function readPicture(files: Files, picture: string | Uint8Array): Promise<PixelValues> {
+async function readPicture(files: Files, config: ModelConfig, picture: string | Uint8Array): Promise<PixelValues> {
   const preprocessor = parsePreprocessor(
     await readJson(files, 'preprocessor_config.json', 2 ** 20),
     `${files.name}/preprocessor_config.json`,
   );
-  if (typeof picture !== 'string') return preprocess(await loadImage(picture), preprocessor);
+  const channels = config.family === 'vit' ? config.numChannels : 3;
+  if (typeof picture !== 'string') return preprocess(await loadImage(picture), preprocessor, channels);
   const bytes = await readFile(picture).catch((cause: unknown) => {
     throw new SottoError('input', 'the picture cannot be read', {
       place: { file: picture },
@@ -83,7 +84,7 @@ async function readPicture(files: Files, picture: string | Uint8Array): Promise<
       cause,
     });
   });
-  return preprocess(await loadImage(bytes, picture), preprocessor);
+  return preprocess(await loadImage(bytes, picture), preprocessor, channels);
 }
 
 /** The companions of a checkpoint (tokenizer and the like) as a folder in memory. */

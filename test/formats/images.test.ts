@@ -96,6 +96,16 @@ describe('pictures', () => {
     expect([...raw.values]).toEqual([0, 255, 51, 204, 102, 153]);
   });
 
+  it('become their luminance for a model of one channel, and no other number of channels is read', () => {
+    const image: RgbImage = { width: 2, height: 1, data: Uint8Array.from([0, 51, 102, 77, 77, 77]) };
+    const plain = parsePreprocessor({ do_resize: false, do_rescale: false, do_normalize: false });
+    const grey = preprocess(image, plain, 1);
+    expect(grey.shape).toEqual([1, 1, 2]);
+    // 0.587 · 51 + 0.114 · 102 = 41.565
+    expect([...grey.values]).toEqual([42, 77]);
+    expect(() => preprocess(image, plain, 4)).toThrow(/4 channels/);
+  });
+
   it('follow preprocessor_config.json, and what it asks beyond that is named', () => {
     expect(parsePreprocessor({})).toEqual({
       resize: { width: 224, height: 224, filter: 'linear' },
