@@ -2,7 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import { type Ops, type Program, type Ref, type Shape, trace } from '../program/index.ts';
 import { activate, attend, type Context, encoderContext, type Layer, serverWeights, type WeightSource } from './block.ts';
 import type { BertConfig } from './config.ts';
-import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
+import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm, layerNormStack } from './folded.ts';
 import { type ActivationPlan, type Plan, poolerPlan } from './plan.ts';
 
 export type BertOutput = 'logits' | 'hidden' | 'attention' | 'pooled';
@@ -156,24 +156,7 @@ export function traceBert(
 }
 
 /** How a BERT looks to the private programs, but for the place of its norms. */
-export function bertStack(config: BertConfig): FoldedStack {
-  return {
-    hiddenSize: config.hiddenSize,
-    intermediateSize: config.intermediateSize,
-    numHiddenLayers: config.numHiddenLayers,
-    heads: config.numAttentionHeads,
-    keyValueHeads: config.numAttentionHeads,
-    headDim: config.headDim,
-    norm: 'layer',
-    epsilon: config.layerNormEps,
-    activation: config.hiddenAct,
-    gated: false,
-    attentionBias: true,
-    outBias: true,
-    mlpBias: true,
-    plainSquare: false,
-  };
-}
+export const bertStack = (config: BertConfig): FoldedStack => layerNormStack(config);
 
 /**
  * One private classification of `tokens` tokens, their number public, no padding: the client's `prompt` (T) and, where the model has

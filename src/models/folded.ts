@@ -26,6 +26,34 @@ export interface FoldedStack {
   readonly plainSquare: boolean;
 }
 
+/** The stack of an encoder with LayerNorm, all biases and no gate: vision transformers and BERT. */
+export function layerNormStack(config: {
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numHiddenLayers: number;
+  readonly numAttentionHeads: number;
+  readonly headDim: number;
+  readonly layerNormEps: number;
+  readonly hiddenAct: FoldedStack['activation'];
+}): FoldedStack {
+  return {
+    hiddenSize: config.hiddenSize,
+    intermediateSize: config.intermediateSize,
+    numHiddenLayers: config.numHiddenLayers,
+    heads: config.numAttentionHeads,
+    keyValueHeads: config.numAttentionHeads,
+    headDim: config.headDim,
+    norm: 'layer',
+    epsilon: config.layerNormEps,
+    activation: config.hiddenAct,
+    gated: false,
+    attentionBias: true,
+    outBias: true,
+    mlpBias: true,
+    plainSquare: false,
+  };
+}
+
 /** `private/layers.N.`, before the part: `attention.qkv`, `attention.out`, `mlp.up`, `mlp.gateUp`, `mlp.act.a`, `mlp.down`… */
 export const foldedName = (layer: number, part: string): string => `private/layers.${layer}.${part}`;
 

@@ -1,7 +1,7 @@
 import { type Ops, type Program, type Ref, type Shape, trace } from '../program/index.ts';
 import { activate, block, type Context, encoderContext, type Layer, serverWeights, type WeightSource } from './block.ts';
 import type { VitConfig } from './config.ts';
-import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
+import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm, layerNormStack } from './folded.ts';
 import type { Plan } from './plan.ts';
 
 export type VitOutput = 'logits' | 'hidden' | 'attention';
@@ -107,24 +107,7 @@ export function traceVit(config: VitConfig, plan: Plan, options: { batch: number
 }
 
 /** How a vision transformer looks to the private programs: a folded LayerNorm leaves a bias behind every matrix. */
-export function vitStack(config: VitConfig): FoldedStack {
-  return {
-    hiddenSize: config.hiddenSize,
-    intermediateSize: config.intermediateSize,
-    numHiddenLayers: config.numHiddenLayers,
-    heads: config.numAttentionHeads,
-    keyValueHeads: config.numAttentionHeads,
-    headDim: config.headDim,
-    norm: 'layer',
-    epsilon: config.layerNormEps,
-    activation: config.hiddenAct,
-    gated: false,
-    attentionBias: true,
-    outBias: true,
-    mlpBias: true,
-    plainSquare: false,
-  };
-}
+export const vitStack = (config: VitConfig): FoldedStack => layerNormStack(config);
 
 /** One private classification: the client's `pixels` (C, S, S) → `logits` (classes). Weights: `private/…` of foldVit. */
 export function traceVitPrivate(config: VitConfig, plan: Plan): Program {

@@ -24,7 +24,7 @@ import { partyCredentials } from './credentials.ts';
 import { openBeside, runLive } from './live.ts';
 import { manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
-import { type ClientReport, firstWords, PhaseMeter, scopesOf, watchFirst } from './report.ts';
+import { type ClientReport, firstWords, PhaseMeter, roleReport, watchFirst } from './report.ts';
 import { nonce, runBundle, sessionOf } from './session.ts';
 
 /** What the client wants: a text continued, or a picture named. */
@@ -209,15 +209,7 @@ async function runPhases(
   };
   const ledger = await (options.setting === 'helper' ? withHelper() : fromBundle());
   return {
-    role: 'client',
-    processId: process.pid,
-    seconds: meter.seconds,
-    sentBytes: meter.sentBytes,
-    onlineComputeSeconds: ledger?.seconds ?? 0,
-    hops: ledger?.hops ?? 0,
-    scopes: ledger === undefined ? [] : scopesOf(ledger),
-    peakKernelBytes: platform.kernels.peakBytes,
-    saw,
+    ...roleReport('client', { meter, ledger, peakKernelBytes: platform.kernels.peakBytes, saw }),
     forecast: forecast(traced.ringProgram, options.setting).total,
     promptIds: prepared.promptIds,
     newIds: prepared.newIds,

@@ -9,7 +9,7 @@ import { partyCredentials } from './credentials.ts';
 import { untilStopped } from './live.ts';
 import { traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
-import { PhaseMeter, type RoleReport } from './report.ts';
+import { PhaseMeter, type RoleReport, roleReport } from './report.ts';
 import { nonce, sessionOf } from './session.ts';
 
 export interface DealerOptions {
@@ -72,17 +72,7 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
         ? dealerOffline(platform, session, channels, masked)
         : untilStopped(channels, { timeoutMilliseconds, now: platform.now }, helperLive(platform, session, channels, masked)),
     );
-    return {
-      role: setting,
-      processId: process.pid,
-      seconds: meter.seconds,
-      sentBytes: meter.sentBytes,
-      onlineComputeSeconds: 0,
-      hops: 0,
-      scopes: [],
-      peakKernelBytes: platform.kernels.peakBytes,
-      saw: '',
-    };
+    return roleReport(setting, { meter, peakKernelBytes: platform.kernels.peakBytes, saw: '' });
   } catch (error) {
     await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
     throw error;

@@ -38,7 +38,30 @@ export interface ClientReport extends RoleReport {
   readonly stopped: 'eos' | 'length';
 }
 
-export const scopesOf = (ledger: Ledger): ScopeReport[] => [...ledger.scopes].map(([scope, record]) => ({ scope, ...record }));
+const scopesOf = (ledger: Ledger): ScopeReport[] => [...ledger.scopes].map(([scope, record]) => ({ scope, ...record }));
+
+/** What a party measured, put together; a run that a text's end broke off has no ledger. */
+export function roleReport(
+  role: Role,
+  {
+    meter,
+    ledger,
+    peakKernelBytes,
+    saw,
+  }: { meter: PhaseMeter; ledger?: Ledger | undefined; peakKernelBytes: number; saw: string },
+): RoleReport {
+  return {
+    role,
+    processId: process.pid,
+    seconds: meter.seconds,
+    sentBytes: meter.sentBytes,
+    onlineComputeSeconds: ledger?.seconds ?? 0,
+    hops: ledger?.hops ?? 0,
+    scopes: ledger === undefined ? [] : scopesOf(ledger),
+    peakKernelBytes,
+    saw,
+  };
+}
 
 /** Measures phases: bytes this party's channels sent since the last call, and the clock. */
 export class PhaseMeter {

@@ -28,7 +28,7 @@ import { partyCredentials } from './credentials.ts';
 import { acceptBeside, runLive } from './live.ts';
 import { readManifest, type TracedRun, traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
-import { firstWords, PhaseMeter, type RoleReport, scopesOf, watchFirst } from './report.ts';
+import { firstWords, PhaseMeter, type RoleReport, roleReport, watchFirst } from './report.ts';
 import { nonce, runBundle, sessionOf } from './session.ts';
 
 export interface ServerOptions {
@@ -151,17 +151,7 @@ async function serveOne(
     return await runLive(dealer, TextEnded, online, ({ tokens }) => tokens);
   };
   const ledger = await (options.setting === 'helper' ? withHelper() : fromBundle());
-  return {
-    role: 'server',
-    processId: process.pid,
-    seconds: meter.seconds,
-    sentBytes: meter.sentBytes,
-    onlineComputeSeconds: ledger?.seconds ?? 0,
-    hops: ledger?.hops ?? 0,
-    scopes: ledger === undefined ? [] : scopesOf(ledger),
-    peakKernelBytes: platform.kernels.peakBytes,
-    saw,
-  };
+  return roleReport('server', { meter, ledger, peakKernelBytes: platform.kernels.peakBytes, saw });
 }
 
 /** A client may stop after any token that it got, and must say which. */

@@ -68,9 +68,8 @@ export async function simulate(program: RingProgram, options: SimulationOptions)
   return outputs;
 }
 
-type Source = RingNodeOf<'clientInput'> | RingNodeOf<'serverInput'> | RingNodeOf<'publicIndex'>;
-const isSource = (node: RingNode): node is Source =>
-  node.operation === 'clientInput' || node.operation === 'serverInput' || node.operation === 'publicIndex';
+type Source = RingNodeOf<'clientInput'> | RingNodeOf<'serverInput'>;
+const isSource = (node: RingNode): node is Source => node.operation === 'clientInput' || node.operation === 'serverInput';
 
 function apply(table: Meanings, node: RingNode, index: number, inputs: FixedValue[]): FixedValue {
   const rule = table[node.operation as keyof Meanings] as (
@@ -172,7 +171,6 @@ function meanings(program: RingProgram, options: SimulationOptions, output: (nam
     return result;
   };
   return {
-    serverGather: (node, table, indices) => gatherRows(kernels, node, table!, indices!),
     fromServer: (_, x) => x!,
     reshape: (_, x) => x!,
     move: (node, x) => ({
@@ -269,16 +267,4 @@ function lookup(kernels: RingKernels, guard: RangeGuard, node: RingNodeOf<'looku
   const block = kernels.allocate(results.length);
   kernels.encode(block, results, 0, kernels.wordBits);
   return guard.measured(block);
-}
-
-function gatherRows(kernels: RingKernels, node: RingNode, table: FixedValue, indices: FixedValue): FixedValue {
-  const rows = kernels.decode(indices.block, 0, kernels.wordBits);
-  const width = size(node.shape) / rows.length;
-  const out = kernels.allocate(size(node.shape));
-  const [from, to] = [kernels.bytes(table.block), kernels.bytes(out)];
-  const bytes = width * (kernels.wordBits / 8);
-  rows.forEach((row, i) => {
-    to.set(from.subarray(row * bytes, (row + 1) * bytes), i * bytes);
-  });
-  return { block: out, most: table.most };
 }

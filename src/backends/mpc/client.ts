@@ -44,7 +44,6 @@ export function clientProtocol(options: ClientOptions): Protocol {
       return { block: r };
     },
     serverInput: () => nothing,
-    serverGather: () => nothing,
     /** z_c ← the pad its share is pinned to; the product was made offline. */
     linear: (node) => ({ block: pads.words(node.index, purpose.share, size(node.shape)) }),
     diagonal: (node) => ({ block: pads.words(node.index, purpose.share, size(node.shape)) }),

@@ -16,8 +16,7 @@ type LocalOperation =
   | 'multiplyConstant'
   | 'multiplyInteger'
   | 'sum'
-  | 'fromServer'
-  | 'publicIndex';
+  | 'fromServer';
 type Local = { [P in LocalOperation]: (...parameters: Parameters<Protocol[P]>) => Held };
 
 /**
@@ -36,7 +35,6 @@ export function local({ kernels, program }: Machine, carriesPublic: boolean): Lo
   const rows = (x: Held, copy: typeof packRows, { lengths, width }: { lengths: readonly number[]; width: number }): Held =>
     x.block === undefined ? nothing : { block: copy(kernels, x.block, lengths, width) };
   return {
-    publicIndex: () => nothing,
     reshape: (_, x) => x!,
     move: (node, x) => {
       const { strides, start } = node.parameters;

@@ -259,6 +259,6 @@ function paddedWithZeros(bytes: Uint8Array, { fields }: Message): boolean {
     return used === 0 || bytes[end - 1]! >> used === 0;
   });
 }
-const isPlain = (node: NumberedNode): boolean => node.state === 'server' || node.state === 'index';
+const isPlain = (node: NumberedNode): boolean => node.state === 'server';
 const isMine = (direction: Direction, side: 'client' | 'server'): boolean =>
   (direction === 'clientToServer') === (side === 'client');

@@ -1,4 +1,3 @@
-import { SottoError } from '../../errors/index.ts';
 import type { Block } from '../../kernels/index.ts';
 import { size } from '../../program/index.ts';
 import { packedBytes } from '../ring/index.ts';
@@ -39,12 +38,6 @@ export function serverProtocol(options: ServerOptions): Protocol {
     ...local(options, true),
     clientInput: (node) => takeOver(size(node.shape), undefined, node.parameters.modulus),
     serverInput: (node) => ({ block: options.weight(node.index) }),
-    serverGather: (node) => {
-      throw new SottoError('usage', 'public token numbers are not served', {
-        place: { scope: node.scope },
-        remedy: 'trace with a secret embedding',
-      });
-    },
     /** z_s = x_s W + c_s. */
     linear(node, x, w) {
       const result = correlations.linear(node.index, size(node.shape), node.parameters.modulus ?? L);

@@ -126,14 +126,7 @@ class Quantiser {
 
   #input(parameters: { name: string; shape: Shape; owner: string; element: string }): Value {
     const { name, shape, owner, element } = parameters;
-    if (element === 'index') {
-      if (owner === 'public') {
-        this.#out.once(`index ${name}`, () =>
-          this.#out.push('publicIndex', [], { name }, { shape, state: 'index', fraction: 0 }),
-        );
-      }
-      return { kind: 'index', shape, owner: owner === 'client' ? 'client' : 'public', name };
-    }
+    if (element === 'index') return { kind: 'index', shape, owner: owner === 'client' ? 'client' : 'public', name };
     if (owner === 'client') {
       const fraction = this.#on.ring.fraction;
       const node = this.#out.push('clientInput', [], { name, encoding: 'real', fraction }, { shape, state: 'pinned', fraction });
@@ -157,21 +150,7 @@ class Quantiser {
     if (table.kind !== 'server' || indices.kind !== 'index')
       return this.#on.fail(node, 'of anything but token numbers and a table of the server');
     const { fraction } = this.#on.ring;
-    if (indices.owner === 'public') {
-      const index = this.#out.once(`index ${indices.name}`, () =>
-        this.#on.fail(node, `reads the unknown indices ${indices.name}`),
-      );
-      const rows = this.#out.push(
-        'serverGather',
-        [table.build(fraction, table.factor), index],
-        {},
-        { shape: node.shape, state: 'server', fraction },
-      );
-      return this.#on.wire(
-        this.#out.push('fromServer', [rows], {}, { shape: node.shape, state: 'pinned', fraction }),
-        this.#on.options.integerBits,
-      );
-    }
+    if (indices.owner === 'public') return this.#on.fail(node, 'of public token numbers', 'trace with a secret embedding');
     const [depth, width] = table.shape as [number, number];
     const tokens = size(indices.shape);
     const modulus = embeddingModulus(this.#on.ring, depth, width);

@@ -17,7 +17,7 @@ export interface RingParameters {
  * share depends on messages. `opening`: the masked value e = x_s − b, known to the client. `server`: the server's plaintext.
  * `index`: public integers.
  */
-export type State = 'pinned' | 'floating' | 'opening' | 'server' | 'index';
+export type State = 'pinned' | 'floating' | 'opening' | 'server';
 
 /**
  * f(x) for x in [−2^(bits−1) + 2^drop, 2^(bits−1)), read by the index i = ⌊(x − ρ) / 2^drop⌋ with ρ = (the mask) mod 2^drop:
@@ -47,9 +47,6 @@ export interface RingOperations {
   };
   /** The server's tensor times `factor`, with `fraction` bits. */
   serverInput: { readonly name: string; readonly fraction: number; readonly factor: number };
-  publicIndex: { readonly name: string };
-  /** (server table, public indices) → the server's rows. */
-  serverGather: object;
   /** A server's plaintext as a shared value: the client's share is zero. */
   fromServer: object;
 

@@ -20,7 +20,6 @@ export function pinnedShares(machine: Machine, pads: Pads): Offline {
     ...local(machine, false),
     clientInput: share,
     serverInput: () => nothing,
-    serverGather: () => nothing,
     linear: share,
     diagonal: share,
     open: () => nothing,
