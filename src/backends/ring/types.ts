@@ -15,7 +15,6 @@ export interface RingParameters {
 /**
  * What the parties hold of a value. `pinned`: shared, the client's share was fixed before the run. `floating`: shared, the client's
  * share depends on messages. `opening`: the masked value e = x_s − b, known to the client. `server`: the server's plaintext.
- * `index`: public integers.
  */
 export type State = 'pinned' | 'floating' | 'opening' | 'server';
 
