@@ -16,6 +16,7 @@ import {
   tasks,
 } from '../evaluate/index.ts';
 import { checkRanges } from '../models/ranges.ts';
+import { type EncoderBackend, evaluatedEncoder, glueExamples } from '../package/encoders.ts';
 import {
   type EvaluationBackend,
   evaluatedPictures,
@@ -74,6 +75,7 @@ Tasks and what --data names for them:
   layer_mse             text or pictures: squared differences of the hidden states to --teacher's
   arc_easy, arc_challenge, piqa, winogrande, sciq, lambada    JSONL; prompts and scores of lm-evaluation-harness
   arc_easy_generative, arc_challenge_generative               the answer written out and matched to a choice
+  sst2, qnli, mnli      texts with a class (GLUE): .tsv, .jsonl, .json or .parquet; on onnx, reference or fixed
   humaneval             JSONL; programs run confined, three seconds each (Linux alone)
   mt_bench              JSONL of two-turn questions; --judge, --judge-prompts and, for their categories, --references
   wmt22_de_en           a folder with src.de and ref.A.en, or lines of German with --references: BLEU (13a) and chrF2
@@ -217,6 +219,10 @@ function opened(flags: EvalFlags, terminal: Terminal, float: FloatBackend, watch
       teacher: await pictureTeacher(),
       pictures: await readLabelledPictures(data, classifier(await model()).labels, limit),
     }),
+    glue: async (task) => ({
+      model: await evaluatedEncoder(await model(), encoderBackend(backendOf(flags, terminal, await model(), clear))),
+      examples: await glueExamples(task, data, limit),
+    }),
     layers: async () => {
       if (flags.backend === 'fixed' || flags.backend === 'mpc')
         throw new SottoError('usage', `the hidden states of a ${flags.backend} run are not looked at`, {
@@ -229,6 +235,14 @@ function opened(flags: EvalFlags, terminal: Terminal, float: FloatBackend, watch
     },
   };
   return { sources, costs: () => costs.flatMap((runs) => runs()) };
+}
+
+function encoderBackend(by: EvaluationBackend): EncoderBackend {
+  if (by.kind !== 'mpc') return by;
+  throw new SottoError('usage', 'texts are not classified between parties yet', {
+    place: { field: '--backend' },
+    remedy: 'use fixed: the same integers in one process',
+  });
 }
 
 const layered = async (model: LoadedModel): Promise<Layered> => ({

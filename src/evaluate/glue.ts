@@ -126,12 +126,15 @@ export function glueAccuracy(predicted: readonly number[], examples: readonly Gl
   return { acc: share(examples.map(({ label }, at) => predicted[at] === label)) };
 }
 
+/** A classifier of texts with what a task must know of it. */
+export interface GlueModel {
+  readonly labels: readonly string[];
+  readonly tokenizer: Tokenizer;
+  readonly classifier: TextClassifier;
+}
+
 /** Classifies the examples and scores them. */
-export async function evaluateGlue(
-  task: GlueTask,
-  examples: readonly GlueExample[],
-  model: { readonly labels: readonly string[]; readonly tokenizer: Tokenizer; readonly classifier: TextClassifier },
-): Promise<Metrics> {
+export async function evaluateGlue(task: GlueTask, examples: readonly GlueExample[], model: GlueModel): Promise<Metrics> {
   const classes = glueClasses(task, model.labels);
   const texts = examples.map((example) => encodeGlue(model.tokenizer, example, model.classifier.tokens));
   const made = await model.classifier.classify(texts);

@@ -12,6 +12,7 @@ import {
 } from './choices.ts';
 import { outputOf, readCompletions } from './completions.ts';
 import { scoreWritten, writeAfter, writtenQuestion, writtenStops } from './generative.ts';
+import { evaluateGlue, type GlueExample, type GlueModel, type GlueTask } from './glue.ts';
 import { codeCompletion, codeStops, codeTask, runCode, scoreCode } from './humaneval.ts';
 import type { JudgeOptions } from './judge.ts';
 import { compareLayers, type Layered, type LayerSamples } from './layers.ts';
@@ -41,6 +42,8 @@ export interface TaskSources {
   text(): Promise<TextModel>;
   teacherText(): Promise<TextModel>;
   pictures(): Promise<{ model: PictureModel; teacher?: PictureModel | undefined; pictures: readonly LabelledPicture[] }>;
+  /** The labelled rows of a GLUE task, and a classifier of texts. */
+  glue(task: GlueTask): Promise<{ model: GlueModel; examples: readonly GlueExample[] }>;
   layers(): Promise<{ student: Layered; teacher: Layered; samples: LayerSamples; backend: FloatBackend }>;
 }
 
@@ -184,6 +187,13 @@ const fidelityTask: Task = async (sources) => {
   return { metrics: await compareTexts(await sources.text(), teacher, texts, sources.watch), samples: texts.length };
 };
 
+const glueTask =
+  (name: GlueTask): Task =>
+  async ({ glue }) => {
+    const { model, examples } = await glue(name);
+    return { metrics: await evaluateGlue(name, examples, model), samples: examples.length };
+  };
+
 const layerTask: Task = async ({ layers, watch }) => {
   const { student, teacher, samples, backend } = await layers();
   const metrics = await compareLayers(student, teacher, samples, backend, watch);
@@ -204,6 +214,9 @@ export const tasks = {
   piqa: choiceTask('piqa'),
   winogrande: choiceTask('winogrande'),
   sciq: choiceTask('sciq'),
+  sst2: glueTask('sst2'),
+  qnli: glueTask('qnli'),
+  mnli: glueTask('mnli'),
   humaneval: codeTaskRun,
   mt_bench: benchTask,
   wmt22_de_en: translationTask,

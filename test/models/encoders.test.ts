@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { writeCheckpoint } from '../../src/models/checkpoint.ts';
 import { parseBertConfig } from '../../src/models/config.ts';
+import { parsePlan } from '../../src/models/plan.ts';
 import { randomBertWeights } from '../../src/models/weights.ts';
 import { folderFiles } from '../../src/node/files.ts';
-import { classifyTexts, evaluateGlueFile } from '../../src/package/encoders.ts';
+import { classifyTexts, classifyTextsFixed, evaluateGlueFile } from '../../src/package/encoders.ts';
 import { openModel } from '../../src/package/model.ts';
+import { sottoHere } from '../cli/command.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sotto-encoder-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -61,5 +63,32 @@ describe('a folder of an encoder with only a vocab.txt', () => {
       kind: 'input',
       place: { field: 'line 2, premise' },
     });
+  });
+
+  it('is scored from the command line, on floats and on the integers of a private run alike', async () => {
+    const parsed = parseBertConfig(config);
+    const plan = parsePlan('full-p2', parsed);
+    const polynomial = join(folder, 'polynomial');
+    const named = [...randomBertWeights(parsed, 9, plan)].map(([name, { shape, values }]) => ({
+      name,
+      shape,
+      values: values as Float32Array,
+    }));
+    const extra = { 'vocab.txt': vocabulary.join('\n') };
+    await writeCheckpoint(folderFiles(polynomial), { config: { ...config, sotto: plan }, tensors: named, extra });
+    const sentences = ['the film is great', 'bad film', 'is the film bad', 'great !'];
+    const model = await openModel(polynomial);
+    const texts = sentences.map((sentence) => [sentence] as const);
+    const [float, ring] = [await classifyTexts(model, texts), await classifyTextsFixed(model, texts, { bits: 64, fraction: 16 })];
+    for (const [at, { logits }] of ring.entries())
+      expect(Math.max(...logits.map((value, i) => Math.abs(value - float[at]!.logits[i]!)))).toBeLessThan(0.01);
+    const file = join(folder, 'polynomial.tsv');
+    writeFileSync(file, `sentence\tlabel\n${sentences.map((text, at) => `${text}\t${ring[at]!.id}`).join('\n')}\n`);
+    for (const backend of ['onnx', 'fixed']) {
+      const words = ['eval', '--model', polynomial, '--task', 'sst2', '--data', file, '--backend', backend, '--json'];
+      const { code, stdout } = await sottoHere(words);
+      expect(code).toBe(0);
+      expect(JSON.parse(stdout)).toMatchObject({ task: 'sst2', backend, metrics: { acc: { value: 1, count: 4 } }, samples: 4 });
+    }
   });
 });
