@@ -102,6 +102,13 @@ export async function readState(files: Files): Promise<{ step: number; state: Ma
   return { step, state };
 }
 
+/** The step of the last state written; 0 where there is none. */
+export async function readStateStep(files: Files): Promise<number> {
+  if (!(await files.exists('state.safetensors'))) return 0;
+  const step = Number((await openSafetensors(files, 'state.safetensors')).metadata.step);
+  return Number.isInteger(step) ? step : 0;
+}
+
 /** One line of the log. */
 export interface LogLine {
   readonly step: number;

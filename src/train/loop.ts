@@ -45,6 +45,8 @@ export interface Training {
   /** Weights of the student that stay as they are. */
   readonly frozen?: Weights | undefined;
   readonly trained: readonly Trained[];
+  /** Where a run has several stages: the steps before this one and those of all. Batches, states and the log are numbered through. */
+  readonly stage?: { readonly before: number; readonly total: number } | undefined;
   readonly clock: Timer;
   readonly progress?: ((progress: Progress) => void) | undefined;
   /** Asked after every step: true saves the state and ends the call early. */
@@ -64,8 +66,11 @@ export interface Trainer {
  */
 export async function train(training: Training): Promise<Trainer> {
   const { recipe, folder, backend } = training;
-  const saved = await readState(folder.files);
-  const log = await openLog(folder.directory, folder.files, saved?.step ?? 0);
+  const before = training.stage?.before ?? 0;
+  const found = await readState(folder.files);
+  // A state at the end of the stage before is where this one's start came from.
+  const saved = found !== undefined && found.step > before ? found : undefined;
+  const log = await openLog(folder.directory, folder.files, saved?.step ?? before);
   const state = saved?.state ?? firstState(training);
   const losses = lossProgram({
     student: training.student(recipe.batch),
@@ -79,10 +84,10 @@ export async function train(training: Training): Promise<Trainer> {
   const step = await backend.compileStep(program, { state, bound });
   const evaluation = await compileEvaluation(training, bound);
   try {
-    const reached = await runSteps(training, { step, evaluation, log, from: saved?.step ?? 0 });
+    const reached = await runSteps(training, { step, evaluation, log, from: (saved?.step ?? before) - before });
     const names = training.trained.map(({ name }) => name);
     const weights = await step.readState(names);
-    return { finished: reached === recipe.steps, step: reached, weights, log: log.lines };
+    return { finished: reached === recipe.steps, step: before + reached, weights, log: log.lines };
   } finally {
     await step.close();
     await evaluation?.executable.close();
@@ -123,7 +128,9 @@ async function runSteps(training: Training, { step, evaluation, log, from }: Run
   const { recipe, folder, clock } = training;
   const { optimiser, steps, accumulate = 1 } = recipe;
   const order = passes({ accumulate, sam: optimiser.sam });
+  const { before, total } = training.stage ?? { before: 0, total: steps };
   const begin = clock.now();
+  const secondsBefore = log.lines.at(-1)?.seconds ?? 0;
   let heldOut: Record<string, number> = {};
   for (let n = from + 1; n <= steps; n++) {
     const rate = optimiser.rate * schedule(n, { steps, warmup: optimiser.warmup, floor: optimiser.floor });
@@ -134,30 +141,41 @@ async function runSteps(training: Training, { step, evaluation, log, from }: Run
     };
     const runs: Run[] = [];
     for (const pass of order) {
-      const feeds = new Map(training.samples.feeds((n - 1) * accumulate + pass.micro));
+      const feeds = new Map(training.samples.feeds((before + n - 1) * accumulate + pass.micro));
       for (const [name, value] of [...Object.entries(scalars), ...pass.scalars]) feeds.set(name, scalar(value));
       if (!pass.last) feeds.set('learningRate', scalar(0));
       runs.push({ pass, results: await step.run(feeds) });
     }
     const figures = stepFigures(runs);
-    checkFinite(figures, n, folder);
-    const stopping = training.stop?.(n) ?? false;
-    if (n % recipe.evaluateEvery === 0 || n === steps) heldOut = await evaluate(evaluation, step, training.trained);
+    checkFinite(figures, before + n, folder);
+    const stopping = training.stop?.(before + n) ?? false;
+    const evaluating = n % recipe.evaluateEvery === 0 || n === steps;
+    if (evaluating) heldOut = await evaluate(evaluation, step, training.trained);
     const seconds = (clock.now() - begin) / 1000;
-    await log.append({ step: n, ...figures, ...(n % recipe.evaluateEvery === 0 || n === steps ? heldOut : {}), rate, seconds });
-    if (n % recipe.checkpointEvery === 0 || n === steps || stopping) await writeState(folder.files, n, await step.readState());
+    await log.append({
+      step: before + n,
+      ...figures,
+      ...(evaluating ? heldOut : {}),
+      rate,
+      seconds: secondsBefore + seconds,
+    });
+    if (n % recipe.checkpointEvery === 0 || n === steps || stopping)
+      await writeState(folder.files, before + n, await step.readState());
     const done = n - from;
     training.progress?.({
-      step: n,
-      steps,
+      step: before + n,
+      steps: total,
       loss: figures.loss!,
       figures: { ...figures, ...heldOut },
       unit: training.samples.unit,
       unitsPerSecond: (done * accumulate * training.samples.unitsPerBatch) / seconds,
-      secondsRemaining: (seconds / done) * (steps - n),
+      secondsRemaining: (seconds / done) * (total - before - n),
     });
     if (stopping) return n;
   }
+  // A recipe without steps is a conversion alone: its figures are those of the start.
+  if (steps === 0 && log.lines.every((line) => line.step !== before))
+    await log.append({ step: before, ...(await evaluate(evaluation, step, training.trained)), rate: 0, seconds: secondsBefore });
   return steps;
 }
 
