@@ -1,14 +1,19 @@
 import { forecast, type Setting } from '../backends/cost/index.ts';
-import { type ClientRun, clientLive, clientOffline, clientOnline, clientSetup, type Ledger } from '../backends/mpc/index.ts';
+import {
+  type ClientRun,
+  clientLive,
+  clientOffline,
+  clientOnline,
+  clientSetup,
+  type Ledger,
+  type Platform,
+} from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { greedy, type Sampler } from '../models/index.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Channel } from '../net/contract.ts';
-import { connect } from '../node/sockets.ts';
-import type { TlsFiles } from '../node/tls.ts';
 import type { Tensor } from '../program/index.ts';
-import { openBundleStore } from './bundles.ts';
 import {
   type Control,
   greet,
@@ -20,12 +25,10 @@ import {
   sameProgram,
   sendControl,
 } from './control.ts';
-import { partyCredentials } from './credentials.ts';
 import { openBeside, runLive } from './live.ts';
 import { manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
-import { nodePlatform } from './platform.ts';
 import { type ClientReport, firstWords, PhaseMeter, roleReport, watchFirst } from './report.ts';
-import { nonce, runBundle, sessionOf } from './session.ts';
+import { nonce, type RunStore, runBundle, sessionOf } from './session.ts';
 
 /** What the client wants: a text continued, or a picture named. */
 export type ClientTask =
@@ -45,26 +48,29 @@ export interface ClientOptions {
   /** Where the dealer waits, or the helper. */
   readonly dealer: string;
   readonly setting?: Setting | undefined;
-  readonly state: string;
   readonly ring: { readonly bits: number; readonly fraction: number };
-  readonly timeoutMilliseconds: number;
-  /** For `tls:` addresses: the certificates of this party and its authority. */
-  readonly tls?: TlsFiles | undefined;
   readonly task: ClientTask;
   /** Each set of logits as it is opened. */
   readonly onLogits?: (logits: Float64Array) => void;
+}
+
+/** Where a client runs: a process or a page. This module, and what it imports, knows neither. */
+export interface ClientHost {
+  readonly platform: (ringBits: number) => Platform;
+  readonly connect: (address: string, peer: string) => Promise<Channel>;
+  /** Where material lies between its making and the run. */
+  readonly store: () => Promise<RunStore>;
 }
 
 /** The text ended: the rest of the run is not needed. */
 class TextEnded extends Error {}
 
 /** One private run as the client: gets the public manifest, owns the input, learns the output. It never sees a weight. */
-export async function runClient(options: ClientOptions): Promise<ClientReport> {
-  const { timeoutMilliseconds, setting = 'dealer' } = options;
-  const credentials = partyCredentials(options.tls, 'client', [options.server, options.dealer]);
+export async function runClientOn(host: ClientHost, options: ClientOptions): Promise<ClientReport> {
+  const { setting = 'dealer' } = options;
   const opened: Channel[] = [];
   try {
-    const server = heedingRefusals(await connect({ address: options.server, peer: 'server', timeoutMilliseconds, credentials }));
+    const server = heedingRefusals(await host.connect(options.server, 'server'));
     opened.push(server);
     await greet(server, 'client', ['server']);
     const manifest = await receiveControl(server, 'manifest');
@@ -76,19 +82,17 @@ export async function runClient(options: ClientOptions): Promise<ClientReport> {
     sameProgram('server', agreed.program, traced.hash);
     if (agreed.nonces.client !== own)
       throw new SottoError('peer', 'answered another request', { place: { party: 'server' }, remedy: 'start the run again' });
-    const dealer = heedingRefusals(await connect({ address: options.dealer, peer: setting, timeoutMilliseconds, credentials }));
+    const dealer = heedingRefusals(await host.connect(options.dealer, setting));
     opened.push(dealer);
     await greet(dealer, 'client', [setting]);
     await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash });
     const beside = (): Promise<Channel> =>
       openBeside(server, async () => {
-        const material = heedingRefusals(
-          await connect({ address: options.server, peer: 'server', timeoutMilliseconds, credentials }),
-        );
+        const material = heedingRefusals(await host.connect(options.server, 'server'));
         opened.push(material);
         return material;
       });
-    return await runPhases(options, { server, dealer, beside }, agreed, traced, prepared);
+    return await runPhases(host, options, { server, dealer, beside }, agreed, traced, prepared);
   } catch (error) {
     await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
     throw error;
@@ -154,13 +158,14 @@ function checkIds(ids: readonly number[], manifest: Control<'manifest'>): void {
 }
 
 async function runPhases(
+  host: ClientHost,
   options: ClientOptions,
   channels: { server: Channel; dealer: Channel; beside: () => Promise<Channel> },
   agreed: Control<'session'>,
   traced: TracedRun,
   prepared: Prepared,
 ): Promise<ClientReport> {
-  const platform = nodePlatform(options.ring.bits);
+  const platform = host.platform(options.ring.bits);
   const session = sessionOf(traced.ringProgram, agreed);
   const meter = new PhaseMeter([channels.server, channels.dealer], platform.now);
   const maskSeed = await meter.measure('setup', () => clientSetup(platform, session, channels));
@@ -180,7 +185,7 @@ async function runPhases(
     output: (_, value) => prepared.output(value.values as Float64Array),
   } satisfies Omit<ClientRun, 'bundle'>;
   const fromBundle = async (): Promise<Ledger | undefined> => {
-    const store = await openBundleStore(options.state, 'client');
+    const store = await host.store();
     const { bundle: id, weights } = agreed;
     const header = { id, program: traced.hash, ring: options.ring, weights, createdFor: 'client' } as const;
     return await runBundle(store, header, channels.server, TextEnded, {

@@ -1,6 +1,7 @@
 /** Parties as processes: roles, sessions, bundles, and a launcher for one machine. */
 export { openBundleStore } from './bundles.ts';
-export { type ClientOptions, type ClientTask, runClient } from './client.ts';
+export type { ClientTask } from './client.ts';
+export { type NodeClientOptions as ClientOptions, runClient } from './client-node.ts';
 export { type DealerOptions, runDealer } from './dealer.ts';
 export { type LaunchOptions, type LaunchResult, launchLocal } from './launch.ts';
 export { readManifest, traceRun } from './manifest.ts';

@@ -1,13 +1,13 @@
-import { randomBytes } from 'node:crypto';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { controlFrame, greet, parseControl, receiveControl, sendControl } from './control.ts';
+import { nonce } from './session.ts';
 
 /** What the helper setting adds to a session: a second connection between client and server, and the end of a text told to the helper. */
 
 /** The client names its second connection by a token that only the server hears of. */
 export async function openBeside(server: Channel, connect: () => Promise<Channel>): Promise<Channel> {
-  const token = randomBytes(16).toString('hex');
+  const token = nonce();
   await sendControl(server, { type: 'beside', token });
   const material = await connect();
   await greet(material, 'client', ['server']);

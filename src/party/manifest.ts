@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto';
+import { sha256 } from '@noble/hashes/sha2.js';
+import { bytesToHex } from '@noble/hashes/utils.js';
 import { quantise, type RingProgram } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
@@ -62,8 +63,7 @@ export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): T
     config.family === 'llama'
       ? traceLlamaPrivate(config, plan, { promptTokens, newTokens, embedding: 'secret' })
       : traceVitPrivate(config, plan);
-  const hash = createHash('sha256')
-    .update(JSON.stringify({ program: programHash(program), ring: run.ring, protocol: 'dealer/1' }))
-    .digest('hex');
+  const identity = JSON.stringify({ program: programHash(program), ring: run.ring, protocol: 'dealer/1' });
+  const hash = bytesToHex(sha256(new TextEncoder().encode(identity)));
   return { config, plan, program, ringProgram: quantise(program, run.ring), hash };
 }

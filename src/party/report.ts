@@ -1,3 +1,4 @@
+import { bytesToHex } from '@noble/hashes/utils.js';
 import type { Costs } from '../backends/cost/index.ts';
 import type { Ledger } from '../backends/mpc/index.ts';
 import type { Channel } from '../net/contract.ts';
@@ -52,7 +53,8 @@ export function roleReport(
 ): RoleReport {
   return {
     role,
-    processId: process.pid,
+    // A page has none.
+    processId: typeof process === 'undefined' ? 0 : process.pid,
     seconds: meter.seconds,
     sentBytes: meter.sentBytes,
     onlineComputeSeconds: ledger?.seconds ?? 0,
@@ -123,4 +125,4 @@ export function watchFirst(channel: Channel, first: (payload: Uint8Array) => voi
   };
 }
 
-export const firstWords = (bytes: Uint8Array): string => Buffer.from(bytes.subarray(0, 24)).toString('hex');
+export const firstWords = (bytes: Uint8Array): string => bytesToHex(bytes.subarray(0, 24));

@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import { SottoError } from '../errors/index.ts';
 import { sampler } from '../models/index.ts';
 import { streamingDecoder } from '../models/tokenizer.ts';
-import { runClient } from './client.ts';
+import { runClient } from './client-node.ts';
 import type { Control } from './control.ts';
 import { runDealer } from './dealer.ts';
 import type { RoleEvent, RoleOrder } from './launch.ts';

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js';
 import type { MaterialSink, MaterialSource, Session } from '../backends/mpc/index.ts';
 import type { RingProgram } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
@@ -6,16 +6,16 @@ import type { Channel } from '../net/contract.ts';
 import type { BundleHeader, BundleStore, BundleWriter } from './bundles.ts';
 import { type Control, receiveControl, sendControl } from './control.ts';
 
-export const nonce = (): string => randomBytes(16).toString('hex');
+export const nonce = (): string => bytesToHex(crypto.getRandomValues(new Uint8Array(16)));
 
 /** What binds every seed of a run to it: program, bundle and a nonce of each party. */
 export function sessionOf(program: RingProgram, agreed: Control<'session'>): Session {
   const { client, server, dealer } = agreed.nonces;
-  const context = [agreed.program, agreed.bundle, client, server, dealer].map((hex) => new Uint8Array(Buffer.from(hex, 'hex')));
+  const context = [agreed.program, agreed.bundle, client, server, dealer].map((hex) => hexToBytes(hex));
   return { program, context };
 }
 
-/** Both sides tell each other that their half of the bundle is claimed on disk, before the first byte of the run. */
+/** Both sides tell each other that their half of the bundle is claimed for good, before the first byte of the run. */
 async function confirmClaims(channel: Channel, bundle: string): Promise<void> {
   await sendControl(channel, { type: 'claimed', bundle });
   const theirs = await receiveControl(channel, 'claimed');
@@ -25,6 +25,11 @@ async function confirmClaims(channel: Channel, bundle: string): Promise<void> {
       remedy: 'start the run again: both bundles are burned',
     });
 }
+
+/** What a run needs of a store: a party's durable one, or the memory of a page, which keeps nothing. */
+export type RunStore = Pick<BundleStore, 'write' | 'claim' | 'burn'> & {
+  open(id: string): Promise<MaterialSource & { close(): Promise<void> }>;
+};
 
 /** What a bundle goes through: it is filled, claimed by both sides, and used in one run. */
 export interface BundleLife<T> {
@@ -38,7 +43,7 @@ export interface BundleLife<T> {
  * the id is known already: it is another run's.
  */
 export async function runBundle<T>(
-  store: BundleStore,
+  store: RunStore,
   header: BundleHeader,
   channel: Channel,
   ended: new (...parameters: never[]) => Error,

@@ -1,0 +1,27 @@
+import { connect } from '../node/sockets.ts';
+import type { TlsFiles } from '../node/tls.ts';
+import { openBundleStore } from './bundles.ts';
+import { type ClientOptions, runClientOn } from './client.ts';
+import { partyCredentials } from './credentials.ts';
+import { nodePlatform } from './platform.ts';
+import type { ClientReport } from './report.ts';
+
+export interface NodeClientOptions extends ClientOptions {
+  /** Where bundles and claims are kept. */
+  readonly state: string;
+  readonly timeoutMilliseconds: number;
+  /** For `tls:` and `wss:` addresses: the certificates of this party and its authority. */
+  readonly tls?: TlsFiles | undefined;
+}
+
+/** One private run as the client, in this process. */
+export async function runClient(options: NodeClientOptions): Promise<ClientReport> {
+  const { timeoutMilliseconds, state } = options;
+  const credentials = partyCredentials(options.tls, 'client', [options.server, options.dealer]);
+  const host = {
+    platform: nodePlatform,
+    connect: (address: string, peer: string) => connect({ address, peer, timeoutMilliseconds, credentials }),
+    store: () => openBundleStore(state, 'client'),
+  };
+  return await runClientOn(host, options);
+}
