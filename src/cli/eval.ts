@@ -73,6 +73,7 @@ Tasks and what --data names for them:
                         class folders, or a tar of those
   fidelity              text or pictures: how often the likeliest is --teacher's, cosine of the logits, KL
   layer_mse             text or pictures: squared differences of the hidden states to --teacher's
+  attention             text or pictures: how far and how widely heads look (distance, entropy in nats), by layer
   arc_easy, arc_challenge, piqa, winogrande, sciq, lambada    JSONL; prompts and scores of lm-evaluation-harness
   arc_easy_generative, arc_challenge_generative               the answer written out and matched to a choice
   sst2, qnli, mnli      texts with a class (GLUE): .tsv, .jsonl, .json or .parquet; on onnx, reference or fixed
@@ -224,17 +225,25 @@ function opened(flags: EvalFlags, terminal: Terminal, float: FloatBackend, watch
       examples: await glueExamples(task, data, limit),
     }),
     layers: async () => {
-      if (flags.backend === 'fixed' || flags.backend === 'mpc')
-        throw new SottoError('usage', `the hidden states of a ${flags.backend} run are not looked at`, {
-          place: { field: '--backend' },
-          remedy: 'use onnx or reference',
-        });
+      inTheClear(flags, 'hidden states');
       const [own, theirs] = [await model(), await teacher()];
       const samples = await layerSamples(own, data, limit);
       return { student: await layered(own), teacher: await layered(theirs), samples, backend: float };
     },
+    attention: async () => {
+      inTheClear(flags, 'attention weights');
+      return { model: await layered(await model()), samples: await layerSamples(await model(), data, limit), backend: float };
+    },
   };
   return { sources, costs: () => costs.flatMap((runs) => runs()) };
+}
+
+function inTheClear({ backend }: EvalFlags, what: string): void {
+  if (backend === 'onnx' || backend === 'reference') return;
+  throw new SottoError('usage', `the ${what} of a ${backend} run are not looked at`, {
+    place: { field: '--backend' },
+    remedy: 'use onnx or reference',
+  });
 }
 
 function encoderBackend(by: EvaluationBackend): EncoderBackend {

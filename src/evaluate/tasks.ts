@@ -1,5 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { FloatBackend } from '../program/index.ts';
+import { attentionReach } from './attention.ts';
 import {
   type ChoiceTask,
   choiceFormats,
@@ -15,7 +16,8 @@ import { scoreWritten, writeAfter, writtenQuestion, writtenStops } from './gener
 import { evaluateGlue, type GlueExample, type GlueModel, type GlueTask } from './glue.ts';
 import { codeCompletion, codeStops, codeTask, runCode, scoreCode } from './humaneval.ts';
 import type { JudgeOptions } from './judge.ts';
-import { compareLayers, type Layered, type LayerSamples } from './layers.ts';
+import type { Layered, LayerSamples } from './layered.ts';
+import { compareLayers } from './layers.ts';
 import { logLikelihoods } from './likelihood.ts';
 import type { Metrics } from './metric.ts';
 import type { PictureModel, TextModel, Watch } from './model.ts';
@@ -44,6 +46,7 @@ export interface TaskSources {
   pictures(): Promise<{ model: PictureModel; teacher?: PictureModel | undefined; pictures: readonly LabelledPicture[] }>;
   /** The labelled rows of a GLUE task, and a classifier of texts. */
   glue(task: GlueTask): Promise<{ model: GlueModel; examples: readonly GlueExample[] }>;
+  attention(): Promise<{ model: Layered; samples: LayerSamples; backend: FloatBackend }>;
   layers(): Promise<{ student: Layered; teacher: Layered; samples: LayerSamples; backend: FloatBackend }>;
 }
 
@@ -194,6 +197,12 @@ const glueTask =
     return { metrics: await evaluateGlue(name, examples, model), samples: examples.length };
   };
 
+const attentionTask: Task = async ({ attention, watch }) => {
+  const { model, samples, backend } = await attention();
+  const metrics = await attentionReach(model, samples, backend, watch);
+  return { metrics, samples: metrics.attention_distance!.count };
+};
+
 const layerTask: Task = async ({ layers, watch }) => {
   const { student, teacher, samples, backend } = await layers();
   const metrics = await compareLayers(student, teacher, samples, backend, watch);
@@ -206,6 +215,7 @@ export const tasks = {
   image_accuracy: (sources) => pictureTask(sources),
   fidelity: fidelityTask,
   layer_mse: layerTask,
+  attention: attentionTask,
   arc_easy: choiceTask('arc_easy'),
   arc_challenge: choiceTask('arc_challenge'),
   arc_easy_generative: writtenTask,
@@ -232,6 +242,8 @@ const otherNames: Readonly<Record<string, TaskName>> = {
   kl: 'fidelity',
   agreement: 'fidelity',
   layerwise_mse: 'layer_mse',
+  attention_distance: 'attention',
+  attention_entropy: 'attention',
   arc_easy_generate: 'arc_easy_generative',
   lambada_openai: 'lambada',
   human_eval: 'humaneval',
