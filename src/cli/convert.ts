@@ -55,7 +55,9 @@ export function registerConvert(program: Command, terminal: Terminal): void {
     .addOption(new Option('--rows <n>', 'rows of text').argParser(whole(1, 100_000)).default(16))
     .addOption(new Option('--tokens <n>', 'tokens a row (default: 128, or the context)').argParser(whole(2, 131_072)))
     .addOption(
-      new Option('--initialisation <kind>', 'of the quadratics').choices(['direct', 'scale', 'static']).default('direct'),
+      new Option('--initialisation <kind>', 'of the quadratics')
+        .choices(['direct', 'direct-scale', 'hessian', 'scale', 'static', 'naive'])
+        .default('direct'),
     )
     .addOption(new Option('--margin <factor>', 'what tables allow beyond what was met').argParser(number(1, 1000)).default(2))
     .addOption(new Option('--dtype <type>', 'of the weights written').choices(['F32', 'F16', 'BF16']).default('F32'))

@@ -1,12 +1,24 @@
-import { PolynomialMoments, staticFit } from '../math/index.ts';
+import { SottoError } from '../errors/index.ts';
+import { PolynomialMoments, pseudorandom, staticFit } from '../math/index.ts';
 import { activate } from '../models/block.ts';
 import type { ActivationName } from '../models/config.ts';
-import type { FloatBackend, Program } from '../program/index.ts';
+import type { FloatBackend, Program, Tensor } from '../program/index.ts';
 import { trace } from '../program/index.ts';
+import { probeFeeds, probeGradient, withSensitivity } from './fisher.ts';
 import { activationNodes, observe, type Subject, type Weights } from './observe.ts';
 
-/** How the coefficients of a quadratic a·x² + b·x + c are found. */
-export type Initialisation = 'static' | 'direct' | 'scale';
+/**
+ * How the coefficients of a quadratic a·x² + b·x + c are found: `naive` draws them; `static` fits on N(0, 1) within [−3, 3]; `direct`
+ * on the arguments that calibration produces here; `hessian` does so too, each sample weighted by the squared gradient of the loss at
+ * the activation's output. `scale` and `direct-scale` multiply `static` and `direct` by the factor that restores the output's energy.
+ */
+export const initialisations = ['naive', 'static', 'scale', 'direct', 'direct-scale', 'hessian'] as const;
+export type Initialisation = (typeof initialisations)[number];
+
+/** What the mean squared gradient of the first batch, times this, adds to every sample's weight: samples that no label hears of stay. */
+export const fisherDamping = 1e-2;
+/** Deviation of coefficients that are drawn. */
+const naiveDeviation = 0.5;
 
 export interface Quadratics {
   readonly a: Float32Array;
@@ -23,54 +35,89 @@ export interface ActivationFit {
   readonly weighted: boolean;
 }
 
-/**
- * DirectFit: least squares on the arguments that the calibration data really produce in this layer, whose predecessors the program
- * already has converted. `static` fits on N(0, 1) within [−3, 3] instead; `scale` multiplies that by the factor that restores the
- * exact activation's output energy here.
- */
-export async function fitActivation<P>(
-  subject: Subject<P>,
-  options: ActivationFit & {
-    readonly program: Program;
-    readonly layer: number;
-    readonly weights: Weights;
-    readonly backend: FloatBackend;
-  },
-): Promise<Quadratics> {
-  const { program, layer, weights, backend, per, initialisation, weighted } = options;
-  const { argument, value, factor } = activationNodes(program, layer);
-  const nodes = new Map([
-    ['argument', argument],
-    ['value', value],
-    ...(factor === undefined ? [] : [['factor', factor] as const]),
-  ]);
-  const channels = program.nodes[argument]!.shape.at(-1)!;
+interface FitOptions extends ActivationFit {
+  readonly program: Program;
+  readonly layer: number;
+  readonly weights: Weights;
+  readonly backend: FloatBackend;
+  /** Decides the coefficients of `naive`; 0 where absent. */
+  readonly seed?: number | undefined;
+}
+
+/** Least squares on what one layer does, whose predecessors the program already has converted; see `initialisations`. */
+export async function fitActivation<P>(subject: Subject<P>, options: FitOptions): Promise<Quadratics> {
+  const { program, layer, backend, per, initialisation } = options;
+  const channels = program.nodes[activationNodes(program, layer).argument]!.shape.at(-1)!;
   const moments = new PolynomialMoments(2, channels);
-  const samples: { x: ArrayLike<number>; f: ArrayLike<number>; w: Float64Array | undefined }[] = [];
-  await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (values) => {
-    const x = values.get('argument')!.values;
-    const f = values.get('value')!.values;
-    const other = values.get('factor')?.values;
-    const w = weighted && other !== undefined ? Float64Array.from(other, (v) => v * v) : undefined;
-    moments.add(x, f, w);
-    samples.push({ x, f, w });
+  const samples: Sample[] = [];
+  await observeActivation(subject, options, (sample) => {
+    moments.add(sample.x, sample.f, sample.w);
+    samples.push(sample);
   });
-  const rows =
-    initialisation === 'direct'
-      ? per === 'layer'
-        ? [moments.fitAll()]
-        : moments.fitChannels()
-      : [await staticQuadratic(subject.activation, backend)];
   const width = per === 'layer' ? 1 : channels;
+  const rows = await firstRows(initialisation, width);
   const plain = columns(rows, width);
   const errors = energies(samples, plain, width);
-  if (initialisation !== 'scale') return { ...plain, relativeError: errors.error / errors.exact };
+  if (!initialisation.endsWith('scale')) return { ...plain, relativeError: errors.error / errors.exact };
   const scale = Math.sqrt(errors.exact / errors.own);
   const scaled = columns(
     rows.map((row) => row.map((coefficient) => coefficient * scale)),
     width,
   );
   return { ...scaled, relativeError: energies(samples, scaled, width).error / errors.exact };
+
+  async function firstRows(kind: Initialisation, count: number): Promise<Float64Array[]> {
+    if (kind === 'naive') {
+      const random = pseudorandom(options.seed ?? 0, 0x6e6169, layer);
+      return Array.from({ length: count }, () => Float64Array.from({ length: 3 }, () => naiveDeviation * random.normal()));
+    }
+    if (kind === 'static' || kind === 'scale') return [await staticQuadratic(subject.activation, backend)];
+    return per === 'layer' ? [moments.fitAll()] : moments.fitChannels();
+  }
+}
+
+/** Arguments, exact values and weights of one batch, row by row of channels. */
+interface Sample {
+  readonly x: ArrayLike<number>;
+  readonly f: ArrayLike<number>;
+  readonly w: Float64Array | undefined;
+}
+
+async function observeActivation<P>(
+  subject: Subject<P>,
+  { program, layer, weights, backend, initialisation, weighted }: FitOptions,
+  visit: (sample: Sample) => void,
+): Promise<void> {
+  const { argument, value, factor } = activationNodes(program, layer);
+  const nodes = new Map([
+    ['argument', argument],
+    ['value', value],
+    ...(factor === undefined ? [] : [['factor', factor] as const]),
+  ]);
+  const read = (values: ReadonlyMap<string, Tensor>, w: Float64Array | undefined): void =>
+    visit({ x: values.get('argument')!.values, f: values.get('value')!.values, w });
+  if (initialisation !== 'hessian') {
+    await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (values) => {
+      const other = values.get('factor')?.values;
+      read(values, weighted && other !== undefined ? Float64Array.from(other, (v) => v * v) : undefined);
+    });
+    return;
+  }
+  const { targets } = subject;
+  if (targets === undefined)
+    throw new SottoError('usage', 'a fit weighted by the loss needs calibration data with labels', {
+      place: { field: 'initialisation' },
+      remedy: 'give labels, or fit directly',
+    });
+  const sensitive = withSensitivity(program, value, nodes);
+  const feeds = subject.feeds.map((feed, at) => new Map([...feed, ...probeFeeds(program, value, targets[at]!)]));
+  let damping: number | undefined;
+  await observe({ program: sensitive, nodes: sensitive.outputs, weights, feeds, backend }, (values) => {
+    const w = Float64Array.from(values.get(probeGradient)!.values, (g) => g * g);
+    damping ??= (fisherDamping * w.reduce((sum, square) => sum + square, 0)) / w.length;
+    for (let i = 0; i < w.length; i++) w[i]! += damping;
+    read(values, w);
+  });
 }
 
 /** Rows (c, b, a) as columns of `width`; a single row serves all channels. */
@@ -80,7 +127,7 @@ function columns(rows: readonly Float64Array[], width: number): { a: Float32Arra
 }
 
 function energies(
-  samples: readonly { x: ArrayLike<number>; f: ArrayLike<number>; w: Float64Array | undefined }[],
+  samples: readonly Sample[],
   { a, b, c }: { a: Float32Array; b: Float32Array; c: Float32Array },
   width: number,
 ): { exact: number; own: number; error: number } {

@@ -1,7 +1,7 @@
+import { SottoError } from '../errors/index.ts';
 import type { Checkpoint } from '../models/checkpoint.ts';
 import { parseModelConfig } from '../models/config.ts';
-import type { Plan } from '../models/plan.ts';
-import { exactPlan } from '../models/plan.ts';
+import { type LayerPlan, type Plan, planOf } from '../models/plan.ts';
 import type { NamedTensor } from '../models/safetensors.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import { fitActivation, type Initialisation } from './activation.ts';
@@ -11,14 +11,17 @@ import type { Subject } from './observe.ts';
 import { type Calibration, subjectOf } from './subjects.ts';
 
 export interface ConversionOptions {
-  readonly checkpoint: Checkpoint;
-  /** What becomes of each layer. Its tables may be absent: calibration chooses them. */
+  /** Published, or converted in part already. */
+  readonly checkpoint: Pick<Checkpoint, 'config' | 'readAll'>;
+  /** What becomes of each layer; what already is so stays as it is. Its tables may be absent: calibration chooses them. */
   readonly plan: Plan;
   readonly calibration: Calibration;
   readonly backend: FloatBackend;
   readonly initialisation: Initialisation;
   /** Weights the samples of a gate's fit by the square of what it multiplies; true by default. */
   readonly weighted?: boolean;
+  /** Decides the coefficients of `naive`. */
+  readonly seed?: number;
   readonly margin?: number;
   /** See AttentionFit. */
   readonly meanPowerLimit?: number;
@@ -48,18 +51,25 @@ export interface Conversion {
  */
 export async function convertCheckpoint(options: ConversionOptions): Promise<Conversion> {
   const { checkpoint, plan, backend } = options;
-  const subject = subjectOf(parseModelConfig(checkpoint.config), options.calibration);
+  const config = parseModelConfig(checkpoint.config);
+  const subject = subjectOf(config, options.calibration);
   const weights = new Map<string, Tensor>(await checkpoint.readAll());
-  let current: Plan = { ...exactPlan({ ...subject, numHiddenLayers: subject.layers }), ...nameOf(plan) };
+  let current: Plan = { ...planOf(config), ...nameOf(plan) };
   const layers: LayerReport[] = [];
   for (let layer = 0; layer < subject.layers; layer++) {
     const { attention, activation } = plan.layers[layer]!;
+    const own = current.layers[layer]!;
+    checkKept(own, plan.layers[layer]!, layer);
     const at: Place = { subject, layer, weights, backend };
     const attentionError =
-      attention.kind === 'power' ? await replaceAttention(at, current, { ...attention, ...limitOf(options) }) : undefined;
-    current = withLayer(current, layer, { ...current.layers[layer]!, attention });
+      attention.kind === 'power' && own.attention.kind !== 'power'
+        ? await replaceAttention(at, current, { ...attention, ...limitOf(options) })
+        : undefined;
+    current = withLayer(current, layer, { ...own, attention });
     const activationError =
-      activation.kind === 'quadratic' ? await replaceActivation(at, current, activation.per, options) : undefined;
+      activation.kind === 'quadratic' && own.activation.kind !== 'quadratic'
+        ? await replaceActivation(at, current, activation.per, options)
+        : undefined;
     current = withLayer(current, layer, plan.layers[layer]!);
     const report = {
       layer,
@@ -78,6 +88,21 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
     layers,
   };
 }
+
+/** What was converted before can be kept, not undone or changed. */
+function checkKept(own: LayerPlan, wanted: LayerPlan, layer: number): void {
+  const activation = own.activation.kind === 'exact' || isDeepEqual(own.activation, wanted.activation);
+  const attention =
+    own.attention.kind === 'softmax' ||
+    (wanted.attention.kind === 'power' && wanted.attention.exponent === own.attention.exponent);
+  if (activation && attention) return;
+  throw new SottoError('model', 'the layer is converted already, in another way', {
+    place: { scope: `layers.${layer}.${activation ? 'attention.weights' : 'mlp.act'}` },
+    remedy: 'start from the published checkpoint, or keep what this one has',
+  });
+}
+
+const isDeepEqual = (a: object, b: object): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 interface Place {
   readonly subject: Subject<Plan>;
@@ -109,10 +134,10 @@ async function replaceActivation(
   { subject, layer, weights, backend }: Place,
   plan: Plan,
   per: 'layer' | 'channel',
-  { initialisation, weighted = true }: Pick<ConversionOptions, 'initialisation' | 'weighted'>,
+  { initialisation, weighted = true, seed }: Pick<ConversionOptions, 'initialisation' | 'weighted' | 'seed'>,
 ): Promise<number> {
   const program = subject.trace(plan);
-  const fit = await fitActivation(subject, { program, layer, weights, backend, per, initialisation, weighted });
+  const fit = await fitActivation(subject, { program, layer, weights, backend, per, initialisation, weighted, seed });
   for (const part of ['a', 'b', 'c'] as const)
     weights.set(subject.coefficientName(layer, part), { shape: [fit[part].length], values: fit[part] });
   return fit.relativeError;

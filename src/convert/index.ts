@@ -1,5 +1,12 @@
 /** Conversion of published checkpoints into polynomial ones: fits, calibration, plans. */
-export { type ActivationFit, fitActivation, type Initialisation, type Quadratics } from './activation.ts';
+export {
+  type ActivationFit,
+  fisherDamping,
+  fitActivation,
+  type Initialisation,
+  initialisations,
+  type Quadratics,
+} from './activation.ts';
 export { type AttentionFit, type AttentionShift, fitAttention, foldShifts } from './attention.ts';
 export { type CalibrationOptions, calibrate, defaultRing } from './calibrate.ts';
 export { type Conversion, type ConversionOptions, convertCheckpoint, type LayerReport } from './checkpoint.ts';

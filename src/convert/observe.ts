@@ -2,6 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import type { ActivationName } from '../models/config.ts';
 import type { Executable, FloatBackend, Node, Program, Tensor } from '../program/index.ts';
 import { prune } from '../program/index.ts';
+import type { Targets } from './fisher.ts';
 
 /** A model under conversion: how it is traced under any plan, where its parts are, and inputs that it is observed on. */
 export interface Subject<P> {
@@ -13,6 +14,8 @@ export interface Subject<P> {
   trace(plan: P): Program;
   /** What calibration feeds beside the weights, one run each. */
   readonly feeds: readonly ReadonlyMap<string, Tensor>[];
+  /** What the model should say about each feed; fits that weigh by the loss need it. */
+  readonly targets?: readonly Targets[] | undefined;
   /** The published prefix of the query matrix and bias of a layer. */
   queryName(layer: number): string;
   coefficientName(layer: number, part: 'a' | 'b' | 'c'): string;

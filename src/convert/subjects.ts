@@ -3,6 +3,7 @@ import type { LlamaConfig, ModelConfig, VitConfig } from '../models/config.ts';
 import { traceLlama, traceVit } from '../models/index.ts';
 import type { Plan } from '../models/plan.ts';
 import type { Tensor } from '../program/index.ts';
+import type { Targets } from './fisher.ts';
 import type { Subject } from './observe.ts';
 
 /** Rows of token ids of one length, `batch` of them a run. */
@@ -14,6 +15,8 @@ export interface CalibrationIds {
 /** Batches of preprocessed pictures, each (batch, C, S, S) and all of one shape. */
 export interface CalibrationPixels {
   readonly pixels: readonly Tensor[];
+  /** The classes of each batch, for fits that weigh by the loss. */
+  readonly labels?: readonly Int32Array[] | undefined;
 }
 export type Calibration = CalibrationIds | CalibrationPixels;
 
@@ -46,11 +49,23 @@ export function llamaSubject(config: LlamaConfig, { rows, batch }: CalibrationId
     coefficientName: (layer, part) => `model.layers.${layer}.mlp.act.${part}`,
     trace: (plan) => traceLlama(config, plan, { batch, tokens }),
     feeds,
+    targets: feeds.map((feed) => nextTokens(feed.get('ids')!.values as Int32Array, { batch, tokens })),
+  };
+}
+
+/** Each token's successor in its row; the last of a row has none and weighs nothing. */
+function nextTokens(ids: Int32Array, { batch, tokens }: { batch: number; tokens: number }): Targets {
+  const shape = [batch, tokens];
+  const last = (i: number): boolean => i % tokens === tokens - 1;
+  const weight = 1 / Math.max(1, batch * (tokens - 1));
+  return {
+    labels: { shape, values: ids.map((id, i) => (last(i) ? id : ids[i + 1]!)) },
+    weights: { shape, values: Float32Array.from(ids, (_, i) => (last(i) ? 0 : weight)) },
   };
 }
 
 /** A vision transformer as a subject of conversion. */
-export function vitSubject(config: VitConfig, { pixels }: CalibrationPixels): Subject<Plan> {
+export function vitSubject(config: VitConfig, { pixels, labels }: CalibrationPixels): Subject<Plan> {
   const shape = pixels[0]?.shape ?? [];
   const side = config.imageSize;
   const due = [shape[0] ?? 1, config.numChannels, side, side];
@@ -65,6 +80,10 @@ export function vitSubject(config: VitConfig, { pixels }: CalibrationPixels): Su
     coefficientName: (layer, part) => `vit.encoder.layer.${layer}.intermediate.act.${part}`,
     trace: (plan) => traceVit(config, plan, { batch: due[0]! }),
     feeds: pixels.map((tensor) => new Map([['pixels', tensor]])),
+    targets: labels?.map((values) => ({
+      labels: { shape: [values.length], values },
+      weights: { shape: [values.length], values: new Float32Array(values.length).fill(1 / values.length) },
+    })),
   };
 }
 
