@@ -21,6 +21,7 @@ import {
   publicReason,
   type RunRequest,
   receiveControl,
+  receiveManifest,
   refuse,
   sameProgram,
   sendControl,
@@ -73,14 +74,15 @@ export async function runClientOn(host: ClientHost, options: ClientOptions): Pro
     const server = heedingRefusals(await host.connect(options.server, 'server'));
     opened.push(server);
     await greet(server, 'client', ['server']);
-    const manifest = await receiveControl(server, 'manifest');
+    const manifest = await receiveManifest(server);
     const prepared = await prepareTask(options, manifest);
     const traced = traceRun(manifest.config, prepared.run);
     const own = nonce();
     await sendControl(server, { type: 'request', run: prepared.run, program: traced.hash, nonce: own });
     const agreed = await receiveControl(server, 'session');
     sameProgram('server', agreed.program, traced.hash);
-    if (agreed.nonces.client !== own)
+    // Material made ahead knew no client: what keeps it fresh is the claim of its id, here and at the other two.
+    if (!agreed.ahead && agreed.nonces.client !== own)
       throw new SottoError('peer', 'answered another request', { place: { party: 'server' }, remedy: 'start the run again' });
     const dealer = heedingRefusals(await host.connect(options.dealer, setting));
     opened.push(dealer);

@@ -46,6 +46,7 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
     sameProgram('server', order.program, traced.hash);
     const agreed = {
       type: 'session',
+      ahead: false,
       bundle: nonce(),
       program: traced.hash,
       weights: order.weights,

@@ -10,8 +10,7 @@ export async function openBeside(server: Channel, connect: () => Promise<Channel
   const token = nonce();
   await sendControl(server, { type: 'beside', token });
   const material = await connect();
-  await greet(material, 'client', ['server']);
-  await sendControl(material, { type: 'beside', token });
+  await greet(material, 'client', ['server'], { beside: token });
   return material;
 }
 
@@ -19,8 +18,8 @@ export async function openBeside(server: Channel, connect: () => Promise<Channel
 export async function acceptBeside(client: Channel, accept: () => Promise<Channel>): Promise<Channel> {
   const { token } = await receiveControl(client, 'beside');
   const material = await accept();
-  await greet(material, 'server', ['client']);
-  if ((await receiveControl(material, 'beside')).token !== token)
+  const { beside } = await greet(material, 'server', ['client']);
+  if (beside !== token)
     throw new SottoError('peer', 'opened a second connection that belongs to another run', {
       place: { party: 'client' },
       remedy: 'let one client at a time come to this server',

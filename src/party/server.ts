@@ -174,7 +174,18 @@ async function agree(
   // Names this masked copy of the weights: a new A, made in this setup, is a new identity, so old material never fits it.
   const weights = randomBytes(32).toString('hex');
   const nonces = { client: request.nonce, server: nonce() };
-  await sendControl(dealer, { type: 'order', config: manifest.config, run: request.run, program: traced.hash, weights, nonces });
+  const { config } = manifest;
+  const order = {
+    type: 'order',
+    setup: 'here',
+    ahead: false,
+    config,
+    run: request.run,
+    program: traced.hash,
+    weights,
+    nonces,
+  } as const;
+  await sendControl(dealer, order);
   const agreed = await receiveControl(dealer, 'session');
   sameProgram(dealer.peer, agreed.program, traced.hash);
   if (agreed.weights !== weights || agreed.nonces.client !== nonces.client || agreed.nonces.server !== nonces.server)

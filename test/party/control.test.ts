@@ -21,11 +21,17 @@ const hex = (bytes: number) => '0a'.repeat(bytes);
 const run = { task: 'generate', promptTokens: 3, newTokens: 2, ring: { bits: 64, fraction: 16 } } as const;
 const nonces = { client: hex(16), server: hex(16), dealer: hex(16) };
 const messages: { [T in ControlType]: Control<T> } = {
-  hello: { type: 'hello', version: 'sotto/1', role: 'client' },
+  hello: { type: 'hello', version: 'sotto/2', role: 'client', beside: hex(16) },
+  waiting: { type: 'waiting', ahead: 2 },
   manifest: { type: 'manifest', config: { model_type: 'llama' }, files: { 'tokenizer.json': '{}' } },
   request: { type: 'request', run, program: hex(32), nonce: hex(16) },
-  order: { type: 'order', config: {}, run, program: hex(32), weights: hex(32), nonces: { client: hex(16), server: hex(16) } },
-  session: { type: 'session', bundle: hex(16), program: hex(32), weights: hex(32), nonces },
+  copy: { type: 'copy', config: {}, run, program: hex(32), weights: hex(32) },
+  copied: { type: 'copied', weights: hex(32) },
+  order: {
+    ...{ type: 'order', setup: 'here', ahead: false, config: {}, run, program: hex(32), weights: hex(32) },
+    nonces: { client: hex(16), server: hex(16) },
+  },
+  session: { type: 'session', ahead: false, bundle: hex(16), program: hex(32), weights: hex(32), nonces },
   join: { type: 'join', bundle: hex(16), program: hex(32) },
   claimed: { type: 'claimed', bundle: hex(16) },
   beside: { type: 'beside', token: hex(16) },
@@ -76,7 +82,7 @@ describe('control messages', () => {
 
   it('are looked at only within their bounds, and survive any depth', () => {
     for (const type of types) {
-      const limit = type === 'manifest' || type === 'order' ? 32 * 2 ** 20 : 4096;
+      const limit = ['manifest', 'order', 'copy'].includes(type) ? 32 * 2 ** 20 : 4096;
       // Valid but for its length: spaces are JSON.
       const padded = new Uint8Array(limit + 1).fill(0x20);
       padded.set(encode(messages[type]));

@@ -168,7 +168,7 @@ describe.concurrent('a server that a stranger talks to', () => {
 
   it('refuses another version, another role, and says so', async () => {
     for (const [message, reason] of [
-      [{ ...hello, version: 'sotto/0' }, /speaks sotto\/0, this party sotto\/1/],
+      [{ ...hello, version: 'sotto/0' }, /speaks sotto\/0, this party sotto\/2/],
       [{ ...hello, role: 'dealer' }, /is a dealer/],
     ] as const) {
       const error = await serverFor((address) =>
