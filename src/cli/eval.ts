@@ -71,7 +71,8 @@ Tasks and what --data names for them:
                         --window tokens (the context), moved on by --stride (half of it), each token predicted once
   image_accuracy        an IDX file of pictures with its labels beside it, a .bin batch of CIFAR, a folder of
                         class folders, or a tar of those
-  fidelity              text or pictures: how often the likeliest is --teacher's, cosine of the logits, KL
+  fidelity              text or pictures: how often the likeliest is --teacher's, cosine of the logits, KL; for text
+                        the quotient of perplexities too, and all by position
   layer_mse             text or pictures: squared differences of the hidden states to --teacher's
   attention             text or pictures: how far and how widely heads look (distance, entropy in nats), by layer
   arc_easy, arc_challenge, piqa, winogrande, sciq, lambada    JSONL; prompts and scores of lm-evaluation-harness

@@ -1,7 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import type { Logits, RgbImage } from '../models/index.ts';
 import { predictAll } from './likelihood.ts';
-import { type Metrics, mean, ratio, share } from './metric.ts';
+import { type Metrics, mapped, mean, ratio, share } from './metric.ts';
 import { logSoftmax, type PictureModel, type TextModel, type Watch } from './model.ts';
 import { documentIds } from './perplexity.ts';
 
@@ -71,8 +71,8 @@ export async function scorePictures(
 }
 
 /**
- * A student beside its teacher at every position of every text, cut at the shorter context: `fidelity` (share of the same likeliest
- * token), `cosine` of the logits, `kl` in nats. Intervals are across texts; counts are positions.
+ * A student beside its teacher at every position of every text, cut at the shorter context: see `compareIds`. Throws where the two
+ * have other vocabularies.
  */
 export async function compareTexts(
   student: TextModel,
@@ -80,27 +80,92 @@ export async function compareTexts(
   texts: readonly string[],
   watch: Watch = () => undefined,
 ): Promise<Metrics> {
+  const length = Math.min(student.context, teacher.context) + 1;
+  const ids = texts.map((text) => Int32Array.from(documentIds(student.tokenizer, text).slice(0, length)));
+  return await compareIds(student, teacher, ids, watch);
+}
+
+/** What is summed over the positions of one text that lie in one bucket. */
+const summed = ['positions', 'same', 'cosine', 'kl', 'loss', 'teacherLoss'] as const;
+type Sums = Record<(typeof summed)[number], number>;
+const noSums = (): Sums => ({ positions: 0, same: 0, cosine: 0, kl: 0, loss: 0, teacherLoss: 0 });
+
+/**
+ * Of each text's tokens, none longer than either context and one more: `fidelity` (share of the same likeliest token), `cosine` of the
+ * logits, `kl` in nats, `perplexity` and `teacher_perplexity` of the next token, and their quotient `perplexity_ratio` with the interval
+ * of a paired comparison. Then fidelity, kl and the quotient by position: `fidelity@16-31` and so on. Intervals are across texts;
+ * counts are positions.
+ */
+export async function compareIds(
+  student: TextModel,
+  teacher: TextModel,
+  texts: readonly Int32Array[],
+  watch: Watch = () => undefined,
+): Promise<Metrics> {
   if (student.vocabularySize !== teacher.vocabularySize)
     throw mismatch(`vocabularies of ${teacher.vocabularySize} and ${student.vocabularySize} tokens`);
-  const length = Math.min(student.context, teacher.context) + 1;
-  const requests = texts
-    .map((text) => ({ ids: Int32Array.from(documentIds(student.tokenizer, text).slice(0, length)), from: 1 }))
-    .filter(({ ids }) => ids.length > 1);
-  const sums = requests.map(() => ({ positions: 0, same: 0, cosine: 0, kl: 0 }));
+  const requests = texts.filter((ids) => ids.length > 1).map((ids) => ({ ids, from: 1 }));
+  const ends = bucketEnds(requests.reduce((longest, { ids }) => Math.max(longest, ids.length - 1), 0));
+  const sums = requests.map(() => ends.map(noSums));
   await predictAll([student, teacher] as const, requests, watch, (index, own, theirs) => {
-    const sum = sums[index]!;
     theirs.forEach((row, at) => {
-      const { same, cosine, kl } = compareLogits(row, own[at]!);
+      const { same, cosine, kl, loss, teacherLoss } = comparePosition(row, own[at]!, requests[index]!.ids[at + 1]!);
+      const sum = sums[index]![ends.findIndex((end) => at < end)]!;
       sum.positions++;
       sum.same += Number(same);
       sum.cosine += cosine;
       sum.kl += kl;
+      sum.loss += loss;
+      sum.teacherLoss += teacherLoss;
     });
   });
-  const per = (what: 'same' | 'cosine' | 'kl') =>
-    ratio(
-      sums.map((sum) => sum[what]),
-      sums.map(({ positions }) => positions),
-    );
-  return { fidelity: per('same'), cosine: per('cosine'), kl: per('kl') };
+  const whole = sums.map((buckets) =>
+    buckets.reduce((total, bucket) => {
+      for (const what of summed) total[what] += bucket[what];
+      return total;
+    }, noSums()),
+  );
+  const { fidelity, kl, perplexity_ratio, ...rest } = textMetrics(whole);
+  const metrics: Metrics = { fidelity: fidelity!, ...rest, kl: kl!, perplexity_ratio: perplexity_ratio! };
+  ends.forEach((end, bucket) => {
+    const positions = `@${ends[bucket - 1] ?? 0}-${end - 1}`;
+    const here = textMetrics(sums.map((buckets) => buckets[bucket]!));
+    for (const name of ['fidelity', 'kl', 'perplexity_ratio']) metrics[name + positions] = here[name]!;
+  });
+  return metrics;
+}
+
+function comparePosition(teacher: Logits, student: Logits, next: number) {
+  const loss = (logits: Logits): number => -logSoftmax(logits).values[next]!;
+  return { ...compareLogits(teacher, student), loss: loss(student), teacherLoss: loss(teacher) };
+}
+
+/** Powers of two from 16 on, then the longest length. */
+function bucketEnds(longest: number): number[] {
+  const ends: number[] = [];
+  for (let end = 16; end < longest; end *= 2) ends.push(end);
+  return [...ends, longest];
+}
+
+function textMetrics(sums: readonly Sums[]): Metrics {
+  const reached = sums.filter(({ positions }) => positions > 0);
+  const positions = reached.map((sum) => sum.positions);
+  const per = (of: (sum: Sums) => number) => ratio(reached.map(of), positions);
+  return {
+    fidelity: per(({ same }) => same),
+    cosine: per(({ cosine }) => cosine),
+    kl: per(({ kl }) => kl),
+    perplexity: mapped(
+      per(({ loss }) => loss),
+      Math.exp,
+    ),
+    teacher_perplexity: mapped(
+      per(({ teacherLoss }) => teacherLoss),
+      Math.exp,
+    ),
+    perplexity_ratio: mapped(
+      per(({ loss, teacherLoss }) => loss - teacherLoss),
+      Math.exp,
+    ),
+  };
 }
