@@ -18,6 +18,8 @@ export interface RunFolder {
   readonly directory: string;
   readonly files: Required<Files>;
   readonly start: Required<Files>;
+  /** The start of a stage: `start/` of the first, `start-2/` of the second. */
+  readonly stageStart: (index: number) => Required<Files>;
   readonly result: Required<Files>;
   close(): Promise<void>;
 }
@@ -46,7 +48,8 @@ export async function openRunFolder(directory: string, recipe: Recipe, resume: b
     throw error;
   }
   const part = (name: string) => folderFiles(join(directory, name));
-  return { directory, files, start: part('start'), result: part('checkpoint'), close: unlock };
+  const stageStart = (index: number) => part(index === 0 ? 'start' : `start-${index + 1}`);
+  return { directory, files, start: part('start'), stageStart, result: part('checkpoint'), close: unlock };
 }
 
 const toJson = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);

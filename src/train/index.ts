@@ -1,6 +1,6 @@
 /** Training: recipes, runs that resume bit for bit, and their parts. */
+export { type Base, type Packing, packNf4, plainBase, readBase, unpackNf4 } from './base.ts';
 export { type Batch, batches, batchFeeds, type Documents, encodeDocuments, holdOut, splitDocuments } from './data.ts';
-export { recipePlan } from './distill.ts';
 export type { LogLine } from './folder.ts';
 export type { Progress, Timer, Trainer } from './loop.ts';
 export { type Adapted, adapters, type Lora, withAdapters } from './lora.ts';
@@ -28,5 +28,6 @@ export {
 } from './recipe.ts';
 export { type RunOptions, readTexts, runRecipe } from './run.ts';
 export type { Samples } from './samples.ts';
+export { recipePlan } from './stages.ts';
 export { type TokenizerOptions, type TrainedTokenizer, trainBytePairTokenizer } from './tokenizer.ts';
 export { type Writing, write, writeTexts } from './write.ts';

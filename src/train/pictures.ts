@@ -119,17 +119,18 @@ function pictureFeeds(set: PictureSet, pixels: Float32Array, labels: Int32Array,
   ]);
 }
 
-/** The first `count` training pictures as they are, for fits and calibration. */
-export function calibrationPixels(
+/** The first `count` training pictures as they are, with their labels, for fits and calibration. */
+export function calibrationPictures(
   set: PictureSet,
   { train }: PictureSplit,
   normalisation: Normalisation,
   count: number,
-): Tensor[] {
+): { readonly pixels: Tensor[]; readonly labels: Int32Array[] } {
   const total = Math.min(count, train.length);
   const batch = Math.min(total, 32);
-  return Array.from({ length: Math.floor(total / batch) }, (_, at) => {
-    const { pixels } = pictureBatch(set, train.subarray(at * batch, (at + 1) * batch), normalisation);
-    return { shape: [batch, set.channels, set.height, set.width], values: pixels };
-  });
+  const made = Array.from({ length: Math.floor(total / batch) }, (_, at) =>
+    pictureBatch(set, train.subarray(at * batch, (at + 1) * batch), normalisation),
+  );
+  const shape = [batch, set.channels, set.height, set.width];
+  return { pixels: made.map(({ pixels }) => ({ shape, values: pixels })), labels: made.map(({ labels }) => labels) };
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { initialisations } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { activationNames } from '../models/config.ts';
 import { pathProblem } from '../models/files.ts';
@@ -176,7 +177,7 @@ const conversionSchema = z.strictObject({
   activation: z.enum(['none', 'layer', 'channel']),
   /** How many layers are converted, counted from the last; all where absent. */
   layers: count(512).optional(),
-  initialisation: z.enum(['static', 'direct', 'scale']).default('direct'),
+  initialisation: z.enum(initialisations).default('direct'),
   /** Rows of text, or pictures, of the fits and of the final calibration. */
   calibrationRows: count(1e5).default(16),
   /** Attention starts with mean powers below this; training may sharpen it from there. */
@@ -193,24 +194,45 @@ const loraSchema = z.strictObject({
   matrices: z.array(z.string().min(1).max(100)).min(1).max(64),
 });
 
-const distillSchema = z.strictObject({
-  kind: z.literal('distill'),
-  ...common,
+/** Progressive replacement: each stage converts (or leaves) what the one before trained, and trains it; rates warm up and fall anew. */
+const stageSchema = z.strictObject({
+  /** How many layers are converted from here on, counted from the last; the recipe's number where absent. */
+  layers: count(512).optional(),
+  steps: count(1e8),
+  /** In place of the recipe's, where given. */
+  losses: lossSchema.optional(),
+  conversion: conversionSchema.omit({ layers: true }).optional(),
+  optimiser: z
+    .strictObject({
+      rate: z.number().gt(0).max(1).optional(),
+      coefficientRate: z.number().min(0).max(100).optional(),
+      warmup: z.number().int().min(0).max(1e7).optional(),
+    })
+    .optional(),
+});
+
+/** What distillations have in common. */
+const student = {
   /** The teacher's folder, looked up in the models folder. */
   teacher: z.string().min(1).max(1024),
   conversion: conversionSchema,
   lora: loraSchema.optional(),
   losses: lossSchema,
+  /** 0 converts and calibrates alone. With stages it is the sum of theirs. */
+  steps: z.number().int().min(0).max(1e8),
+  stages: z.array(stageSchema).min(1).max(64).optional(),
+};
+
+const distillSchema = z.strictObject({
+  kind: z.literal('distill'),
+  ...common,
+  ...student,
 });
 
 const visionDistillSchema = z.strictObject({
   kind: z.literal('vision-distill'),
   ...vision,
-  /** The teacher's folder, looked up in the models folder. */
-  teacher: z.string().min(1).max(1024),
-  conversion: conversionSchema,
-  lora: loraSchema.optional(),
-  losses: lossSchema,
+  ...student,
 });
 
 const recipeSchema = z.discriminatedUnion('kind', [pretrainSchema, distillSchema, visionPretrainSchema, visionDistillSchema]);
@@ -225,12 +247,22 @@ export type TextRecipe = PretrainRecipe | DistillRecipe;
 /** Checks a recipe and fills in its defaults. Unknown keys and values out of range are `input` errors that name the field. */
 export function parseRecipe(raw: unknown, file = 'recipe'): Recipe {
   const result = recipeSchema.safeParse(raw);
-  if (result.success) return result.data;
+  if (result.success) return checkStages(result.data, file);
   const issue = result.error.issues[0]!;
   const keys = issue.code === 'unrecognized_keys' ? issue.keys : [];
   throw new SottoError('input', issue.message.slice(0, 300), {
     place: { file, field: [...issue.path, ...keys.slice(0, 1)].map(String).join('.').slice(0, 120) || '(whole)' },
     remedy: 'correct the field; the folder recipes/ has examples',
     cause: result.error,
+  });
+}
+
+function checkStages(recipe: Recipe, file: string): Recipe {
+  const stages = 'stages' in recipe ? recipe.stages : undefined;
+  const sum = stages?.reduce((total, { steps }) => total + steps, 0) ?? recipe.steps;
+  if (sum === recipe.steps) return recipe;
+  throw new SottoError('input', `the stages have ${sum} steps together, the recipe says ${recipe.steps}`, {
+    place: { file, field: 'steps' },
+    remedy: 'give the sum of the stages',
   });
 }

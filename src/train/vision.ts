@@ -1,22 +1,21 @@
-import { calibrate, convertCheckpoint, vitSubject } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type Pseudorandom, pseudorandom } from '../math/index.ts';
 import { openCheckpoint, writeCheckpoint } from '../models/checkpoint.ts';
 import { parseModelConfig, parseVitConfig, type VitConfig } from '../models/config.ts';
 import type { Files } from '../models/files.ts';
-import { exactPlan, planOf, traceVit } from '../models/index.ts';
+import { exactPlan, traceVit } from '../models/index.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
 import { type Preprocessor, parsePreprocessor } from '../models/preprocess.ts';
 import type { PictureSet } from './data/index.ts';
-import { adaptedOf, outputsFor, recipePlan } from './distill.ts';
 import type { RunFolder } from './folder.ts';
 import { floatInputs } from './graft.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
 import type { LossWeights } from './losses.ts';
-import { calibrationPixels, type PictureSplit, pictureSamples, readPictures, splitPictures } from './pictures.ts';
+import { calibrationPictures, type PictureSplit, pictureSamples, readPictures, splitPictures } from './pictures.ts';
 import { namedTensors } from './pretrain.ts';
 import type { VisionDistillRecipe, VisionPretrainRecipe, VisionRecipe } from './recipe.ts';
 import type { RunOptions } from './run.ts';
+import { distillation } from './stages.ts';
 
 const preprocessorFile = 'preprocessor_config.json';
 type Work = (folder: RunFolder) => Promise<Trainer>;
@@ -80,65 +79,28 @@ async function pretrainVision(
 const visionLosses = ({ augmentation }: VisionRecipe, losses: LossWeights): LossWeights =>
   augmentation?.mixup === undefined ? losses : { ...losses, nll: 0, targets: losses.nll ?? 0 };
 
-/** Converts a teacher by the recipe's plan, trains the student beside it, and calibrates what came out. */
+/** Distils a vision transformer on pictures; see `distillation`. */
 async function distillVision(
   recipe: VisionDistillRecipe,
   folder: RunFolder,
-  pictures: Pictures,
+  { set, split }: Pictures,
   options: RunOptions,
 ): Promise<Trainer> {
-  const { set, split } = pictures;
-  const { backend } = options;
   const teacherFiles = options.models(recipe.teacher);
-  const teacher = await openCheckpoint(teacherFiles);
   const config = await visionConfig(teacherFiles);
   checkPictures(set, config);
   const preprocessor = await readPreprocessor(teacherFiles);
-  const { conversion } = recipe;
-  const calibration = { pixels: calibrationPixels(set, split, preprocessor, conversion.calibrationRows) };
-  if (!(await folder.start.exists('config.json'))) {
-    const { initialisation, meanPowerLimit } = conversion;
-    const plan = recipePlan(recipe, config);
-    const fits = { initialisation, meanPowerLimit, calibrated: false };
-    const made = await convertCheckpoint({ checkpoint: teacher, plan, calibration, backend, ...fits });
-    await writeCheckpoint(folder.start, { config: made.config, tensors: made.tensors, companions: teacherFiles });
-  }
-  const converted = await openCheckpoint(folder.start);
-  const studentConfig = parseVitConfig(converted.config);
-  const plan = planOf(studentConfig);
-  const adapted = adaptedOf(recipe, await converted.readAll());
-  const { start, frozen } = adapted;
-  const outputs = outputsFor(recipe.losses);
-  const teacherPlan = planOf(config);
-  const rate = (name: string): number => (name.includes('.intermediate.act.') ? recipe.optimiser.coefficientRate : 1);
-  const result = await train({
+  return distillation({
     recipe,
     folder,
-    backend,
-    student: (batch) => adapted.adapt(traceVit(studentConfig, plan, { batch, outputs })),
-    teacher: { program: (batch) => traceVit(config, teacherPlan, { batch, outputs }), weights: await teacher.readAll() },
-    losses: visionLosses(recipe, recipe.losses),
+    options,
+    teacher: await openCheckpoint(teacherFiles),
+    calibration: calibrationPictures(set, split, preprocessor, recipe.conversion.calibrationRows),
     samples: pictureSamples(recipe, set, split, preprocessor, config.labels.length),
     metrics: ['accuracy', 'fidelity'],
-    start,
-    frozen,
-    trained: [...start.keys()].map((name) => ({ name, rate: rate(name) })),
-    clock: options.clock,
-    progress: options.progress,
-    stop: options.stop,
+    trace: (own, plan, batch, outputs) => traceVit(own as VitConfig, plan, { batch, outputs }),
+    losses: (weights) => visionLosses(recipe, weights),
   });
-  // An early state may have ranges that no table spans: only a finished run makes a checkpoint.
-  if (!result.finished) return result;
-  const weights = adapted.merge(result.weights);
-  const subject = vitSubject(studentConfig, calibration);
-  const calibrated = await calibrate(subject, plan, { weights, backend, margin: conversion.margin });
-  await writeCheckpoint(folder.result, {
-    config: { ...converted.config, sotto: calibrated },
-    tensors: namedTensors(weights),
-    dtype: recipe.dtype,
-    companions: folder.start,
-  });
-  return result;
 }
 
 async function visionConfig(files: Files): Promise<VitConfig> {
