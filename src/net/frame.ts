@@ -40,7 +40,8 @@ export function encodeFrameHeader(kind: number, payload: Uint8Array, sequence: n
  * one payload at a time is under way, so the decoder holds at most `maximumPayloadBytes`. A refusal is final: every later `push` throws it again.
  */
 export class FrameDecoder {
-  readonly maximumPayloadBytes: number;
+  /** May change between frames. */
+  maximumPayloadBytes: number;
   readonly #peer: string;
   readonly #header = new Uint8Array(frameHeaderBytes);
   readonly #view = new DataView(this.#header.buffer);

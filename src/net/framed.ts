@@ -28,7 +28,7 @@ class FramedChannel implements Channel {
   readonly counters = { sentBytes: 0, sentFrames: 0, receivedBytes: 0, receivedFrames: 0 };
   readonly #pipe: Pipe;
   readonly #timeout: Timeout | undefined;
-  readonly #maximumPayloadBytes: number;
+  #maximumPayloadBytes: number;
   readonly #decoder: FrameDecoder;
   readonly #inbox: Frame[] = [];
   #inboxBytes = 0;
@@ -99,6 +99,12 @@ class FramedChannel implements Channel {
         reject(this.#silent('sent nothing'));
       });
     });
+  }
+
+  allow(maximumPayloadBytes: number): void {
+    this.#maximumPayloadBytes = maximumPayloadBytes;
+    this.#decoder.maximumPayloadBytes = maximumPayloadBytes;
+    this.#roomWanted?.();
   }
 
   close(reason?: string): Promise<void> {

@@ -5,7 +5,7 @@ import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
 import { systemAlarm, systemClock } from './clock.ts';
-import { beginsTls, secureAcceptor, secureConnector, type TlsCredentials, tlsOnPlain } from './tls.ts';
+import { acceptedRole, beginsTls, secureAcceptor, secureConnector, type TlsCredentials, tlsOnPlain } from './tls.ts';
 
 /** `unix:/path`, `tcp:host:port` or `tls:host:port` (an IPv6 host in brackets; port 0 lets the system choose when listening). */
 export type Address = string;
@@ -17,6 +17,8 @@ export interface SocketOptions {
   /** How long one receive or one send may wait for the peer. */
   readonly timeoutMilliseconds: number;
   readonly maximumPayloadBytes?: number;
+  /** How long the handshake of an accepted connection may take; `timeoutMilliseconds` where absent. */
+  readonly handshakeMilliseconds?: number;
   /** For `tls:` addresses, which need them; `peer` is then the role that the other side's certificate must name. */
   readonly credentials?: TlsCredentials | undefined;
 }
@@ -24,10 +26,20 @@ export interface SocketOptions {
 export interface Listener {
   /** With the port that the system chose. */
   readonly address: Address;
-  /** The next connection. Waits until `timeoutMilliseconds`, for ever where none is given; rejects once the listener is closed. */
-  accept(options?: { peer?: string; timeoutMilliseconds?: number }): Promise<Channel>;
+  /**
+   * The next connection. Waits until `timeoutMilliseconds`, for ever where none is given; rejects once the listener is closed. Where several
+   * `peers` may come, a certificate decides which this is, the channel's `peer`: the first one that it names, `client` without any. On a
+   * plain connection it is `peer`, and only its hello tells.
+   */
+  accept(options?: AcceptOptions): Promise<Channel>;
   /** Accepts nothing more and removes a Unix socket's file; channels that were accepted stay open. */
   close(): Promise<void>;
+}
+
+export interface AcceptOptions {
+  readonly peer?: string;
+  readonly peers?: readonly string[];
+  readonly timeoutMilliseconds?: number;
 }
 
 /** Connections that nobody accepted yet; more are turned away. */
@@ -215,12 +227,16 @@ class SocketListener implements Listener {
     this.#waiting.push(socket);
   }
 
-  accept(options: { peer?: string; timeoutMilliseconds?: number } = {}): Promise<Channel> {
+  accept(options: AcceptOptions = {}): Promise<Channel> {
     const peer = options.peer ?? this.#options.peer;
     const open = async (socket: Socket) => {
       const credentials = this.#credentials;
       const limits = { ...this.#options, peer };
-      return channelOverSocket(credentials ? await secureAcceptor(socket, { ...limits, credentials }) : socket, limits);
+      if (!credentials) return channelOverSocket(socket, limits);
+      const timeoutMilliseconds = limits.handshakeMilliseconds ?? limits.timeoutMilliseconds;
+      const peers = options.peers ?? [peer];
+      const secure = await secureAcceptor(socket, { peer, peers, timeoutMilliseconds, credentials });
+      return channelOverSocket(secure, { ...limits, peer: acceptedRole(secure, peers) });
     };
     const waiting = this.#waiting.shift();
     if (waiting) return open(waiting);

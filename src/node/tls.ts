@@ -92,6 +92,8 @@ const hasRole = (certificate: X509Certificate, role: string): boolean =>
 export interface SecureOptions {
   /** Whom the peer must show itself to be. */
   readonly peer: string;
+  /** Whom it may show itself to be where several may come; `peer` is then only for error messages. */
+  readonly peers?: readonly string[];
   readonly credentials: TlsCredentials;
   /** The handshake's limit. */
   readonly timeoutMilliseconds: number;
@@ -133,7 +135,7 @@ export function secureConnector(socket: Socket, options: SecureOptions): Promise
 
 /** The same as the side that waited. The peer's certificate is asked for; only a client may have none. */
 export function secureAcceptor(socket: Socket, options: SecureOptions): Promise<TLSSocket> {
-  const { peer, credentials, timeoutMilliseconds } = options;
+  const { peer, peers = [peer], credentials, timeoutMilliseconds } = options;
   // One TLS server per connection, which never listens: keys of session tickets are not shared, and its events are of this socket.
   const server = createServer({
     ca: credentials.authority,
@@ -159,7 +161,7 @@ export function secureAcceptor(socket: Socket, options: SecureOptions): Promise<
     server.once('secureConnection', (secure) => {
       clearTimeout(timer);
       socket.removeListener('close', closed);
-      const problem = clientProblem(secure, peer);
+      const problem = clientProblem(secure, peers);
       if (problem === null) return resolve(secure);
       secure.on('error', () => {});
       secure.destroy();
@@ -172,11 +174,17 @@ export function secureAcceptor(socket: Socket, options: SecureOptions): Promise<
 }
 
 /** Why the one who connected is not whom it should be, as a code; null where it is. */
-function clientProblem(secure: TLSSocket, peer: string): string | null {
+function clientProblem(secure: TLSSocket, peers: readonly string[]): string | null {
   const certificate = secure.getPeerX509Certificate();
-  if (certificate === undefined) return peer === 'client' ? null : noCertificate;
+  if (certificate === undefined) return peers.includes('client') ? null : noCertificate;
   if (!secure.authorized) return String(secure.authorizationError ?? 'not authorised');
-  return hasRole(certificate, peer) ? null : wrongRole;
+  return peers.some((peer) => hasRole(certificate, peer)) ? null : wrongRole;
+}
+
+/** Which of `peers` an accepted connection's certificate names first; without a certificate it is a client. */
+export function acceptedRole(secure: TLSSocket, peers: readonly string[]): string {
+  const certificate = secure.getPeerX509Certificate();
+  return (certificate && peers.find((peer) => hasRole(certificate, peer))) ?? 'client';
 }
 
 const wrongRole = 'SOTTO_WRONG_ROLE';

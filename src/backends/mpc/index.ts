@@ -1,9 +1,10 @@
 /** The secure backend: one online protocol, its roles and its sources of correlated randomness. */
 
-export type { MaterialSource } from './correlations/bundle.ts';
+export { type MaterialSource, materialLayout } from './correlations/bundle.ts';
 export type { PointFunctionCipher } from './correlations/contract.ts';
 export { fixedKeysHex } from './correlations/dpf.ts';
 export { Ledger, type ScopeRecord } from './ledger.ts';
 export { memoryBundle, type Rehearsal, type RehearsalOptions, rehearse } from './rehearse.ts';
 export * from './roles.ts';
 export { clientLive, helperLive, serverLive } from './roles-live.ts';
+export { StreamWriter } from './stream.ts';

@@ -89,39 +89,59 @@ async function storedPrg(platform: Platform, bundle: MaterialSource): Promise<Pr
 
 const weightNodes = (program: RingProgram): RingNodeOf<'serverInput'>[] =>
   maskedWeights(program).map((index) => program.nodes[index] as RingNodeOf<'serverInput'>);
-const setupBytes = (program: RingProgram): number =>
-  weightNodes(program).reduce((sum, node) => sum + packedBytes(size(node.shape), program.ring.bits), 0);
 
 // --- setup: once per model and pair ---
 
 /** The server masks its weights: V = W − A to the dealer, A's seed to the client. */
 export async function serverSetup(
   platform: Platform,
-  { program }: Session,
+  session: Session,
   channels: { client: Channel; dealer: Channel },
   weight: (name: string) => Promise<Tensor>,
 ): Promise<void> {
-  const { kernels } = platform;
   const seed = new Uint8Array(seedBytes);
   platform.entropy(seed);
   try {
-    const toClient = new StreamWriter(channels.client, setupFrame);
-    await toClient.write(seed);
-    await toClient.finish();
-    const toDealer = new StreamWriter(channels.dealer, setupFrame);
-    for (const node of weightNodes(program)) {
-      const block = encodeWeight(platform, program, node, await weight(node.parameters.name));
-      const mask = weightMask(kernels, node, seed, platform);
-      kernels.subtract(block, block, mask);
-      const bytes = kernels.pack(block, program.ring.bits);
-      kernels.free(mask);
-      kernels.free(block);
-      await toDealer.write(bytes);
-    }
-    await toDealer.finish();
+    await sendMaskSeed(channels.client, seed);
+    await sendMasked(platform, session, channels.dealer, seed, weight);
   } finally {
     seed.fill(0);
   }
+}
+
+/** A's seed to the client. */
+export async function sendMaskSeed(client: Channel, seed: Uint8Array): Promise<void> {
+  const toClient = new StreamWriter(client, setupFrame);
+  await toClient.write(seed);
+  await toClient.finish();
+}
+
+/**
+ * V = W − A to the dealer, of the program's weights that `held` does not name yet (by `weightKey`); the names are added. One seed serves one
+ * set of weights in one ring, for one dealer and any number of programs and clients.
+ */
+export async function sendMasked(
+  platform: Platform,
+  { program }: Session,
+  dealer: Channel,
+  seed: Uint8Array,
+  weight: (name: string) => Promise<Tensor>,
+  held: Set<string> = new Set(),
+): Promise<void> {
+  const { kernels } = platform;
+  const toDealer = new StreamWriter(dealer, setupFrame);
+  for (const node of weightNodes(program)) {
+    if (held.has(weightKey(node))) continue;
+    held.add(weightKey(node));
+    const block = encodeWeight(platform, program, node, await weight(node.parameters.name));
+    const mask = weightMask(kernels, node, seed, platform);
+    kernels.subtract(block, block, mask);
+    const bytes = kernels.pack(block, program.ring.bits);
+    kernels.free(mask);
+    kernels.free(block);
+    await toDealer.write(bytes);
+  }
+  await toDealer.finish();
 }
 
 /** A's seed, the caller's to clear once the offline phase is over. */
@@ -129,17 +149,28 @@ export async function clientSetup(_: Platform, __: Session, channels: { server: 
   return await new StreamReader(channels.server, setupFrame, seedBytes).read(seedBytes);
 }
 
-/** The dealer keeps V packed, by weight. */
+/** The dealer keeps V packed, by weight: what `held` lacks comes, and is added. */
 export async function dealerSetup(
   _: Platform,
   { program }: Session,
   channels: { server: Channel },
+  held: Map<string, Uint8Array> = new Map(),
 ): Promise<Map<string, Uint8Array>> {
-  const stream = new StreamReader(channels.server, setupFrame, setupBytes(program));
-  const masked = new Map<string, Uint8Array>();
+  const stream = new StreamReader(channels.server, setupFrame, maskedBytes(program, held));
+  const fresh = new Map<string, Uint8Array>();
   for (const node of weightNodes(program))
-    masked.set(weightKey(node), await stream.read(packedBytes(size(node.shape), program.ring.bits)));
-  return masked;
+    if (!held.has(weightKey(node)) && !fresh.has(weightKey(node)))
+      fresh.set(weightKey(node), await stream.read(packedBytes(size(node.shape), program.ring.bits)));
+  for (const [key, bytes] of fresh) held.set(key, bytes);
+  return held;
+}
+
+/** Bytes of V that a dealer who holds these still needs for a program. */
+export function maskedBytes(program: RingProgram, held: { has(key: string): boolean } = new Set<string>()): number {
+  const missing = new Map<string, number>();
+  for (const node of weightNodes(program))
+    if (!held.has(weightKey(node))) missing.set(weightKey(node), packedBytes(size(node.shape), program.ring.bits));
+  return [...missing.values()].reduce((sum, bytes) => sum + bytes, 0);
 }
 
 // --- offline: once per run ---
@@ -239,13 +270,23 @@ export async function serverOffline(
   channels: { client: Channel; dealer: Channel },
   sink: MaterialSink,
 ): Promise<void> {
+  await serverFromDealer(platform, session, channels.dealer, sink);
+  await serverFromClient(session, channels.client, sink);
+}
+
+/** The first part of the server's bundle: its seed and the dealer's corrections and keys. No client is needed for it. */
+export async function serverFromDealer(platform: Platform, session: Session, dealer: Channel, sink: MaterialSink): Promise<void> {
   const layout = materialLayout(session.program);
-  const fromDealer = new StreamReader(channels.dealer, offlineFrame, seedBytes + layout.dealerToServerBytes);
+  const fromDealer = new StreamReader(dealer, offlineFrame, seedBytes + layout.dealerToServerBytes);
   const seed = await receivedSeed(platform, session, fromDealer, 'server');
   await sink(seed);
   seed.fill(0);
   await fromDealer.forEach(sink);
-  await new StreamReader(channels.client, offlineFrame, layout.clientToServerBytes).forEach(sink);
+}
+
+/** The rest: the client's halves of linear maps. */
+export async function serverFromClient({ program }: Session, client: Channel, sink: MaterialSink): Promise<void> {
+  await new StreamReader(client, offlineFrame, materialLayout(program).clientToServerBytes).forEach(sink);
 }
 
 // --- online ---
