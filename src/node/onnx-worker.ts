@@ -3,9 +3,9 @@ import type { InferenceSession, Tensor } from 'onnxruntime-node';
 /** A tensor on its way between threads. */
 export interface Parcel {
   readonly name: string;
-  readonly type: 'float32' | 'int32';
+  readonly type: 'float32' | 'int32' | 'uint8';
   readonly shape: readonly number[];
-  readonly values: Float32Array | Int32Array;
+  readonly values: Float32Array | Int32Array | Uint8Array;
 }
 export type Signature = Omit<Parcel, 'values'>;
 
@@ -68,11 +68,9 @@ export function serve(runtime: Runtime, port: Port): void {
   const toTensor = (parcel: Parcel): Tensor => new runtime.Tensor(parcel.type, parcel.values as Float32Array, parcel.shape);
   const empty = ({ type, shape }: Signature): Tensor => {
     const length = shape.reduce((product, extent) => product * extent, 1);
-    return new runtime.Tensor(
-      type,
-      (type === 'float32' ? new Float32Array(length) : new Int32Array(length)) as Float32Array,
-      shape,
-    );
+    const values =
+      type === 'float32' ? new Float32Array(length) : type === 'int32' ? new Int32Array(length) : new Uint8Array(length);
+    return new runtime.Tensor(type, values as Float32Array, shape);
   };
   const toParcel = (name: string, tensor: Tensor): Parcel => ({
     name,

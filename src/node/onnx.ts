@@ -216,9 +216,8 @@ class Session implements Executable, Step {
     if (reason !== undefined)
       throw new SottoError('input', reason, { place: { tensor: name }, remedy: 'feed every input with its shape' });
     const { values } = tensor!;
-    return element === 'index'
-      ? { name: inputName(name), type: 'int32', shape, values: Int32Array.from(values) }
-      : { name: inputName(name), type: 'float32', shape, values: new Float32Array(values) };
+    const type = typeOf(element);
+    return { name: inputName(name), type, shape, values: new arrays[type](values) };
   }
 }
 
@@ -229,7 +228,9 @@ function explain(error: unknown, providers: readonly string[]): never {
   throw new SottoError('usage', reason, { remedy: 'install their libraries or use cpu', cause: error });
 }
 
-const typeOf = (element: Element): Parcel['type'] => (element === 'index' ? 'int32' : 'float32');
+const types: Readonly<Record<Element, Parcel['type']>> = { float: 'float32', index: 'int32', byte: 'uint8' };
+const typeOf = (element: Element): Parcel['type'] => types[element];
+const arrays = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array } as const;
 const buffers = (parcels: readonly Parcel[]): ArrayBuffer[] => parcels.map((parcel) => parcel.values.buffer as ArrayBuffer);
 
 function unpack(reply: Reply, prefix: string): Map<string, Tensor> {

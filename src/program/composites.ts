@@ -1,3 +1,4 @@
+import { nf4Pairs } from './nf4.ts';
 import { size } from './shapes.ts';
 import type { Composite, NodeOf, Ops, Ref } from './types.ts';
 
@@ -71,3 +72,18 @@ export const lowerings: Lowering = {
 };
 
 export const isComposite = (operation: string): operation is Composite => operation in lowerings;
+  nf4: (ops, node, codes, scales) => {
+    const blocks = ops.shape(scales!)[0]!;
+    const scaled = ops.multiply(nf4Units(ops, node, codes!, blocks), ops.reshape(scales!, [blocks, 1]));
+    const length = size(node.shape);
+    return ops.reshape(ops.slice(ops.reshape(scaled, [blocks * node.parameters.block]), 0, 0, length), node.shape);
+  },
+/** The levels of the codes in blocks, (blocks, block), zeros after the last. */
+export function nf4Units(ops: Ops<Ref>, node: NodeOf<'nf4'>, codes: Ref, blocks: number): Ref {
+  const { block } = node.parameters;
+  const pairs = ops.gather(ops.constant(nf4Pairs, [256, 2]), codes);
+  const bytes = ops.shape(codes)[0]!;
+  const flat = ops.pad(ops.reshape(pairs, [2 * bytes]), 0, 0, blocks * block - 2 * bytes);
+  return ops.reshape(flat, [blocks, block]);
+}
+

@@ -1,9 +1,9 @@
 import type { Program, Shape } from './types.ts';
 
-/** A dense row-major value at the edge of a backend. Indices are Int32Array. */
+/** A dense row-major value at the edge of a backend. Indices are Int32Array, bytes Uint8Array. */
 export interface Tensor {
   readonly shape: Shape;
-  readonly values: Float32Array | Float64Array | Int32Array;
+  readonly values: Float32Array | Float64Array | Int32Array | Uint8Array;
 }
 
 /** A program made ready to run many times. */

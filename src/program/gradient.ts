@@ -1,5 +1,5 @@
 import { SottoError } from '../errors/index.ts';
-import { isComposite, maskedScore } from './composites.ts';
+import { isComposite, maskedScore, nf4Units } from './composites.ts';
 import { copyInto, lower } from './interpret.ts';
 import { same, size } from './shapes.ts';
 import { prune, Tracer } from './trace.ts';
@@ -194,6 +194,13 @@ const rules: VectorJacobianProducts = {
     const total = ops.sum(ops.multiply(output, cotangent), [ops.shape(output).length - 1]);
     const toScores = ops.multiply(weights, ops.subtract(share, total));
     return [toScores, toValues, ops.scale(unbroadcast(ops, toScores, ops.shape(mask!)), maskedScore)];
+  },
+  nf4: (ops, { node, inputs: [codes, scales], cotangent }) => {
+    const blocks = ops.shape(scales!)[0]!;
+    const length = size(node.shape);
+    const flat = ops.pad(ops.reshape(cotangent, [length]), 0, 0, blocks * node.parameters.block - length);
+    const share = ops.multiply(ops.reshape(flat, [blocks, node.parameters.block]), nf4Units(ops, node, codes!, blocks));
+    return [undefined, ops.reshape(ops.sum(share, [1]), [blocks])];
   },
   reciprocal: (ops, { output, cotangent }) => [ops.scale(ops.multiply(cotangent, ops.square(output)), -1)],
 };

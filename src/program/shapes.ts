@@ -1,4 +1,5 @@
 import { SottoError } from '../errors/index.ts';
+import { nf4Sizes } from './nf4.ts';
 import type { Element, Node, NodeOf, Operation, Shape } from './types.ts';
 
 export const size = (shape: Shape): number => shape.reduce((product, extent) => product * extent, 1);
@@ -181,6 +182,13 @@ const rules: ShapeRules = {
     if (!same(logits!.slice(0, -1), labels!) || !same(labels!, weights!))
       fail('crossEntropy', node.scope, `logits [${logits}], labels [${labels}], weights [${weights}]`);
     return [];
+  },
+  nf4: (node, codes, scales) => {
+    const { shape, block } = node.parameters;
+    const { bytes, blocks } = nf4Sizes(size(shape), block);
+    if (!(Number.isInteger(block) && block >= 2 && block % 2 === 0) || !same(codes!, [bytes]) || !same(scales!, [blocks]))
+      fail('nf4', node.scope, `codes [${codes}] and scales [${scales}] for [${shape}] in blocks of ${block}`);
+    return shape;
   },
 };
 

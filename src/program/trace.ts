@@ -113,6 +113,9 @@ export class Tracer implements Ops<Ref> {
   crossEntropy = (logits: Ref, labels: Ref, weights: Ref): Ref => this.push('crossEntropy', [logits, labels, weights], {});
 
   shape(x: Ref): Shape {
+  nf4 = (codes: Ref, scales: Ref, options: { shape: Shape; block: number }): Ref =>
+    this.push('nf4', [codes, scales], { shape: options.shape, block: options.block });
+
     return this.nodes[x]!.shape;
   }
   element(x: Ref): Element {

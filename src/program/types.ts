@@ -5,7 +5,8 @@
 export type Shape = readonly number[];
 /** Who may know a value: everybody, one side, or (computed by the owner analysis) neither. */
 export type Owner = 'public' | 'client' | 'server' | 'shared';
-export type Element = 'float' | 'index';
+/** Bytes are packed codes, which only `nf4` and `gather` read. */
+export type Element = 'float' | 'index' | 'byte';
 
 /** The closed list of primitives. Elementwise operations broadcast as NumPy does; reductions keep their axes with size one. */
 export interface Primitives {
@@ -123,6 +124,11 @@ export type Node = { [P in Operation]: NodeOf<P> }[Operation];
 export interface Program {
   readonly nodes: readonly Node[];
   readonly outputs: ReadonlyMap<string, number>;
+  /**
+   * (codes, scales) → a matrix from 4-bit codes: its elements in order, two a byte, the first in the high half, each the level of its
+   * code (nf4.ts) times the scale of its block of `block` elements; the last block may be short.
+   */
+  nf4: { readonly shape: Shape; readonly block: number };
 }
 
 /**
@@ -199,3 +205,4 @@ export type Ref = number & { readonly brand: 'node' };
 export type Interpreter<V> = { [P in Primitive]: (node: NodeOf<P>, ...inputs: V[]) => V } & {
   [C in Composite]?: (node: NodeOf<C>, ...inputs: V[]) => V;
 };
+  nf4(codes: T, scales: T, options: { shape: Shape; block: number }): T;

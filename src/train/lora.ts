@@ -1,6 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import { pseudorandom } from '../math/index.ts';
 import { type NodeOf, type Operation, type Program, type Ref, type Tensor, Tracer } from '../program/index.ts';
+import { type Base, plainBase } from './base.ts';
 import type { Weights } from './loop.ts';
 
 /** Low-rank adapters (Hu et al., arXiv 2106.09685): a matrix W (out, in) acts as W + alpha/rank · B·A, and only A and B are trained. */
@@ -24,10 +25,16 @@ export interface Adapted {
   readonly merge: (trained: Weights) => Map<string, Tensor>;
 }
 
-/** Freezes `weights` but for those `kept` names; B starts at zero, so that the model starts unchanged. Errors: `input` where nothing fits. */
-export function adapters(lora: Lora, weights: Weights, options: { seed: number; kept: (name: string) => boolean }): Adapted {
-  const names = [...weights.keys()].filter((name) => lora.matrices.some((part) => name.endsWith(`.${part}.weight`)));
-  if (names.length === 0 || names.some((name) => weights.get(name)!.shape.length !== 2))
+/** Freezes the weights but for those `kept` names; B starts at zero, so that the model starts unchanged. Errors: `input` where nothing fits. */
+export function adapters(
+  lora: Lora,
+  weights: Base | Weights,
+  options: { seed: number; kept: (name: string) => boolean },
+): Adapted {
+  const base = 'pack' in weights ? weights : plainBase(weights);
+  const { shapes } = base;
+  const names = [...shapes.keys()].filter((name) => lora.matrices.some((part) => name.endsWith(`.${part}.weight`)));
+  if (names.length === 0 || names.some((name) => shapes.get(name)!.length !== 2))
     throw new SottoError('input', 'no matrix of the model has one of these names', {
       place: { field: 'lora.matrices' },
       remedy: 'name parts such as q_proj, or query',
@@ -35,14 +42,14 @@ export function adapters(lora: Lora, weights: Weights, options: { seed: number; 
   const start = new Map<string, Tensor>();
   const random = pseudorandom(options.seed, 0x6c6f7261);
   for (const name of names) {
-    const [out, into] = weights.get(name)!.shape as [number, number];
+    const [out, into] = shapes.get(name)! as [number, number];
     const [a, b] = factorNames(name);
     const values = Float32Array.from({ length: lora.rank * into }, () => random.normal() / Math.sqrt(into));
     start.set(a, { shape: [lora.rank, into], values });
     start.set(b, { shape: [out, lora.rank], values: new Float32Array(out * lora.rank) });
   }
-  const frozen = new Map(weights);
-  for (const [name, tensor] of weights) {
+  const frozen = new Map(base.tensors);
+  for (const [name, tensor] of base.tensors) {
     if (!options.kept(name)) continue;
     start.set(name, tensor);
     frozen.delete(name);
@@ -50,14 +57,14 @@ export function adapters(lora: Lora, weights: Weights, options: { seed: number; 
   return {
     start,
     frozen,
-    adapt: (program) => withAdapters(program, new Set(names), lora),
+    adapt: (program) => base.pack(withAdapters(program, new Set(names), lora)),
     merge: (trained) => {
-      const all = new Map([...weights].map(([name, tensor]) => [name, trained.get(name) ?? tensor]));
+      const all = new Map([...shapes.keys()].map((name) => [name, trained.get(name) ?? base.read(name)]));
       for (const name of names)
         all.set(
           name,
           merged(
-            weights.get(name)!,
+            all.get(name)!,
             factorNames(name).map((part) => trained.get(part)!),
             lora,
           ),

@@ -244,4 +244,11 @@ export const cases: Record<Operation, (random: Random) => Case> = {
     const inputs = [spread(random, [...leading, vocabulary]), indices(random, leading, vocabulary), spread(random, leading)];
     return { inputs, build: (ops, logits, labels, weights) => ops.crossEntropy(logits!, labels!, weights!) };
   },
+  nf4: (random) => {
+    const shape = [whole(random, 1, 5), whole(random, 1, 9)];
+    const block = random() < 0.5 ? 2 : 16;
+    const bytes = { ...indices(random, [Math.ceil(size(shape) / 2)], 256), element: 'byte' as const };
+    const inputs = [bytes, spread(random, [Math.ceil(size(shape) / block)])];
+    return { inputs, build: (ops, codes, scales) => ops.nf4(codes!, scales!, { shape, block }) };
+  },
 };

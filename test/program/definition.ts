@@ -199,7 +199,21 @@ const definitions: { [P in Operation]: Definition<P> } = {
       (sum, at) => sum - weights!.at(...at) * Math.log(softmax(logits!, [...at, labels!.at(...at)])),
       0,
     ),
+  nf4:
+    ({ parameters: { shape, block } }, codes, scales) =>
+    (row, column) => {
+      const place = row! * shape[1]! + column!;
+      const byte = codes!.at(Math.floor(place / 2));
+      return publishedLevels[place % 2 === 0 ? Math.floor(byte / 16) : byte % 16]! * scales!.at(Math.floor(place / block));
+    },
 };
+
+/** As bitsandbytes has them (csrc/kernels.cu, `nf4_data`). */
+export const publishedLevels = [
+  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+  -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+];
 
 /** What a program of one output means, by the definitions alone. */
 export function define(

@@ -62,7 +62,8 @@ export function encodeWeight(platform: Platform, program: RingProgram, node: Rin
     });
   const block = platform.kernels.allocate(size(node.shape));
   const values = factor === 1 ? tensor.values : Float64Array.from(tensor.values, (value) => value * factor);
-  platform.kernels.encode(block, values instanceof Int32Array ? Float64Array.from(values) : values, fraction, program.ring.bits);
+  const reals = values instanceof Float32Array || values instanceof Float64Array ? values : Float64Array.from(values);
+  platform.kernels.encode(block, reals, fraction, program.ring.bits);
   return block;
 }
 

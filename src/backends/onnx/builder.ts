@@ -1,5 +1,5 @@
 import type { Element, Shape } from '../../program/index.ts';
-import { broadcastShapes, same, size } from '../../program/index.ts';
+import { broadcastShapes, nf4Pairs, same, size } from '../../program/index.ts';
 import type { Attribute, ElementType, OnnxNode, OnnxTensor } from './proto.ts';
 
 /**
@@ -10,7 +10,11 @@ type Lazy =
   | { readonly kind: 'broadcast'; readonly of: Value }
   | { readonly kind: 'transpose'; readonly of: Value; readonly permutation: readonly number[] }
   | { readonly kind: 'oneHot'; readonly indices: Value }
+  | { readonly kind: 'nf4'; readonly codes: Value; readonly scales: Value; readonly block: number }
   | { readonly kind: 'scatterAdd'; readonly indices: Value; readonly rows: Value };
+
+/** A matrix as 4-bit codes. */
+export type Packed = Lazy & { readonly kind: 'nf4' };
 
 export interface Value {
   readonly shape: Shape;
@@ -23,6 +27,7 @@ export interface Value {
 
 const bytesOf = (type: ElementType, values: ArrayLike<number>): Uint8Array => {
   if (type === 'float32') return new Uint8Array(littleEndian(values, 4, (view, at, value) => view.setFloat32(at, value, true)));
+  if (type === 'uint8') return Uint8Array.from(values);
   if (type === 'int32') return new Uint8Array(littleEndian(values, 4, (view, at, value) => view.setInt32(at, value, true)));
   return new Uint8Array(littleEndian(values, 8, (view, at, value) => view.setBigInt64(at, BigInt(value), true)));
 };
@@ -115,8 +120,12 @@ export class GraphBuilder {
   float(value: Value): string {
     return value.element === 'float' ? this.name(value) : this.cast(this.name(value), 'float', value);
   }
+  /** The same, as int32. */
+  index(value: Value): string {
+    return value.element === 'byte' ? this.cast(this.name(value), 'index', value) : this.name(value);
+  }
   cast(name: string, element: Element, like: Value): string {
-    return this.node('Cast', [name], { ...like, element }, { to: { int: element === 'float' ? 1 : 6 } }).name!;
+    return this.node('Cast', [name], { ...like, element }, { to: { int: { float: 1, byte: 2, index: 6 }[element] } }).name!;
   }
   reshape(value: Value, shape: Shape): Value {
     if (same(value.shape, shape)) return value;
@@ -184,11 +193,52 @@ export class GraphBuilder {
           axis: { int: -1 },
         });
       }
+      case 'nf4':
+        return this.unpacked(value, lazy, this.name(lazy.codes));
       case 'scatterAdd': {
         const zeros = this.node('Expand', [this.number(0), this.integers(value.shape)], value);
         return this.scatterAdd(zeros.name!, lazy, value);
       }
     }
+  }
+
+  /** A matrix of 4-bit codes written out, made again by each caller; `codes` names its bytes. */
+  unpacked(matrix: Value, { scales, block }: Packed, codes: string): Value {
+    const [length, blocks] = [size(matrix.shape), size(scales.shape)];
+    const like = { element: 'float', scope: matrix.scope } as const;
+    const bytes = Math.ceil(length / 2);
+    const index = this.cast(codes, 'index', { ...matrix, shape: [bytes] });
+    const pairs = this.node('Gather', [this.tensor('float32', [256, 2], nf4Pairs), index], { ...like, shape: [bytes, 2] });
+    const flat = this.reshape(pairs, [2 * bytes]);
+    const missing = blocks * block - 2 * bytes;
+    const full =
+      missing === 0 ? flat : this.node('Pad', [flat.name!, this.integers([0, missing])], { ...like, shape: [blocks * block] });
+    const column = this.reshape({ ...scales, name: this.float(scales) }, [blocks, 1]);
+    const scaled = this.node('Mul', [this.reshape(full, [blocks, block]).name!, column.name!], {
+      ...like,
+      shape: [blocks, block],
+    });
+    const long = this.reshape(scaled, [blocks * block]);
+    const ranges = [[0], [length], [0]].map((list) => this.integers(list));
+    const exact = blocks * block === length ? long : this.node('Slice', [long.name!, ...ranges], { ...like, shape: [length] });
+    return this.reshape(exact, matrix.shape);
+  }
+
+  /**
+   * The bytes `codes` as a tensor that exists only once `x` does. ONNX Runtime would otherwise be free to write out every matrix before
+   * the first one is used.
+   */
+  after(codes: Value, x: Value): string {
+    const like = { shape: [1], scope: x.scope } as const;
+    const flat = this.reshape({ ...x, name: this.float(x), element: 'float' }, [size(x.shape)]);
+    const first = this.node('Slice', [flat.name!, ...[[0], [1], [0]].map((list) => this.integers(list))], {
+      ...like,
+      element: 'float',
+    });
+    const zero = this.node('Mul', [first.name!, this.number(0)], { ...like, element: 'float' });
+    const start = this.node('Cast', [zero.name!], { ...like, element: 'index' }, { to: { int: 7 } });
+    const bounds = [start.name!, this.integers(codes.shape), this.integers([0])];
+    return this.node('Slice', [this.name(codes), ...bounds], codes).name!;
   }
 
   /**

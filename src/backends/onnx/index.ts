@@ -8,10 +8,11 @@ import { onnxTable } from './table.ts';
 
 /** ONNX operator set of the emitted graphs; Gelu needs 20. */
 const operatorSet = 20;
-const elementType = (element: Element): ElementType => (element === 'index' ? 'int32' : 'float32');
+const elementTypes: Readonly<Record<Element, ElementType>> = { float: 'float32', index: 'int32', byte: 'uint8' };
+const elementType = (element: Element): ElementType => elementTypes[element];
 
 /**
- * The program as the bytes of an ONNX ModelProto: float32 values and int32 indices, every input of the program is a graph input
+ * The program as the bytes of an ONNX ModelProto: float32 values, int32 indices and uint8 codes, every input of the program is a graph input
  * `inputName(name)`, every output a graph output `outputName(name)`. Node names start with the scope, so that profiles read as the model does. Inputs
  * named in `external` become initialisers whose data the caller gives at load time, as external data at `inputName(name)`.
  */

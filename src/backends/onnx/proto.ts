@@ -5,7 +5,7 @@ import { PbfWriter } from 'pbf';
  * `onnx/onnx.proto`, IR version 9).
  */
 const irVersion = 9;
-const elementTypes = { float32: 1, int32: 6, int64: 7 } as const;
+const elementTypes = { float32: 1, uint8: 2, int32: 6, int64: 7 } as const;
 export type ElementType = keyof typeof elementTypes;
 const attributeTypes = { FLOAT: 1, INT: 2, STRING: 3, INTS: 7 } as const;
 
@@ -96,7 +96,7 @@ function writeTensor(tensor: OnnxTensor, pbf: PbfWriter): void {
     pbf.writeBytesField(tensorField.rawData, tensor.bytes);
     return;
   }
-  const length = tensor.shape.reduce((product, extent) => product * extent, 4);
+  const length = tensor.shape.reduce((product, extent) => product * extent, tensor.type === 'uint8' ? 1 : 4);
   const place = { location: tensor.name, offset: '0', length: String(length) };
   for (const entry of Object.entries(place)) pbf.writeMessage(tensorField.externalData, writeStringEntry, entry);
   pbf.writeVarintField(tensorField.dataLocation, externalLocation);

@@ -1,6 +1,6 @@
 import type { Composite, Interpreter, NodeOf, Operation, Shape } from '../../program/index.ts';
 import { same, size } from '../../program/index.ts';
-import type { GraphBuilder, Value } from './builder.ts';
+import type { GraphBuilder, Packed, Value } from './builder.ts';
 
 type Rule = (node: NodeOf<Operation>, x?: Value, y?: Value) => Value;
 
@@ -16,7 +16,8 @@ type Whole =
   | 'layerNorm'
   | 'rotary'
   | 'embedding'
-  | 'crossEntropy';
+  | 'crossEntropy'
+  | 'nf4';
 
 /**
  * What every primitive means as ONNX operators (set 20). Values are float32 and int32; products with a transposed right matrix become
@@ -38,13 +39,13 @@ export function onnxTable(
     pointwise(graph, node, x, (part, result) => graph.node(operator, [graph.float(part), graph.number(by)], result));
   const like = (node: NodeOf<Operation>, shape: Shape) => ({ shape, element: node.element, scope: node.scope });
   const gather = (node: NodeOf<Operation>, table?: Value, indices?: Value): Value =>
-    graph.node('Gather', [graph.float(table!), graph.name(indices!)], node, { axis: { int: 0 } });
+    graph.node('Gather', [graph.float(table!), graph.index(indices!)], node, { axis: { int: 0 } });
 
   return {
     input: (node) => inputs.get(node.parameters.name)!,
     constant: (node) => {
       const { shape, values, element } = node.parameters;
-      const name = graph.tensor(element === 'index' ? 'int32' : 'float32', shape, values);
+      const name = graph.tensor(({ float: 'float32', index: 'int32', byte: 'uint8' } as const)[element], shape, values);
       return { ...like(node, shape), name, lazy: undefined };
     },
 
@@ -121,6 +122,7 @@ export function onnxTable(
 
     ...whole(graph),
     embedding: gather,
+    nf4: (node, codes, scales) => graph.lazy({ kind: 'nf4', codes: codes!, scales: scales!, block: node.parameters.block }, node),
   };
 }
 
@@ -141,6 +143,7 @@ function pointwise(graph: GraphBuilder, node: Result, x: Value, apply: (part: Va
 function matmul(graph: GraphBuilder, node: NodeOf<'matmul'>, x: Value, y: Value): Value {
   const [a, transA] = untransposed(x);
   const [b, transB] = untransposed(y);
+  if (b.lazy?.kind === 'nf4' && b.name === undefined) return packedProduct(graph, node, x, { matrix: b, packed: b.lazy, transB });
   if (transA && !transB) {
     const [rows, columns] = [a.shape[1]!, b.shape[1]!];
     if (rows < columns) return graph.node('MatMul', [graph.name(graph.turned(a)), graph.float(b)], node);
@@ -152,6 +155,34 @@ function matmul(graph: GraphBuilder, node: NodeOf<'matmul'>, x: Value, y: Value)
     return graph.node('Gemm', [graph.float(a), graph.float(b)], node, attributes);
   }
   return graph.node('MatMul', [graph.float(x), graph.float(y)], node);
+}
+
+const packedBlocks: ReadonlySet<number> = new Set([16, 32, 64, 128, 256]);
+
+/**
+ * x·Wᵀ has a kernel that unpacks one matrix at a time; its option for x·W (gradients) is wrong on the CPU, so there the matrix is
+ * written out when x is there, and dropped after its product.
+ */
+function packedProduct(
+  graph: GraphBuilder,
+  node: NodeOf<'matmul'>,
+  x: Value,
+  { matrix, packed, transB }: { matrix: Value; packed: Packed; transB: boolean },
+): Value {
+  const [N, K] = matrix.shape as [number, number];
+  const [inputs, outputs] = transB ? [K, N] : [N, K];
+  const rows = size(x.shape) / inputs;
+  const like = { element: 'float', scope: node.scope } as const;
+  const flat = graph.reshape({ ...x, name: graph.float(x), ...like }, [rows, inputs]);
+  const result = { ...like, shape: [rows, outputs] };
+  if (transB && packedBlocks.has(packed.block)) {
+    const attributes = { K: { int: K }, N: { int: N }, block_size: { int: packed.block }, quant_type: { int: 1 } };
+    const names = [flat.name!, graph.name(packed.codes), graph.float(packed.scales)];
+    return graph.reshape(graph.node('MatMulBnb4', names, result, attributes, 'com.microsoft'), node.shape);
+  }
+  const unpacked = graph.unpacked(matrix, packed, graph.after(packed.codes, x));
+  const attributes = { transB: { int: Number(transB) } };
+  return graph.reshape(graph.node('Gemm', [flat.name!, unpacked.name!], result, attributes), node.shape);
 }
 
 /** A transposed matrix as the matrix itself and `true`. */
@@ -196,7 +227,7 @@ function rotary(graph: GraphBuilder, node: NodeOf<'rotary'>, x: Value, cos: Valu
   return graph.node('Add', [kept.name!, graph.node('Mul', [turned.name!, graph.float(sin)], node).name!], node);
 }
 
-function whole(graph: GraphBuilder): Pick<Interpreter<Value>, Exclude<Whole, 'embedding'>> {
+function whole(graph: GraphBuilder): Pick<Interpreter<Value>, Exclude<Whole, 'embedding' | 'nf4'>> {
   const lastAxis = { axis: { int: -1 } };
   const unary =
     (operator: string, attributes = {}) =>

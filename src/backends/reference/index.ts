@@ -77,5 +77,5 @@ const unread: Dense = { shape: [0], values: new Float64Array(0) };
 
 /** A copy, because outputs may share memory with bound values. */
 function deliver(node: Node, { shape, values }: Dense): Tensor {
-  return { shape, values: node.element === 'index' ? Int32Array.from(values) : values.slice() };
+  return { shape, values: node.element === 'float' ? values.slice() : Int32Array.from(values) };
 }
