@@ -69,15 +69,14 @@ export const lowerings: Lowering = {
     const flat = ops.reshape(ops.multiply(ops.reshape(picked, ops.shape(weights!)), weights!), [size(ops.shape(weights!))]);
     return ops.reshape(ops.scale(ops.sum(flat, [0]), -1), []);
   },
-};
-
-export const isComposite = (operation: string): operation is Composite => operation in lowerings;
   nf4: (ops, node, codes, scales) => {
     const blocks = ops.shape(scales!)[0]!;
     const scaled = ops.multiply(nf4Units(ops, node, codes!, blocks), ops.reshape(scales!, [blocks, 1]));
     const length = size(node.shape);
     return ops.reshape(ops.slice(ops.reshape(scaled, [blocks * node.parameters.block]), 0, 0, length), node.shape);
   },
+};
+
 /** The levels of the codes in blocks, (blocks, block), zeros after the last. */
 export function nf4Units(ops: Ops<Ref>, node: NodeOf<'nf4'>, codes: Ref, blocks: number): Ref {
   const { block } = node.parameters;
@@ -87,3 +86,4 @@ export function nf4Units(ops: Ops<Ref>, node: NodeOf<'nf4'>, codes: Ref, blocks:
   return ops.reshape(flat, [blocks, block]);
 }
 
+export const isComposite = (operation: string): operation is Composite => operation in lowerings;
