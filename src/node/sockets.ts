@@ -4,10 +4,15 @@ import { dirname } from 'node:path';
 import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
+import { Arrivals } from './arrivals.ts';
 import { systemAlarm, systemClock } from './clock.ts';
 import { acceptedRole, beginsTls, secureAcceptor, secureConnector, type TlsCredentials, tlsOnPlain } from './tls.ts';
+import { listenWebSocket, parseWebAddress, type WebPlace, webSocketConnector } from './websocket.ts';
 
-/** `unix:/path`, `tcp:host:port` or `tls:host:port` (an IPv6 host in brackets; port 0 lets the system choose when listening). */
+/**
+ * `unix:/path`, `tcp:host:port`, `tls:host:port`, `ws:host:port[/path]` or `wss:host:port[/path]` (an IPv6 host in brackets; port 0 lets the
+ * system choose when listening).
+ */
 export type Address = string;
 
 export interface SocketOptions {
@@ -19,8 +24,10 @@ export interface SocketOptions {
   readonly maximumPayloadBytes?: number;
   /** How long the handshake of an accepted connection may take; `timeoutMilliseconds` where absent. */
   readonly handshakeMilliseconds?: number;
-  /** For `tls:` addresses, which need them; `peer` is then the role that the other side's certificate must name. */
+  /** For `tls:` and `wss:` addresses, which need them; `peer` is then the role that the other side's certificate must name. */
   readonly credentials?: TlsCredentials | undefined;
+  /** Who listens on `ws:` or `wss:` and names origins (`https://example.org`) keeps pages of other origins out. */
+  readonly origins?: readonly string[] | undefined;
 }
 
 export interface Listener {
@@ -42,8 +49,6 @@ export interface AcceptOptions {
   readonly timeoutMilliseconds?: number;
 }
 
-/** Connections that nobody accepted yet; more are turned away. */
-const maximumWaiting = 16;
 /** How long a closed socket waits for the peer to close its side. */
 const lingerMilliseconds = 1000;
 /** The kernel's limit on a Unix socket's path. */
@@ -53,12 +58,13 @@ const joinedBytes = 16_384;
 
 /**
  * Listens on an address. A Unix socket has mode 0600 and must lie in a directory that only this user can enter; the directory is made
- * where it is missing, and a socket file that nobody serves any more is replaced. Only `tls:` is encrypted and authenticated; its handshake is made when a connection
- * is accepted.
+ * where it is missing, and a socket file that nobody serves any more is replaced. Only `tls:` and `wss:` are encrypted; the handshake of
+ * `tls:` is made when a connection is accepted, a WebSocket's before.
  */
 export async function listen(options: SocketOptions): Promise<Listener> {
   const place = parseAddress(options.address);
-  credentialsFor(options);
+  const credentials = credentialsFor(options);
+  if ('secure' in place) return await listenWebSocket(place, options, credentials);
   const server = createServer({ pauseOnConnect: true, noDelay: true });
   if ('path' in place) await prepareUnixPath(place.path);
   await new Promise<void>((resolve, reject) => {
@@ -91,7 +97,8 @@ export async function connect(options: SocketOptions & { connectMilliseconds?: n
       await new Promise((resolve) => setTimeout(resolve, Math.min(pause, remaining)));
       continue;
     }
-    return channelOverSocket(credentials ? await secureConnector(socket, { ...options, credentials }) : socket, options);
+    const stream = credentials ? await secureConnector(socket, { ...options, credentials }) : socket;
+    return 'secure' in place ? await webSocketConnector(stream, place, options) : channelOverSocket(stream, options);
   }
 }
 
@@ -194,9 +201,7 @@ class SocketListener implements Listener {
   readonly #server: Server;
   readonly #options: SocketOptions;
   readonly #credentials: TlsCredentials | null;
-  readonly #waiting: Socket[] = [];
-  readonly #acceptors: ((socket: Socket | null) => void)[] = [];
-  #closed = false;
+  readonly #arrivals = new Arrivals<Socket>((socket) => socket.destroy());
 
   constructor(server: Server, options: SocketOptions) {
     this.#server = server;
@@ -209,73 +214,38 @@ class SocketListener implements Listener {
         : options.address;
     // An error of one accepted connection (a full file table) must not end the process; the connection is lost, its peer sees that.
     server.on('error', () => {});
-    server.on('connection', (socket: Socket) => this.#arrived(socket));
-  }
-
-  #arrived(socket: Socket): void {
-    const acceptor = this.#acceptors.shift();
-    if (acceptor) {
-      acceptor(socket);
-      return;
-    }
-    if (this.#waiting.length >= maximumWaiting) {
-      socket.destroy();
-      return;
-    }
-    // A connection that breaks while it waits is found broken when it is accepted.
-    socket.on('error', () => {});
-    this.#waiting.push(socket);
-  }
-
-  accept(options: AcceptOptions = {}): Promise<Channel> {
-    const peer = options.peer ?? this.#options.peer;
-    const open = async (socket: Socket) => {
-      const credentials = this.#credentials;
-      const limits = { ...this.#options, peer };
-      if (!credentials) return channelOverSocket(socket, limits);
-      const timeoutMilliseconds = limits.handshakeMilliseconds ?? limits.timeoutMilliseconds;
-      const peers = options.peers ?? [peer];
-      const secure = await secureAcceptor(socket, { peer, peers, timeoutMilliseconds, credentials });
-      return channelOverSocket(secure, { ...limits, peer: acceptedRole(secure, peers) });
-    };
-    const waiting = this.#waiting.shift();
-    if (waiting) return open(waiting);
-    if (this.#closed) return Promise.reject(closedListener(peer));
-    return new Promise((resolve, reject) => {
-      let cancel = () => {};
-      const acceptor = (socket: Socket | null) => {
-        cancel();
-        if (socket) resolve(open(socket));
-        else reject(closedListener(peer));
-      };
-      this.#acceptors.push(acceptor);
-      const milliseconds = options.timeoutMilliseconds;
-      if (milliseconds === undefined) return;
-      cancel = systemAlarm(milliseconds, () => {
-        this.#acceptors.splice(this.#acceptors.indexOf(acceptor), 1);
-        reject(socketError('peer', `the ${peer} did not connect to ${this.address} within ${milliseconds} ms`, peer));
-      });
+    server.on('connection', (socket: Socket) => {
+      // A connection that breaks while it waits is found broken when it is accepted.
+      socket.on('error', () => {});
+      this.#arrivals.arrived(socket);
     });
   }
 
+  async accept(options: AcceptOptions = {}): Promise<Channel> {
+    const peer = options.peer ?? this.#options.peer;
+    const socket = await this.#arrivals.next({ peer, address: this.address, timeoutMilliseconds: options.timeoutMilliseconds });
+    const credentials = this.#credentials;
+    const limits = { ...this.#options, peer };
+    if (!credentials) return channelOverSocket(socket, limits);
+    const timeoutMilliseconds = limits.handshakeMilliseconds ?? limits.timeoutMilliseconds;
+    const peers = options.peers ?? [peer];
+    const secure = await secureAcceptor(socket, { peer, peers, timeoutMilliseconds, credentials });
+    return channelOverSocket(secure, { ...limits, peer: acceptedRole(secure, peers) });
+  }
+
   close(): Promise<void> {
-    if (this.#closed) return Promise.resolve();
-    this.#closed = true;
-    for (const acceptor of this.#acceptors.splice(0)) acceptor(null);
-    for (const socket of this.#waiting.splice(0)) socket.destroy();
+    this.#arrivals.close();
     // `close` would wait for every open connection; the callers own those.
     this.#server.close();
     return Promise.resolve();
   }
 }
 
-function closedListener(peer: string): SottoError {
-  return new SottoError('usage', 'the listener is closed', { place: { party: peer }, remedy: 'listen again' });
-}
-
 function connectOnce(place: { path: string } | { host: string; port: number }, milliseconds: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = createConnection({ ...place, noDelay: true });
+    // A path of a URL is none of a socket.
+    const { host, port } = place as { host: string; port: number };
+    const socket = createConnection({ ...('host' in place ? { host, port } : place), noDelay: true });
     const timer = setTimeout(() => socket.destroy(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' })), milliseconds);
     socket.once('error', (error) => {
       clearTimeout(timer);
@@ -289,8 +259,10 @@ function connectOnce(place: { path: string } | { host: string; port: number }, m
   });
 }
 
-function parseAddress(address: Address): { path: string } | { host: string; port: number } {
-  const remedy = 'write unix:/path/to/socket, tcp:host:port or tls:host:port';
+function parseAddress(address: Address): { path: string } | { host: string; port: number } | WebPlace {
+  const remedy = 'write unix:/path/to/socket, or tcp:, tls:, ws: or wss: before host:port';
+  const web = parseWebAddress(address);
+  if (web) return web;
   if (address.startsWith('unix:/')) {
     const path = address.slice(5);
     if (Buffer.byteLength(path) > unixPathBytes || path.includes('\0')) {
@@ -308,7 +280,7 @@ function parseAddress(address: Address): { path: string } | { host: string; port
 
 /** What an address needs beside itself; null for plain ones. */
 function credentialsFor({ address, credentials }: SocketOptions): TlsCredentials | null {
-  if (!address.startsWith('tls:')) return null;
+  if (!/^(tls|wss):/.test(address)) return null;
   if (credentials) return credentials;
   throw new SottoError('usage', `${address} needs certificates`, {
     place: { field: '--authority' },

@@ -6,17 +6,22 @@ import { afterAll, describe, expect, it } from 'vitest';
 import type { Channel } from '../../src/net/contract.ts';
 import { frameHeaderBytes } from '../../src/net/frame.ts';
 import { memoryPair } from '../../src/net/memory.ts';
+import { makeCertificates } from '../../src/node/certificates.ts';
 import { systemAlarm } from '../../src/node/clock.ts';
 import { connect, listen } from '../../src/node/sockets.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'sotto-net-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
+const certificates = await makeCertificates({ now: new Date(), days: 2 });
+
 type Pair = { client: Channel; server: Channel; end(): Promise<void> };
 type Options = { maximumPayloadBytes?: number; milliseconds?: number };
 
 async function socketPair(address: string, { maximumPayloadBytes, milliseconds = 3000 }: Options): Promise<Pair> {
-  const limits = { timeoutMilliseconds: milliseconds, ...(maximumPayloadBytes ? { maximumPayloadBytes } : {}) };
+  const { authority, server: own } = certificates;
+  const credentials = address.startsWith('wss:') ? { authority: authority.certificate, own } : undefined;
+  const limits = { timeoutMilliseconds: milliseconds, credentials, ...(maximumPayloadBytes ? { maximumPayloadBytes } : {}) };
   const listener = await listen({ address, peer: 'client', ...limits });
   const [server, client] = await Promise.all([
     listener.accept(),
@@ -49,6 +54,8 @@ const kinds: Record<string, (options: Options) => Promise<Pair>> = {
   },
   unix: (options) => socketPair(`unix:${join(directory, `run${sockets++}`, 's')}`, options),
   tcp: (options) => socketPair('tcp:127.0.0.1:0', options),
+  ws: (options) => socketPair('ws:127.0.0.1:0/run', options),
+  wss: (options) => socketPair('wss:127.0.0.1:0', options),
 };
 
 const random = (length: number, seed = 1) => {
