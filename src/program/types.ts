@@ -101,6 +101,11 @@ export interface Composites {
   embedding: object;
   /** (logits (…, V), labels (…), weights (…)): Σ weights · −log softmax[label], a scalar of shape []. */
   crossEntropy: object;
+  /**
+   * (codes, scales) → a matrix from 4-bit codes: its elements in order, two a byte, the first in the high half, each the level of its
+   * code (nf4.ts) times the scale of its block of `block` elements; the last block may be short.
+   */
+  nf4: { readonly shape: Shape; readonly block: number };
 }
 
 export type Primitive = keyof Primitives;
@@ -124,11 +129,6 @@ export type Node = { [P in Operation]: NodeOf<P> }[Operation];
 export interface Program {
   readonly nodes: readonly Node[];
   readonly outputs: ReadonlyMap<string, number>;
-  /**
-   * (codes, scales) → a matrix from 4-bit codes: its elements in order, two a byte, the first in the high half, each the level of its
-   * code (nf4.ts) times the scale of its block of `block` elements; the last block may be short.
-   */
-  nf4: { readonly shape: Shape; readonly block: number };
 }
 
 /**
@@ -190,6 +190,7 @@ export interface Ops<T> {
   ): T;
   embedding(table: T, indices: T): T;
   crossEntropy(logits: T, labels: T, weights: T): T;
+  nf4(codes: T, scales: T, options: { shape: Shape; block: number }): T;
 
   shape(x: T): Shape;
   element(x: T): Element;
@@ -205,4 +206,3 @@ export type Ref = number & { readonly brand: 'node' };
 export type Interpreter<V> = { [P in Primitive]: (node: NodeOf<P>, ...inputs: V[]) => V } & {
   [C in Composite]?: (node: NodeOf<C>, ...inputs: V[]) => V;
 };
-  nf4(codes: T, scales: T, options: { shape: Shape; block: number }): T;
