@@ -30,7 +30,7 @@ export interface Channel {
    * the framing. A timeout loses nothing: a later call may still receive. Any other failure is final.
    */
   receive(): Promise<Frame>;
-  /** Takes and sends payloads up to this from now on: little for a stranger, more for a known peer. Channels over pipes have it. */
+  /** Takes payloads up to this from now on, and reads ahead as much: little from a stranger, more from a known peer. Channels over pipes have it. */
   allow?(maximumPayloadBytes: number): void;
   /** Flushes what was sent, then closes; later calls reject, and `reason` tells why. Closing twice is allowed. */
   close(reason?: string): Promise<void>;

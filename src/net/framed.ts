@@ -28,7 +28,9 @@ class FramedChannel implements Channel {
   readonly counters = { sentBytes: 0, sentFrames: 0, receivedBytes: 0, receivedFrames: 0 };
   readonly #pipe: Pipe;
   readonly #timeout: Timeout | undefined;
-  #maximumPayloadBytes: number;
+  readonly #maximumPayloadBytes: number;
+  /** What it takes; at first what it sends. */
+  #takenBytes: number;
   readonly #decoder: FrameDecoder;
   readonly #inbox: Frame[] = [];
   #inboxBytes = 0;
@@ -45,7 +47,8 @@ class FramedChannel implements Channel {
     this.peer = options.peer;
     this.#timeout = options.timeout;
     this.#maximumPayloadBytes = options.maximumPayloadBytes ?? defaultMaximumPayloadBytes;
-    this.#decoder = new FrameDecoder(options.peer, this.#maximumPayloadBytes);
+    this.#takenBytes = this.#maximumPayloadBytes;
+    this.#decoder = new FrameDecoder(options.peer, this.#takenBytes);
     void this.#readAhead();
   }
 
@@ -102,7 +105,7 @@ class FramedChannel implements Channel {
   }
 
   allow(maximumPayloadBytes: number): void {
-    this.#maximumPayloadBytes = maximumPayloadBytes;
+    this.#takenBytes = maximumPayloadBytes;
     this.#decoder.maximumPayloadBytes = maximumPayloadBytes;
     this.#roomWanted?.();
   }
@@ -138,10 +141,10 @@ class FramedChannel implements Channel {
           return this.#fail(this.#error(this.#decoder.midFrame ? 'closed in the middle of a frame' : 'closed the connection'));
         if (this.#closed) continue;
         for (const frame of this.#decoder.push(chunk)) this.#deliver(frame);
-        if (this.#inboxBytes > this.#maximumPayloadBytes && !this.#closed) {
+        if (this.#inboxBytes > this.#takenBytes && !this.#closed) {
           await new Promise<void>((resolve) => {
             this.#roomWanted = () => {
-              if (this.#inboxBytes > this.#maximumPayloadBytes && !this.#closed) return;
+              if (this.#inboxBytes > this.#takenBytes && !this.#closed) return;
               this.#roomWanted = null;
               resolve();
             };

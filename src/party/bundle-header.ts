@@ -13,6 +13,8 @@ export interface BundleHeader {
   readonly weights: string;
   /** The party whose half of the material this is. */
   readonly createdFor: BundleOwner;
+  /** Of material made ahead: what its seeds were derived from beside program and id. */
+  readonly nonces?: { readonly client: string; readonly server: string; readonly dealer: string };
 }
 
 /** A header as it lies on disk, with the material's length and SHA-256. */
@@ -31,7 +33,7 @@ export function isBundleId(id: unknown): id is string {
 
 /** Throws an `input` error naming the first field that does not hold what it must. */
 export function checkBundleHeader(header: unknown): BundleHeader {
-  const { id, program, ring, weights, createdFor, ...rest } = fields(header, 'header');
+  const { id, program, ring, weights, createdFor, nonces, ...rest } = fields(header, 'header');
   if (!isBundleId(id)) refuse('id', 'is not 16 bytes in lower-case hexadecimal');
   const { bits, fraction, ...otherRing } = fields(ring, 'ring');
   if (!isInteger(bits, 2, 64)) refuse('ring.bits', 'is no integer in 2 … 64');
@@ -41,7 +43,13 @@ export function checkBundleHeader(header: unknown): BundleHeader {
   if (createdFor !== 'client' && createdFor !== 'server') refuse('createdFor', 'is neither client nor server');
   nothingElse(otherRing);
   nothingElse(rest);
-  return { id, program, ring: { bits, fraction }, weights, createdFor };
+  const checked = { id, program, ring: { bits, fraction }, weights, createdFor } as const;
+  if (nonces === undefined) return checked;
+  const { client, server, dealer, ...otherNonces } = fields(nonces, 'nonces');
+  nothingElse(otherNonces);
+  if (!isBundleId(client) || !isBundleId(server) || !isBundleId(dealer))
+    refuse('nonces', 'are not 16 bytes in lower-case hexadecimal each');
+  return { ...checked, nonces: { client, server, dealer } };
 }
 
 /** Reads a header file's bytes. Every byte is hostile: throws an `input` error that names the field. */

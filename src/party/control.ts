@@ -80,6 +80,8 @@ const schemas = {
   join: z.strictObject({ type: z.literal('join'), bundle: hex(16), program: hex(32) }),
   /** Both ways before the run: the bundle is claimed durably. */
   claimed: z.strictObject({ type: z.literal('claimed'), bundle: hex(16) }),
+  /** Dealer → server, after the material of an order made ahead: the client's half is on disk. */
+  stored: z.strictObject({ type: z.literal('stored'), bundle: hex(16) }),
   /** Client → server, in the helper setting: the token in the hello of the connection that it opens next. */
   beside: z.strictObject({ type: z.literal('beside'), token: hex(16) }),
   /** Client → server in the middle of a run: the text has ended; the rest of the bundle is burned. Server → helper: the same. */
@@ -184,6 +186,7 @@ export function heedingRefusals(channel: Channel): Channel {
     counters: channel.counters,
     send: (kind, payload) => channel.send(kind, payload),
     close: (reason) => channel.close(reason),
+    allow: (bytes) => channel.allow?.(bytes),
     async receive() {
       const frame = await channel.receive();
       if (frame.kind === controlFrame && frame.payload.length <= shortBytes) refuseIfRefused(channel.peer, frame.payload);

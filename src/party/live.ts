@@ -78,7 +78,7 @@ export async function untilStopped(
 }
 
 /** A party has nothing to say to the helper, so its silence is no fault. */
-async function receiveAtAnyTime(
+export async function receiveAtAnyTime(
   channel: Channel,
   { timeoutMilliseconds, now }: { readonly timeoutMilliseconds: number; readonly now: () => number },
 ): ReturnType<Channel['receive']> {

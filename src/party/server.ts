@@ -1,23 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import type { Setting } from '../backends/cost/index.ts';
-import { type Ledger, type ServerRun, serverLive, serverOffline, serverOnline, serverSetup } from '../backends/mpc/index.ts';
+import { type Ledger, serverLive, serverOffline, serverOnline, serverSetup } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
-import { openCheckpoint } from '../models/checkpoint.ts';
-import { parseModelConfig } from '../models/config.ts';
-import { fileLabel, foldWeights, type Plan, planOf } from '../models/index.ts';
 import { checkRanges } from '../models/ranges.ts';
-import type { Channel, Frame } from '../net/contract.ts';
-import { folderFiles } from '../node/files.ts';
+import type { Channel } from '../net/contract.ts';
 import { connect, listen } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
-import type { Tensor } from '../program/index.ts';
 import { openBundleStore } from './bundles.ts';
 import {
   type Control,
-  controlFrame,
   greet,
   heedingRefusals,
-  parseControl,
   publicReason,
   receiveControl,
   refuse,
@@ -26,9 +19,11 @@ import {
 } from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { acceptBeside, runLive } from './live.ts';
-import { readManifest, type TracedRun, traceRun } from './manifest.ts';
+import { type TracedRun, traceRun } from './manifest.ts';
+import { loadModel, type ServedModel } from './model.ts';
 import { nodePlatform } from './platform.ts';
-import { firstWords, PhaseMeter, type RoleReport, roleReport, watchFirst } from './report.ts';
+import { PhaseMeter, type RoleReport, roleReport } from './report.ts';
+import { serverRun, TextEnded } from './server-run.ts';
 import { nonce, runBundle, sessionOf } from './session.ts';
 
 export interface ServerOptions {
@@ -45,25 +40,10 @@ export interface ServerOptions {
   readonly onListening?: (address: string) => void;
 }
 
-/** The client ended the text before the run's length: no failure. */
-export class TextEnded extends Error {
-  readonly tokens: number;
-  constructor(tokens: number) {
-    super(`the text ended after ${tokens} tokens`);
-    this.tokens = tokens;
-  }
-}
-
 /** One private run as the server: owns the weights, learns the run's shape and when a text ends, and nothing of its content. */
 export async function runServer(options: ServerOptions): Promise<RoleReport> {
   const credentials = partyCredentials(options.tls, 'server', [options.listen, options.dealer]);
-  const checkpoint = await openCheckpoint(folderFiles(options.model));
-  const configFile = fileLabel(checkpoint.files, 'config.json');
-  const config = parseModelConfig(checkpoint.config, configFile);
-  const manifest = await readManifest(checkpoint.files, checkpoint.config);
-  const weights = new Map<string, Tensor>();
-  for await (const [name, tensor] of foldWeights(config, planOf(config, configFile), (tensor) => checkpoint.read(tensor)))
-    weights.set(name, tensor);
+  const model = await loadModel(options.model);
   const { timeoutMilliseconds, setting = 'dealer' } = options;
   const listener = await listen({ address: options.listen, peer: 'client', timeoutMilliseconds, credentials });
   const opened: Channel[] = [];
@@ -81,7 +61,7 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
         opened.push(material);
         return material;
       });
-    return await serveOne(options, { client, dealer, beside }, { manifest, plan: planOf(config, configFile) }, weights);
+    return await serveOne(options, { client, dealer, beside }, model);
   } catch (error) {
     await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
     throw error;
@@ -94,44 +74,18 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
 async function serveOne(
   options: ServerOptions,
   channels: { client: Channel; dealer: Channel; beside: () => Promise<Channel> },
-  { manifest, plan }: { manifest: Control<'manifest'>; plan: Plan },
-  weights: ReadonlyMap<string, Tensor>,
+  model: ServedModel,
 ): Promise<RoleReport> {
   const { client, dealer } = channels;
-  await sendControl(client, manifest);
+  await sendControl(client, model.manifest);
   const request = await receiveControl(client, 'request');
-  checkRanges(plan, request.run.ring, options.model);
-  const traced = traceRun(manifest.config, request.run);
-  sameProgram('client', request.program, traced.hash);
-  const agreed = await agree(channels, manifest, request, traced);
+  const traced = traceRequest(model, request);
+  const agreed = await agree(channels, model.manifest, request, traced);
   const session = sessionOf(traced.ringProgram, agreed);
   const platform = nodePlatform(request.run.ring.bits);
-  const weight = async (name: string): Promise<Tensor> => {
-    const tensor = weights.get(name);
-    if (tensor !== undefined) return tensor;
-    throw new SottoError('model', 'the folded checkpoint has no such tensor', {
-      place: { tensor: name },
-      remedy: 'check that config.json fits the weights',
-    });
-  };
   const meter = new PhaseMeter([client, dealer], platform.now);
-  await meter.measure('setup', () => serverSetup(platform, session, channels, weight));
-  let saw = '';
-  let revealed = 0;
-  const run = {
-    channel: watchFirst(client, (payload) => {
-      saw = firstWords(payload);
-    }),
-    weight,
-    interrupt: (frame) => interruption(frame, revealed),
-    observe: (protocol) => ({
-      ...protocol,
-      reveal: (node, x) => {
-        revealed++;
-        return protocol.reveal(node, x);
-      },
-    }),
-  } satisfies Omit<ServerRun, 'bundle'>;
+  await meter.measure('setup', () => serverSetup(platform, session, channels, model.weight));
+  const { run, saw } = serverRun(client, model);
   const fromBundle = async (): Promise<Ledger | undefined> => {
     const store = await openBundleStore(options.state, 'server');
     const { bundle: id, weights } = agreed;
@@ -151,17 +105,15 @@ async function serveOne(
     return await runLive(dealer, TextEnded, online, ({ tokens }) => tokens);
   };
   const ledger = await (options.setting === 'helper' ? withHelper() : fromBundle());
-  return roleReport('server', { meter, ledger, peakKernelBytes: platform.kernels.peakBytes, saw });
+  return roleReport('server', { meter, ledger, peakKernelBytes: platform.kernels.peakBytes, saw: saw() });
 }
 
-/** A client may stop after any token that it got, and must say which. */
-function interruption(frame: Frame, revealed: number): Error {
-  const fault = (reason: string): SottoError =>
-    new SottoError('peer', reason, { place: { party: 'client' }, remedy: 'run the same version on both sides' });
-  if (frame.kind !== controlFrame) return fault(`a frame of kind ${frame.kind} in the middle of a run`);
-  const { tokens } = parseControl(frame.payload, 'client', 'stop');
-  if (tokens !== revealed) return fault(`stopped after ${tokens} tokens where ${revealed} were opened`);
-  return new TextEnded(tokens);
+/** The program of what a client asks for, which is that of both, within the ranges that the model was calibrated for. */
+export function traceRequest(model: ServedModel, request: Control<'request'>, trace = traceRun): TracedRun {
+  checkRanges(model.plan, request.run.ring, model.folder);
+  const traced = trace(model.manifest.config, request.run);
+  sameProgram('client', request.program, traced.hash);
+  return traced;
 }
 
 /** The client's request goes to the dealer with the public configuration; the dealer names the bundle; the client gets the same. */
@@ -173,23 +125,25 @@ async function agree(
 ): Promise<Control<'session'>> {
   // Names this masked copy of the weights: a new A, made in this setup, is a new identity, so old material never fits it.
   const weights = randomBytes(32).toString('hex');
-  const nonces = { client: request.nonce, server: nonce() };
-  const { config } = manifest;
-  const order = {
-    type: 'order',
-    setup: 'here',
-    ahead: false,
-    config,
-    run: request.run,
-    program: traced.hash,
-    weights,
-    nonces,
-  } as const;
-  await sendControl(dealer, order);
-  const agreed = await receiveControl(dealer, 'session');
-  sameProgram(dealer.peer, agreed.program, traced.hash);
-  if (agreed.weights !== weights || agreed.nonces.client !== nonces.client || agreed.nonces.server !== nonces.server)
-    throw new SottoError('peer', 'answered for another run', { place: { party: dealer.peer }, remedy: 'start the run again' });
+  const order = { setup: 'here', ahead: false, weights, nonces: { client: request.nonce, server: nonce() } } as const;
+  const agreed = await placeOrder(dealer, manifest, request.run, traced, order);
   await sendControl(client, agreed);
   return agreed;
+}
+
+/** Orders material from a dealer, or a helper's session; its answer must be for this order. */
+export async function placeOrder(
+  dealer: Channel,
+  { config }: Control<'manifest'>,
+  run: Control<'request'>['run'],
+  traced: TracedRun,
+  order: Pick<Control<'order'>, 'setup' | 'ahead' | 'weights' | 'nonces'>,
+): Promise<Control<'session'>> {
+  await sendControl(dealer, { type: 'order', config, run, program: traced.hash, ...order });
+  const agreed = await receiveControl(dealer, 'session');
+  sameProgram(dealer.peer, agreed.program, traced.hash);
+  const { client, server } = agreed.nonces;
+  const same = client === order.nonces.client && server === order.nonces.server;
+  if (same && agreed.weights === order.weights && agreed.ahead === order.ahead) return agreed;
+  throw new SottoError('peer', 'answered for another run', { place: { party: dealer.peer }, remedy: 'start the run again' });
 }

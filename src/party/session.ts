@@ -35,7 +35,18 @@ export type RunStore = Pick<BundleStore, 'write' | 'claim' | 'burn'> & {
 export interface BundleLife<T> {
   readonly fill: (sink: MaterialSink) => Promise<void>;
   readonly run: (bundle: MaterialSource) => Promise<T>;
+  /** A bundle that was made ahead and is claimed already: its material comes first, and the run goes by its id. */
+  readonly ahead?: { readonly id: string; readonly bytes: number; readonly source: MaterialSource } | undefined;
 }
+
+/** One material behind another. */
+const joined = (first: { readonly bytes: number; readonly source: MaterialSource }, second: MaterialSource): MaterialSource => ({
+  async read(offset, length) {
+    if (offset >= first.bytes) return await second.read(offset - first.bytes, length);
+    if (offset + length <= first.bytes) return await first.source.read(offset, length);
+    throw new Error('a read crosses from one bundle to the next');
+  },
+});
 
 /**
  * Stores a bundle, claims it durably, runs, and burns it: after a whole run, after an error in any phase, and after a text that ended
@@ -47,16 +58,16 @@ export async function runBundle<T>(
   header: BundleHeader,
   channel: Channel,
   ended: new (...parameters: never[]) => Error,
-  { fill, run }: BundleLife<T>,
+  { fill, run, ahead }: BundleLife<T>,
 ): Promise<T | undefined> {
   const writer = await store.write(header);
   try {
     await filled(writer, fill);
     await store.claim(header.id, { program: header.program, ring: header.ring, weights: header.weights });
-    await confirmClaims(channel, header.id);
+    await confirmClaims(channel, ahead?.id ?? header.id);
     const reader = await store.open(header.id);
     try {
-      return await run(reader);
+      return await run(ahead === undefined ? reader : joined(ahead, reader));
     } finally {
       await reader.close();
     }

@@ -34,6 +34,7 @@ const messages: { [T in ControlType]: Control<T> } = {
   session: { type: 'session', ahead: false, bundle: hex(16), program: hex(32), weights: hex(32), nonces },
   join: { type: 'join', bundle: hex(16), program: hex(32) },
   claimed: { type: 'claimed', bundle: hex(16) },
+  stored: { type: 'stored', bundle: hex(16) },
   beside: { type: 'beside', token: hex(16) },
   stop: { type: 'stop', tokens: 4 },
   refusal: { type: 'refusal', reason: 'no' },

@@ -1,0 +1,54 @@
+import { createHash } from 'node:crypto';
+import { SottoError } from '../errors/index.ts';
+import { openCheckpoint } from '../models/checkpoint.ts';
+import { type ModelConfig, parseModelConfig } from '../models/config.ts';
+import { fileLabel, foldWeights, type Plan, planOf } from '../models/index.ts';
+import { folderFiles } from '../node/files.ts';
+import type { Tensor } from '../program/index.ts';
+import type { Control } from './control.ts';
+import { readManifest } from './manifest.ts';
+
+/** What a server has of its model: the public half for clients, and its weights, folded. */
+export interface ServedModel {
+  readonly folder: string;
+  readonly config: ModelConfig;
+  readonly plan: Plan;
+  readonly manifest: Control<'manifest'>;
+  /** A tensor by its name. Throws a `model` error where the folded checkpoint has none. */
+  readonly weight: (name: string) => Promise<Tensor>;
+  /** SHA-256 of all weights. It stays with the server: whoever knows a checkpoint could tell by it that it is served. */
+  readonly hash: () => string;
+}
+
+export async function loadModel(folder: string): Promise<ServedModel> {
+  const checkpoint = await openCheckpoint(folderFiles(folder));
+  const configFile = fileLabel(checkpoint.files, 'config.json');
+  const config = parseModelConfig(checkpoint.config, configFile);
+  const plan = planOf(config, configFile);
+  const manifest = await readManifest(checkpoint.files, checkpoint.config);
+  const weights = new Map<string, Tensor>();
+  for await (const [name, tensor] of foldWeights(config, plan, (tensor) => checkpoint.read(tensor))) weights.set(name, tensor);
+  return {
+    folder,
+    config,
+    plan,
+    manifest,
+    async weight(name) {
+      const tensor = weights.get(name);
+      if (tensor !== undefined) return tensor;
+      throw new SottoError('model', 'the folded checkpoint has no such tensor', {
+        place: { tensor: name },
+        remedy: 'check that config.json fits the weights',
+      });
+    },
+    hash() {
+      const hash = createHash('sha256').update(JSON.stringify(manifest.config));
+      for (const name of [...weights.keys()].sort()) {
+        const { shape, values } = weights.get(name)!;
+        hash.update(`${name} ${shape.join('x')}\n`);
+        hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      }
+      return hash.digest('hex');
+    },
+  };
+}
