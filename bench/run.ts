@@ -1,4 +1,5 @@
 // `npm run bench -- NAME…` runs benches, all of them without a name, prints a table of each and writes bench/results/NAME.json.
+// What follows a name and starts with a dash, with its value, goes to that bench: `npm run bench -- faults --count 100`.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -7,10 +8,11 @@ import { fileURLToPath } from 'node:url';
 import type { Measurement } from './measure.ts';
 
 /** The benches: a name, and how to run it. Each returns an object, whose `measurements`, where it has them, make the table. */
-const benches: Record<string, () => Promise<object>> = {
+const benches: Record<string, (options: readonly string[]) => Promise<object>> = {
   kernels: async () => (await import('./kernels.ts')).kernels(),
   training: async () => (await import('./training.ts')).training(),
   layer: async () => (await import('./layer.ts')).layer(),
+  faults: async (options) => (await import('./faults.ts')).faults(options),
 };
 
 function machine(): object {
@@ -50,7 +52,9 @@ function show(result: object): void {
   if (Object.keys(rest).length > 0) console.log(JSON.stringify(rest, null, 2));
 }
 
-const asked = process.argv.slice(2);
+const words = process.argv.slice(2);
+const optionsAt = words.findIndex((word) => word.startsWith('-'));
+const [asked, options] = optionsAt < 0 ? [words, []] : [words.slice(0, optionsAt), words.slice(optionsAt)];
 const names = asked.length === 0 ? Object.keys(benches) : asked;
 const unknown = names.filter((name) => !(name in benches));
 if (unknown.length > 0) {
@@ -60,7 +64,7 @@ if (unknown.length > 0) {
 const folder = join(dirname(fileURLToPath(import.meta.url)), 'results');
 mkdirSync(folder, { recursive: true });
 for (const name of names) {
-  const result = await benches[name]!();
+  const result = await benches[name]!(options);
   console.log(`\n${name}`);
   show(result);
   writeFileSync(join(folder, `${name}.json`), `${JSON.stringify({ bench: name, machine: machine(), ...result }, null, 2)}\n`);

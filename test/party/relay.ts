@@ -16,6 +16,8 @@ import type { RoleEvent, RoleOrder } from '../../src/party/launch.ts';
 export interface Crossing {
   readonly from: Role;
   readonly to: Role;
+  /** Of those that were made on this line, counted from 0: in the helper setting the client makes two to the server. */
+  readonly connection: number;
   /** Counted from 0 in this direction of this connection. */
   readonly frame: number;
   readonly kind: number;
@@ -24,10 +26,11 @@ export interface Crossing {
 export type Change = { readonly kind: number; readonly payload: Uint8Array };
 export interface LineOptions {
   /** Called for every frame before it goes on; may give another one in its place. */
-  readonly onFrame?: (crossing: Crossing) => Change | undefined | undefined;
+  readonly onFrame?: (crossing: Crossing) => Change | undefined;
   /** The end of a connection, as one side caused it. */
   readonly onEnd?: (from: Role, to: Role) => void;
-  readonly fault?: { readonly from: Role; readonly to: Role; readonly plan: FaultPlan };
+  /** Befalls one connection of one line, the first one where no other is named. */
+  readonly fault?: { readonly from: Role; readonly to: Role; readonly connection?: number; readonly plan: FaultPlan };
 }
 
 interface Line {
@@ -39,10 +42,11 @@ interface Line {
 async function line(address: string, target: string, from: Role, to: Role, options: LineOptions): Promise<Line> {
   const sockets: Socket[] = [];
   const server = createServer({ pauseOnConnect: true }, (near) => {
+    const connection = sockets.length / 2;
     const far = createConnection(target.slice(5));
     sockets.push(near, far);
-    pass(near, far, from, to, options);
-    pass(far, near, to, from, options);
+    pass(near, far, { from, to, connection }, options);
+    pass(far, near, { from: to, to: from, connection }, options);
     near.resume();
   });
   await new Promise<void>((resolve) => server.listen(address.slice(5), resolve));
@@ -55,7 +59,10 @@ async function line(address: string, target: string, from: Role, to: Role, optio
   };
 }
 
-function pass(input: Socket, output: Socket, from: Role, to: Role, { onFrame, onEnd, fault }: LineOptions): void {
+type Way = Pick<Crossing, 'from' | 'to' | 'connection'>;
+
+function pass(input: Socket, output: Socket, way: Way, { onFrame, onEnd, fault }: LineOptions): void {
+  const { from, to, connection } = way;
   const plain: Pipe = {
     write: async (parts) => {
       for (const part of parts) if (!output.destroyed) output.write(part);
@@ -64,7 +71,8 @@ function pass(input: Socket, output: Socket, from: Role, to: Role, { onFrame, on
     end: async () => void output.end(),
     destroy: () => void output.destroy(),
   };
-  const pipe = fault?.from === from && fault.to === to ? faultyPipe(plain, fault.plan) : plain;
+  const meant = fault?.from === from && fault.to === to && (fault.connection ?? 0) === connection;
+  const pipe = meant ? faultyPipe(plain, fault.plan) : plain;
   let pending = Buffer.alloc(0);
   let frame = 0;
   input.on('data', (chunk) => {
@@ -74,7 +82,7 @@ function pass(input: Socket, output: Socket, from: Role, to: Role, { onFrame, on
       if (pending.length < end) return;
       const bytes = new Uint8Array(pending.subarray(0, end));
       pending = pending.subarray(end);
-      const crossing = { from, to, frame, kind: bytes[1]!, payload: bytes.subarray(frameHeaderBytes) };
+      const crossing = { ...way, frame, kind: bytes[1]!, payload: bytes.subarray(frameHeaderBytes) };
       const change = onFrame?.(crossing);
       const changed = change ? joined(encodeFrameHeader(change.kind, change.payload, frame), change.payload) : bytes;
       frame++;
@@ -91,14 +99,21 @@ function pass(input: Socket, output: Socket, from: Role, to: Role, { onFrame, on
 
 const joined = (...parts: Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(parts));
 
-/** One role in a process of its own, started as the launcher does, and told what it is told there. */
-export function startRole(order: RoleOrder): { child: ChildProcess; listening: Promise<string>; report: Promise<RoleReport> } {
+/** A process that waits for its order: which role to play, and with what. */
+export function forkRole(execArgv: readonly string[] = []): ChildProcess {
   const file = fileURLToPath(new URL('../../src/party/role.ts', import.meta.url));
-  const child = fork(file, [], {
-    execArgv: ['--import', 'tsx'],
+  return fork(file, [], {
+    execArgv: ['--import', 'tsx', ...execArgv],
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });
+}
+
+/** One role in a process of its own, started as the launcher does, and told what it is told there. */
+export function startRole(
+  order: RoleOrder,
+  child = forkRole(),
+): { child: ChildProcess; listening: Promise<string>; report: Promise<RoleReport> } {
   let heard: (address: string) => void;
   const listening = new Promise<string>((resolve) => {
     heard = resolve;
@@ -127,7 +142,11 @@ export interface PartiesOptions extends LineOptions {
   readonly setting?: 'helper';
   /** Runs as a process, so that it can be stopped or killed; the others run here. */
   readonly apart?: Role;
-  readonly onApart?: (child: ChildProcess) => void;
+  /** Gets the process, and what starts another one with the same order. */
+  readonly onApart?: (child: ChildProcess, again: () => Promise<unknown>) => void;
+  readonly forkApart?: () => ChildProcess;
+  /** How long the dealer or helper waits for its server; a minute where it is not given. */
+  readonly startMilliseconds?: number;
 }
 
 /** How a role ended and when, in milliseconds of `performance.now`. */
@@ -141,6 +160,8 @@ export interface Outcomes {
   readonly server: Outcome<RoleReport>;
   readonly dealer: Outcome<RoleReport>;
   readonly logits: Float64Array[];
+  /** Of a client that runs here, as they were opened. */
+  readonly tokens: number[];
   /** Both stores once all is over. */
   readonly stored: { readonly client: BundleEntry[]; readonly server: BundleEntry[] };
 }
@@ -161,11 +182,21 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
   const state = { client: join(directory, 'client'), server: join(directory, 'server') };
   const lines: Line[] = [];
   const logits: Float64Array[] = [];
-  let child: ChildProcess | undefined;
+  const tokens: number[] = [];
+  const children: ChildProcess[] = [];
+  const started: Promise<unknown>[] = [];
   const processOf = (order: RoleOrder) => {
-    const role = startRole(order);
-    child = role.child;
-    options.onApart?.(role.child);
+    const start = () => {
+      const role = startRole(order, options.forkApart?.());
+      children.push(role.child);
+      return role;
+    };
+    const role = start();
+    options.onApart?.(role.child, () => {
+      const again = outcome(start().report);
+      started.push(again);
+      return again;
+    });
     return role;
   };
   const listened = async <T>(order: RoleOrder, run: (onListening: (address: string) => void) => Promise<T>) => {
@@ -187,7 +218,7 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
       ...setting,
       listen: socket('d'),
       timeoutMilliseconds,
-      startMilliseconds: 60_000,
+      startMilliseconds: options.startMilliseconds ?? 60_000,
     } as const;
     const dealing = listened(dealerOrder, (onListening) => runDealer({ ...dealerOrder, onListening }));
     const dealer = outcome(dealing);
@@ -207,23 +238,26 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
     lines.push(await line(socket('cs'), socket('s'), 'client', 'server', options));
     lines.push(await line(socket('cd'), socket('d'), 'client', source, options));
     const { ring, newTokens, promptIds } = options;
-    const task = { kind: 'generate', prompt: { ids: promptIds }, newTokens } as const satisfies ClientTask;
+    const ofProcess = { kind: 'generate', prompt: { ids: promptIds }, newTokens } as const;
+    const task = { ...ofProcess, onToken: (id) => void tokens.push(id) } satisfies ClientTask;
     const common = { ...setting, server: socket('cs'), dealer: socket('cd'), state: state.client, ring, timeoutMilliseconds };
     let asked: Promise<ClientReport>;
     if (apart === 'client') {
-      asked = processOf({ ...common, role: 'client', sendLogits: false, task }).report as Promise<ClientReport>;
+      asked = processOf({ ...common, role: 'client', sendLogits: false, task: ofProcess }).report as Promise<ClientReport>;
     } else asked = runClient({ ...common, task, onLogits: (values) => void logits.push(values) });
     const client = outcome(asked);
     // A stopped process is ended once everybody else has given up.
     const others = Object.entries({ client, server, dealer }).flatMap(([role, end]) =>
       (role === 'dealer' ? source : role) === apart ? [] : [end],
     );
-    void Promise.all(others).then(() => setTimeout(() => child?.kill('SIGKILL'), 200));
+    void Promise.all(others).then(() => setTimeout(() => children[0]?.kill('SIGKILL'), 200));
     const ends = { client: await client, server: await server, dealer: await dealer };
+    await Promise.all(started);
     const list = async (party: 'client' | 'server') => (await openBundleStore(state[party], party)).list();
-    return { ...ends, logits, stored: { client: await list('client'), server: await list('server') } };
+    return { ...ends, logits, tokens, stored: { client: await list('client'), server: await list('server') } };
   } finally {
     for (const each of lines) each.close();
+    for (const each of children) each.kill('SIGKILL');
   }
 }
 

@@ -1,0 +1,131 @@
+import { type Fault, faultKinds, phases, placeOf, variantName } from './plan.ts';
+import type { Verdict } from './verdict.ts';
+
+export interface Row {
+  readonly fault: Fault;
+  readonly verdict: Verdict;
+}
+
+interface Counts {
+  readonly faults: number;
+  readonly exact: number;
+  readonly error: number;
+  readonly failure: number;
+  readonly slowestMilliseconds: number;
+  /** Errors of parties, and how many of them name the party at fault. */
+  readonly errors: number;
+  readonly named: number;
+}
+
+function countsOf(rows: readonly Row[]): Counts {
+  const of = (result: Verdict['result']): number => rows.filter(({ verdict }) => verdict.result === result).length;
+  const sum = (field: 'errors' | 'named'): number => rows.reduce((all, { verdict }) => all + verdict[field], 0);
+  const slowestMilliseconds = Math.round(
+    Math.max(0, ...rows.map(({ verdict }) => (verdict.result === 'exact' ? 0 : verdict.milliseconds))),
+  );
+  return {
+    faults: rows.length,
+    exact: of('exact'),
+    error: of('error'),
+    failure: of('failure'),
+    slowestMilliseconds,
+    errors: sum('errors'),
+    named: sum('named'),
+  };
+}
+
+/** By kind, and by what the fault met: the figures of the whole command. */
+export function summary(rows: readonly Row[]): object {
+  const all = countsOf(rows);
+  const failures = rows
+    .filter(({ verdict }) => verdict.result === 'failure')
+    .map(({ fault, verdict }) => ({ number: fault.number, why: verdict.why }));
+  return { ...all, failures };
+}
+
+const phaseNames = ['handshake', ...phases];
+const heads = ['fault', 'phase', 'role', 'faults', 'exact', 'error', 'failed', 'slowest ms', 'errors that name it'];
+
+function lines(rows: readonly Row[]): string[][] {
+  const groups = new Map<string, Row[]>();
+  for (const row of rows) {
+    const { phase, role } = placeOf(row.fault);
+    const key = [row.fault.kind, phase, role].join('|');
+    groups.set(key, [...(groups.get(key) ?? []), row]);
+  }
+  const rank = (key: string): number => {
+    const [kind, phase] = key.split('|') as [Fault['kind'], string];
+    return faultKinds.indexOf(kind) * 10 + phaseNames.indexOf(phase);
+  };
+  return [...groups]
+    .sort(([a], [b]) => rank(a) - rank(b) || (a < b ? -1 : 1))
+    .map(([key, group]) => [...key.split('|'), ...cells(countsOf(group))]);
+}
+
+const cells = (counts: Counts): string[] => [
+  ...[counts.faults, counts.exact, counts.error, counts.failure, counts.slowestMilliseconds].map(String),
+  counts.errors === 0 ? '–' : `${counts.named} of ${counts.errors}`,
+];
+
+const byKind = (rows: readonly Row[]): string[][] =>
+  faultKinds.flatMap((kind) => {
+    const group = rows.filter(({ fault }) => fault.kind === kind);
+    return group.length === 0 ? [] : [[kind, ...cells(countsOf(group))]];
+  });
+
+/** Every kind, phase and role on a line of its own, for a terminal. */
+export function table(rows: readonly Row[]): string {
+  const all = [heads, ...lines(rows), ['all', '', '', ...cells(countsOf(rows))]];
+  const widths = heads.map((_, column) => Math.max(...all.map((line) => line[column]!.length)));
+  return all
+    .map((line) =>
+      line.map((cell, column) => (column < 3 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!))).join('  '),
+    )
+    .join('\n');
+}
+
+const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+const markdownTable = (head: readonly string[], body: readonly (readonly string[])[]): string =>
+  [row(head), row(head.map((_, at) => (at === 0 ? '---' : '---:'))), ...body.map(row)].join('\n');
+
+/** The same as a page. */
+export function markdown(
+  rows: readonly Row[],
+  { command, timeoutMilliseconds, seconds }: { command: string; timeoutMilliseconds: number; seconds: number },
+): string {
+  const counts = countsOf(rows);
+  const settings = [...new Set(rows.map(({ fault }) => variantName(fault.variant)))].sort();
+  return `# Faults
+
+Made by \`${command} --write\` in ${seconds} s. A fault that failed is done again by its number: \`--seed\` as above and \`--only NUMBER\`.
+
+Each line of the tables counts whole private runs of a two-layer Llama over real sockets, with one fault each, which seed and number choose:
+setting and ring (${settings.length} variants, texts that end early among them), kind, place and time. A run is *exact* where the client has exactly the
+right text (and logits within rounding), *error* where it ended with typed errors of which at least one names the party at fault, and
+*failed* otherwise: a wrong answer, a hang, an error without a type or a name, an end later than two timeouts (${timeoutMilliseconds} ms each) and 3 s after the
+fault, a bundle that could be used again. After every restart a second run on the same stores must be exact. The last column counts the
+errors of the surviving parties, and those that name the party at fault.
+
+**${counts.faults} faults: ${counts.exact} exact answers, ${counts.error} typed errors, ${counts.failure} failures; the slowest end ${counts.slowestMilliseconds} ms after its fault.**
+
+| kind | what happens |
+|---|---|
+| drop, duplicate, reorder, corrupt, truncate, oversize | to one frame of one line, in either direction |
+| stall, close | the line falls silent, or ends, before a frame |
+| kill, stop | the process gets SIGKILL or SIGSTOP when a frame passes |
+| pause | SIGSTOP, and SIGCONT after 0.1, 0.3 or 1.6 timeouts |
+| restart | SIGKILL, and the same order to a new process on the same store |
+| clock | both clocks of the process jump, by 2 s to 10 days, either way |
+| program | a control message with another program, length, configuration, session, weights or nonce |
+| certificate | of another authority or role, expired, not valid yet, or none |
+| replay | bundles put back after their run, and named again by the dealer, or not |
+
+## By kind
+
+${markdownTable(['fault', 'faults', 'exact', 'error', 'failed', 'slowest ms', 'errors that name it'], byKind(rows))}
+
+## By kind, phase and role
+
+${markdownTable(heads, lines(rows))}
+`;
+}
