@@ -114,13 +114,10 @@ export function schedule(program: RingProgram): Hop[] {
     }
     if (clientToServer !== undefined) server = Math.max(server, send('clientToServer', client, index, clientToServer));
     // What the server sends about a value, it does not need itself: a product waits for the client's side of the opening only.
-    clientHas[index] = node.state === 'pinned' && node.operation !== 'reveal' ? 0 : client;
+    clientHas[index] = client;
     serverHas[index] = server;
     serverLate[index] = late;
-    if (node.operation === 'reveal') {
-      clientHas[index] = client;
-      revealed = Math.max(revealed, client);
-    }
+    if (node.operation === 'reveal') revealed = Math.max(revealed, client);
   });
   const frame = (direction: Direction, messages: Message[], follows: boolean): Hop => ({
     direction,
