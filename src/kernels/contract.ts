@@ -1,3 +1,5 @@
+import type { TreeKernels } from './trees.ts';
+
 /**
  * The hot loops on ring words, behind one contract: `js/` is the slow twin that states what each means, `wasm/` is the fast one.
  *
@@ -22,6 +24,8 @@ export interface RingKernels {
   /** Bytes in blocks now, and the most there ever were. */
   readonly allocatedBytes: number;
   readonly peakBytes: number;
+  /** Walks of trees, where these kernels have fast ones. */
+  readonly trees?: TreeKernels;
   /** `length` ≥ 0. Words are not cleared. Throws a `resource` error where the memory cannot grow. */
   allocate(length: number): Block;
   /** Clears the words, so that no secret outlives its block, and gives them back. Freeing twice throws. */

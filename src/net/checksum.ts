@@ -4,6 +4,9 @@
  */
 const tables = makeTables();
 
+/** CRC-32, of this module or faster. */
+export type Checksum = (bytes: Uint8Array, before?: number) => number;
+
 /** The checksum of `bytes`, or, given the checksum of what came before them, of both together. */
 export function crc32(bytes: Uint8Array, before = 0): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -1,5 +1,5 @@
 import { SottoError } from '../errors/index.ts';
-import { crc32 } from './checksum.ts';
+import { type Checksum, crc32 } from './checksum.ts';
 import { defaultMaximumPayloadBytes, type Frame } from './contract.ts';
 
 /**
@@ -18,7 +18,12 @@ const magic = 0x51;
 const checksumAt = 12;
 
 /** The header of one frame. Throws a `usage` error where kind, length or sequence number do not fit. */
-export function encodeFrameHeader(kind: number, payload: Uint8Array, sequence: number): Uint8Array<ArrayBuffer> {
+export function encodeFrameHeader(
+  kind: number,
+  payload: Uint8Array,
+  sequence: number,
+  checksum: Checksum = crc32,
+): Uint8Array<ArrayBuffer> {
   if (!Number.isInteger(kind) || kind < 0 || kind > 255) {
     throw new SottoError('usage', `${kind} is no frame kind`, { remedy: 'use an integer in 0 … 255' });
   }
@@ -31,7 +36,7 @@ export function encodeFrameHeader(kind: number, payload: Uint8Array, sequence: n
   header[1] = kind;
   view.setUint32(4, payload.length, true);
   view.setUint32(8, sequence % 2 ** 32, true);
-  view.setUint32(checksumAt, crc32(payload, crc32(header.subarray(0, checksumAt))), true);
+  view.setUint32(checksumAt, checksum(payload, checksum(header.subarray(0, checksumAt))), true);
   return header;
 }
 
@@ -43,6 +48,7 @@ export class FrameDecoder {
   /** May change between frames. */
   maximumPayloadBytes: number;
   readonly #peer: string;
+  readonly #checksum: Checksum;
   readonly #header = new Uint8Array(frameHeaderBytes);
   readonly #view = new DataView(this.#header.buffer);
   #headerFilled = 0;
@@ -52,8 +58,9 @@ export class FrameDecoder {
   #sequence = 0;
   #refusal: SottoError | null = null;
 
-  constructor(peer: string, maximumPayloadBytes = defaultMaximumPayloadBytes) {
+  constructor(peer: string, maximumPayloadBytes = defaultMaximumPayloadBytes, checksum: Checksum = crc32) {
     this.#peer = peer;
+    this.#checksum = checksum;
     this.maximumPayloadBytes = maximumPayloadBytes;
   }
 
@@ -118,7 +125,7 @@ export class FrameDecoder {
 
   #finishFrame(): Frame {
     const frame = { kind: this.#header[1]!, payload: this.#payload ?? new Uint8Array(0) };
-    const checksum = crc32(frame.payload, crc32(this.#header.subarray(0, checksumAt)));
+    const checksum = this.#checksum(frame.payload, this.#checksum(this.#header.subarray(0, checksumAt)));
     if (checksum !== this.#view.getUint32(checksumAt, true)) this.#refuse(`frame ${this.#sequence} was damaged on its way`);
     this.#payload = null;
     this.#headerFilled = 0;

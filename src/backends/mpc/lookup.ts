@@ -2,7 +2,7 @@ import type { Block } from '../../kernels/index.ts';
 import { size } from '../../program/index.ts';
 import { pointFunctionBytes, type RingNodeOf, wordBitsOf } from '../ring/index.ts';
 import { type PointFunctionCipher, purpose } from './correlations/contract.ts';
-import { expand } from './correlations/dpf.ts';
+import { expandInto } from './correlations/dpf.ts';
 import type { Held, Machine, Numbered } from './protocol.ts';
 import type { Pads } from './random.ts';
 
@@ -64,7 +64,8 @@ class Expansion {
     const rowBytes = this.points * (kernels.wordBits / 8);
     const first = this.next;
     const count = Math.min(this.rows - first, Math.max(1, Math.floor(chunkBytes / rowBytes)));
-    const words = expand({
+    const vectors = kernels.allocate(count * this.points);
+    expandInto(kernels, vectors, {
       party,
       seeds: this.#seeds.subarray(first * 16, (first + count) * 16),
       corrections: this.#keys.subarray(first * this.#keyBytes, (first + count) * this.#keyBytes),
@@ -72,8 +73,6 @@ class Expansion {
       wordBits: wordBitsOf(ring.bits),
       encryptBlocks: cipher,
     });
-    const vectors = kernels.allocate(count * this.points);
-    kernels.bytes(vectors).set(words);
     this.next += count;
     return { first, count, vectors };
   }

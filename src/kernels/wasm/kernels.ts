@@ -1,8 +1,10 @@
 import { BlockAllocator } from '../allocator.ts';
 import * as checks from '../checks.ts';
 import type { Block, RingKernels, WordBits } from '../contract.ts';
+import type { TreeKernels } from '../trees.ts';
 import { instantiate, PAGE_BYTES, type RingExports, ringMemory, ringModule } from './module.ts';
 import { type Dimension, stridedTable } from './strided.ts';
+import { WasmTrees } from './trees.ts';
 
 /** Bytes from 0 on that no block gets: the table of a strided copy, the staging area of codecs, each worker's scratch. */
 const TABLE_AT = 1024;
@@ -28,6 +30,7 @@ export class WasmKernels implements RingKernels {
   /** Where the scratch of thread i starts: `scratchAt + i · scratchBytes`. */
   protected readonly scratchAt = STAGING_AT + STAGING_BYTES;
   protected readonly scratchBytes: number;
+  readonly trees: TreeKernels;
   readonly #allocator: BlockAllocator;
 
   constructor(wordBits: WordBits, options: WasmOptions & { readonly threads?: number } = {}) {
@@ -40,6 +43,14 @@ export class WasmKernels implements RingKernels {
     this.scratchBytes = Math.ceil(this.run.productScratchBytes() / 64) * 64;
     const start = this.scratchAt + (options.threads ?? 1) * this.scratchBytes;
     this.#allocator = new BlockAllocator(this.wordBytes, start, (endBytes) => this.#grow(endBytes));
+    this.trees = new WasmTrees({
+      wordBytes: this.wordBytes,
+      run: this.run,
+      allocate: (length) => this.allocate(length),
+      free: (block) => this.free(block),
+      view: (offset, bytes) => new Uint8Array(this.memory.buffer, offset, bytes),
+      inside: (...blocks) => this.inside(...blocks),
+    });
   }
 
   #grow(endBytes: number): number | undefined {

@@ -3,7 +3,7 @@ import type { WordBits } from '../contract.ts';
 import { binaries } from './binary.generated.ts';
 
 /** What the compiled sources export (ring.as.ts). Addresses are bytes, lengths words. */
-export interface RingExports {
+export interface RingExports extends TreeExports {
   add(out: number, a: number, b: number, length: number): void;
   subtract(out: number, a: number, b: number, length: number): void;
   multiply(out: number, a: number, b: number, length: number): void;
@@ -43,6 +43,90 @@ export interface RingExports {
   encode(to: number, from: number, scale: number, low: number, high: number, length: number): number;
   decode(to: number, from: number, scale: number, ringBits: number, length: number): void;
   indexOfMaxAbs(from: number, ringBits: number, length: number): number;
+}
+
+/** Walks of trees (trees.as.ts). Counts are nodes or points. */
+export interface TreeExports {
+  tweaked(out: number, states: number, first: number, tweaks: number, count: number): void;
+  pointLevel(
+    to: number,
+    toControls: number,
+    from: number,
+    controls: number,
+    left: number,
+    right: number,
+    keys: number,
+    keyBytes: number,
+    bitsAt: number,
+    level: number,
+    first: number,
+    count: number,
+  ): void;
+  pointLeaves(
+    out: number,
+    states: number,
+    controls: number,
+    enc: number,
+    keys: number,
+    keyBytes: number,
+    leafAt: number,
+    blocksBits: number,
+    first: number,
+    count: number,
+    party: number,
+  ): void;
+  roots(out: number, seeds: number, copies: number, keys: number): void;
+  neighbours(out: number, places: number, count: number): void;
+  towards(out: number, states: number, points: number, place: number, tweaks: number, count: number): void;
+  stepTowards(
+    states: number,
+    controls: number,
+    sums: number,
+    input: number,
+    enc: number,
+    points: number,
+    place: number,
+    tweaks: number,
+    cw: number,
+    keyBytes: number,
+    perKey: number,
+    count: number,
+  ): void;
+  endTowards(
+    out: number,
+    words: number,
+    controls: number,
+    sums: number,
+    input: number,
+    enc: number,
+    cw: number,
+    keyBytes: number,
+    perKey: number,
+    count: number,
+    party: number,
+  ): void;
+  bothChildren(
+    input: number,
+    enc: number,
+    toControls: number,
+    controls: number,
+    cw: number,
+    keyBytes: number,
+    perKey: number,
+    count: number,
+  ): void;
+  windowLeaves(
+    out: number,
+    input: number,
+    enc: number,
+    step: number,
+    controls: number,
+    cw: number,
+    keyBytes: number,
+    perKey: number,
+    count: number,
+    party: number,
+  ): void;
 }
 
 export const PAGE_BYTES = 65536;

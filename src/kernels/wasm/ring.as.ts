@@ -3,3 +3,6 @@ export { add, addScalar, clear, copy, fill, multiply, multiplyAdd, multiplyScala
 export { rotatedInner, strided, sum } from './layout.as';
 export { product, productScratchBytes } from './product.as';
 export { decode, encode, indexOfMaxAbs, pack, unpack } from './codec.as';
+export {
+  bothChildren, endTowards, neighbours, pointLeaves, pointLevel, roots, stepTowards, towards, tweaked, windowLeaves,
+} from './trees.as';

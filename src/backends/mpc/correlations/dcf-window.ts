@@ -1,4 +1,5 @@
 import { SottoError } from '../../../errors/index.ts';
+import type { Block, RingKernels } from '../../../kernels/index.ts';
 import { type ComparisonLayout, comparisonLayout } from './dcf-format.ts';
 import {
   bitAt,
@@ -41,6 +42,32 @@ export function expandWindows(
     const some = Math.min(chunk, count - first);
     take(first, some, expandChunk(options, layout, first, some));
   }
+}
+
+/**
+ * `expandWindows` on blocks, one for every word of γ: in WebAssembly where the kernels have walks, otherwise by the slow twin. `windows`
+ * has one word a key, every block of `outs` 2 · 2^windowBits.
+ */
+export function windowsInto(
+  kernels: RingKernels,
+  outs: readonly Block[],
+  options: Omit<WindowOptions, 'windows' | 'chunk'> & { readonly windows: Block },
+): void {
+  const { trees, wordBits } = kernels;
+  if (trees === undefined || wordBits !== options.wordBits) {
+    const words = 2 ** (options.windowBits + 1);
+    expandWindows({ ...options, windows: kernels.bytes(options.windows).slice() }, (first, count, vectors) => {
+      vectors.forEach((bytes, q) => {
+        kernels.bytes({ offset: outs[q]!.offset + (first * words * wordBits) / 8, length: count * words }).set(bytes);
+      });
+    });
+    return;
+  }
+  const layout = comparisonLayout(options);
+  checkKeys(options, layout);
+  const { encryptBlocks: encrypt, ...walk } = options;
+  const leafAt = options.k * layout.levelBytes + layout.valueBytes;
+  trees.expandWindows(outs, { ...walk, encrypt, keyBytes: layout.bytes, levelBytes: layout.levelBytes, leafAt });
 }
 
 /** The first point of each key's two windows: window and window + 1, shifted to full points. */

@@ -1,4 +1,5 @@
 import { SottoError } from '../../../errors/index.ts';
+import type { Block, RingKernels } from '../../../kernels/index.ts';
 import { addPair, type ComparisonLayout, type ComparisonShape, comparisonLayout } from './dcf-format.ts';
 import {
   bitAt,
@@ -192,6 +193,25 @@ const negated = new Int32Array(2);
 
 /** Points computed at once, all keys of a chunk together. */
 const statesAtOnce = 4096;
+
+/**
+ * `evaluateComparisons` on blocks: in WebAssembly where the kernels have walks, otherwise by the slow twin below. `points` has
+ * pointsPerKey words a key, `out` pointsPerKey · valueWords.
+ */
+export function compareInto(
+  kernels: RingKernels,
+  out: Block,
+  options: EvaluationOptions & { readonly points: Block; readonly pointsPerKey: number },
+): void {
+  const layout = comparisonLayout(options);
+  if (kernels.trees === undefined || options.valueWords === 0 || kernels.wordBits !== options.wordBits) {
+    kernels.bytes(out).set(evaluateComparisons({ ...options, points: kernels.bytes(options.points).slice() }));
+    return;
+  }
+  checkKeys(options, layout);
+  const { encryptBlocks: encrypt, ...walk } = options;
+  kernels.trees.compare(out, { ...walk, encrypt, keyBytes: layout.bytes, levelBytes: layout.levelBytes });
+}
 
 /**
  * This party's shares of β · [x < α] at `pointsPerKey` public points of every key, x as little-endian words of wordBits, key after

@@ -1,4 +1,5 @@
 import { SottoError } from '../../../errors/index.ts';
+import type { Block, RingKernels } from '../../../kernels/index.ts';
 import { type Corrections, decodeCorrections, encodeCorrections, type Layout, layoutOf, type PointShape } from './dpf-format.ts';
 
 export { correctionBytes, type PointShape } from './dpf-format.ts';
@@ -193,19 +194,37 @@ export function expandInChunks(
   options: ExpandOptions,
   take: (firstKey: number, count: number, vectors: Uint8Array<ArrayBuffer>) => void,
 ): void {
-  const { seeds, corrections, k, wordBits } = options;
+  const { k, wordBits } = options;
   const layout = layoutOf(options);
-  const count = seeds.length / seedBytes;
-  if (!Number.isInteger(count) || corrections.length !== count * layout.bytes) {
-    throw new SottoError('material', `${seeds.length} bytes of seeds do not go with ${corrections.length} bytes of corrections`, {
-      remedy: 'make new correlations: these are damaged or of another program',
-    });
-  }
+  const count = checkKeys(options, layout);
   const chunk = Math.max(1, Math.floor(options.chunk ?? 2 ** 19 / (2 ** k * (wordBits / 8))));
   for (let firstKey = 0; firstKey < count; firstKey += chunk) {
     const size = Math.min(chunk, count - firstKey);
     take(firstKey, size, expandChunk(options, layout, firstKey, size));
   }
+}
+
+/**
+ * All keys' vectors into a block of count × 2^k words: in WebAssembly where the kernels have walks and a leaf fills its block, otherwise
+ * by the slow twin below.
+ */
+export function expandInto(kernels: RingKernels, out: Block, options: ExpandOptions): void {
+  const layout = layoutOf(options);
+  if (kernels.trees === undefined || layout.leafBytes !== 16 || kernels.wordBits !== options.wordBits) {
+    kernels.bytes(out).set(expand(options));
+    return;
+  }
+  checkKeys(options, layout);
+  kernels.trees.expandPoints(out, {
+    party: options.party,
+    seeds: options.seeds,
+    corrections: options.corrections,
+    keyBytes: layout.bytes,
+    levels: layout.levels,
+    bitsAt: 16 * layout.levels,
+    leafAt: 16 * layout.levels + layout.bitBytes,
+    encrypt: options.encryptBlocks,
+  });
 }
 
 /** All keys' vectors in one piece: count × 2^k words, little endian. */
@@ -314,6 +333,15 @@ function firstBytesOfBlocks(blocks: Uint8Array, kept: number): Uint8Array<ArrayB
   const out = new Uint8Array((blocks.length / 16) * kept);
   for (let from = 0, to = 0; from < blocks.length; from += 16, to += kept) out.set(blocks.subarray(from, from + kept), to);
   return out;
+}
+
+/** How many keys there are. */
+function checkKeys({ seeds, corrections }: ExpandOptions, layout: Layout): number {
+  const count = seeds.length / seedBytes;
+  if (Number.isInteger(count) && corrections.length === count * layout.bytes) return count;
+  throw new SottoError('material', `${seeds.length} bytes of seeds do not go with ${corrections.length} bytes of corrections`, {
+    remedy: 'make new correlations: these are damaged or of another program',
+  });
 }
 
 function checkSeeds(seeds: Uint8Array, count: number): void {
