@@ -1,4 +1,4 @@
-// `npm run build`: the kernels, then every layer.
+// `npm run build`: the kernels, then every layer, then the browsers' client as one file.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -12,5 +12,6 @@ const { status } = spawnSync(process.execPath, [join(root, 'node_modules/typescr
   stdio: 'inherit',
 });
 if (status !== 0) process.exit(status ?? 1);
+await import('./build-browser.mjs');
 const command = join(root, 'bin/sotto.js');
 if (existsSync(command)) chmodSync(command, 0o755);

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const portable = 'portable';
 const node = 'node';
+const page = 'page';
 export const layers = [
   ['errors', portable, []],
   ['math', portable, ['errors']],
@@ -46,6 +47,20 @@ export const layers = [
 
 // The library and the command line may import everything above them.
 for (const name of ['package', 'cli']) layers.push([name, node, layers.map(([other]) => other)]);
+// What runs in a browser has its types and none of Node's. Of `party` it takes the client; the bundler refuses what needs Node.
+const inBrowser = [
+  'errors',
+  'math',
+  'kernels',
+  'program',
+  'backends/ring',
+  'backends/cost',
+  'backends/mpc',
+  'net',
+  'models',
+  'party',
+];
+layers.push(['browser', page, inBrowser]);
 
 const write = (path, value) => writeFileSync(join(root, path), `${JSON.stringify(value, null, 2)}\n`);
 const nested = (name) => layers.map(([other]) => other).filter((other) => other.startsWith(`${name}/`));
@@ -59,6 +74,7 @@ for (const [name, kind, imports] of layers) {
       outDir: `${up}/dist`,
       tsBuildInfoFile: `${up}/dist/${name.replace('/', '-')}.tsbuildinfo`,
       ...(kind === node ? { types: ['node'] } : {}),
+      ...(kind === page ? { lib: ['es2024', 'dom'] } : {}),
     },
     include: ['./**/*.ts', ...(kind === portable ? [`${up}/src/platform.d.ts`] : [])],
     exclude: ['./**/*.as.ts', ...nested(name).map((inner) => `./${inner.slice(name.length + 1)}`)],

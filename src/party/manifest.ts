@@ -4,9 +4,18 @@ import { quantise, type RingProgram } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { type Files, memoryFiles } from '../models/files.ts';
-import { type Plan, planOf, traceLlamaPrivate, traceVitPrivate } from '../models/index.ts';
+import {
+  type Plan,
+  parsePreprocessor,
+  planOf,
+  preprocess,
+  type RgbImage,
+  traceLlamaPrivate,
+  traceVitPrivate,
+} from '../models/index.ts';
+import { readJson } from '../models/json.ts';
 import { loadTokenizer, type Tokenizer } from '../models/tokenizer.ts';
-import { type Program, programHash } from '../program/index.ts';
+import { type Program, programHash, type Tensor } from '../program/index.ts';
 import type { Control, RunRequest } from './control.ts';
 
 /** Public files of a checkpoint: the client needs them to turn text into tokens. */
@@ -35,6 +44,13 @@ export function manifestFiles(manifest: Control<'manifest'>): Files {
 }
 
 export const manifestTokenizer = (manifest: Control<'manifest'>): Promise<Tokenizer> => loadTokenizer(manifestFiles(manifest));
+
+/** A picture's pixel values (C, H, W) as the model's preprocessor makes them. */
+export async function manifestPixels(manifest: Control<'manifest'>, image: RgbImage): Promise<Tensor> {
+  const preprocessor = parsePreprocessor(await readJson(manifestFiles(manifest), 'preprocessor_config.json', 2 ** 20));
+  const config = parseModelConfig(manifest.config);
+  return preprocess(image, preprocessor, config.family === 'vit' ? config.numChannels : 3);
+}
 
 /** What all three parties derive from the public configuration and the run, each for itself. */
 export interface TracedRun {

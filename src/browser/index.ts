@@ -1,0 +1,214 @@
+import { bytesToHex } from '@noble/hashes/utils.js';
+import type { Setting } from '../backends/cost/index.ts';
+import { onlineFrame } from '../backends/mpc/runner.ts';
+import { SottoError } from '../errors/index.ts';
+import { type SamplingOptions, type StreamingDecoder, sampler, streamingDecoder } from '../models/index.ts';
+import type { Channel, ChannelCounters } from '../net/contract.ts';
+import { type ClientTask, runClientOn } from '../party/client.ts';
+import type { ClientReport } from '../party/report.ts';
+import { type Picture, picturePixels } from './picture.ts';
+import { pagePlatform } from './platform.ts';
+import { memoryStore } from './store.ts';
+import { pageChannel } from './websocket.ts';
+
+export { SottoError } from '../errors/index.ts';
+
+/** Where the other parties wait (`wss://host[:port][/path]`, or `ws://` on one machine), and how this one computes. */
+export interface ClientSettings {
+  readonly server: string;
+  /** Or the helper. It must belong to somebody else than the server. */
+  readonly dealer: string;
+  /** `dealer` where absent: material comes before the run. `helper`: while it goes on. */
+  readonly setting?: Setting;
+  /** 64 bits with 16 of fraction where absent. */
+  readonly ring?: { readonly bits: number; readonly fraction: number };
+  /** How long each wait may take; 120 where absent. */
+  readonly timeoutSeconds?: number;
+}
+
+export interface GenerateRequest extends Watching {
+  /** A text, or token ids of the model's tokenizer. */
+  readonly prompt: string | readonly number[];
+  readonly newTokens: number;
+  /** The likeliest token each time where absent. */
+  readonly sampling?: SamplingOptions;
+  /** Once, before the run: the prompt as the model reads it. */
+  readonly onPrompt?: (text: string, ids: readonly number[]) => void;
+  /** For each new token. The text may be empty while a character of several bytes is incomplete. */
+  readonly onToken?: (text: string, id: number) => void;
+}
+
+export interface ClassifyRequest extends Watching {
+  readonly image: Picture;
+}
+
+export interface Watching {
+  /** After each frame. */
+  readonly onTraffic?: (traffic: Traffic) => void;
+}
+
+/** What went over this page's connections, frame headers included. */
+export interface Traffic {
+  readonly server: ChannelCounters;
+  readonly dealer: ChannelCounters;
+  /** The first words that the server got of the run, and the first it sent, in hexadecimal; empty before. Both are masked. */
+  readonly serverSaw: string;
+  readonly clientSaw: string;
+}
+
+export interface GenerateResult {
+  /** The prompt and what the model wrote. */
+  readonly text: string;
+  readonly promptIds: readonly number[];
+  readonly newIds: readonly number[];
+  readonly report: ClientReport;
+  readonly traffic: Traffic;
+}
+
+export interface ClassifyResult {
+  readonly logits: readonly number[];
+  /** The largest logit's place. */
+  readonly label: number;
+  readonly report: ClientReport;
+  readonly traffic: Traffic;
+}
+
+export interface BrowserClient {
+  /** Continues a text. Rejects with a `SottoError` whose `place.party` names who failed. */
+  generate(request: GenerateRequest): Promise<GenerateResult>;
+  /** Names a picture. */
+  classify(request: ClassifyRequest): Promise<ClassifyResult>;
+}
+
+/** Of all clients of this page, so that no id is used twice. */
+const store = memoryStore();
+
+/** A client in this page. Each call is one private run with connections of its own. */
+export function connectClient(settings: ClientSettings): BrowserClient {
+  return {
+    async generate({ prompt, newTokens, sampling, onPrompt, onToken, onTraffic }) {
+      const pieces: string[] = [];
+      let decoder: StreamingDecoder | undefined;
+      const task: ClientTask = {
+        kind: 'generate',
+        prompt: typeof prompt === 'string' ? { text: prompt } : { ids: prompt },
+        newTokens,
+        ...(sampling === undefined ? {} : { sample: sampler(sampling) }),
+        onPrompt: (ids, tokenizer) => {
+          decoder = streamingDecoder(tokenizer);
+          pieces.push(ids.map((id) => decoder!.push(id)).join(''));
+          onPrompt?.(pieces[0]!, ids);
+        },
+        onToken: (id) => {
+          const text = decoder!.push(id);
+          pieces.push(text);
+          onToken?.(text, id);
+        },
+      };
+      const { report, traffic } = await run(settings, task, onTraffic);
+      const text = pieces.join('') + (decoder?.end() ?? '');
+      return { text, promptIds: report.promptIds, newIds: report.newIds, report, traffic };
+    },
+    async classify({ image, onTraffic }) {
+      let logits: number[] = [];
+      const task: ClientTask = { kind: 'classify', pixels: (manifest) => picturePixels(image, manifest) };
+      const made = await run(settings, task, onTraffic, (opened) => {
+        logits = [...opened];
+      });
+      return { logits, label: logits.indexOf(Math.max(...logits)), ...made };
+    },
+  };
+}
+
+async function run(
+  { server, dealer, setting, ring = { bits: 64, fraction: 16 }, timeoutSeconds = 120 }: ClientSettings,
+  task: ClientTask,
+  onTraffic?: (traffic: Traffic) => void,
+  onLogits?: (logits: Float64Array) => void,
+): Promise<{ report: ClientReport; traffic: Traffic }> {
+  const watch = new Watch(onTraffic);
+  const host = {
+    platform: (bits: number) => pagePlatform(bits, breathe),
+    connect: async (address: string, peer: string) => {
+      const url = webUrl(address, peer);
+      return watch.over(await pageChannel(new WebSocket(url), url.href, { peer, timeoutMilliseconds: 1000 * timeoutSeconds }));
+    },
+    store: async () => store,
+  };
+  const report = await runClientOn(host, { server, dealer, setting, ring, task, ...(onLogits ? { onLogits } : {}) });
+  return { report, traffic: watch.traffic() };
+}
+
+/** Also takes the addresses that the other parties are given, such as `ws:127.0.0.1:7002`. */
+function webUrl(address: string, party: string): URL {
+  const url = URL.parse(address.replace(/^(wss?):(?!\/\/)/, '$1://'));
+  if (url !== null && /^wss?:$/.test(url.protocol)) return url;
+  throw new SottoError('usage', `${address} is no address of a WebSocket`, {
+    place: { party },
+    remedy: 'write wss://host[:port][/path]',
+  });
+}
+
+const nothingYet: ChannelCounters = { sentBytes: 0, sentFrames: 0, receivedBytes: 0, receivedFrames: 0 };
+
+/** Looks at what goes over a run's channels. */
+class Watch {
+  readonly #channels: Channel[] = [];
+  readonly #onTraffic: ((traffic: Traffic) => void) | undefined;
+  #serverSaw = '';
+  #clientSaw = '';
+
+  constructor(onTraffic: ((traffic: Traffic) => void) | undefined) {
+    this.#onTraffic = onTraffic;
+  }
+
+  over(channel: Channel): Channel {
+    this.#channels.push(channel);
+    return {
+      peer: channel.peer,
+      counters: channel.counters,
+      send: async (kind, payload) => {
+        if (kind === onlineFrame && this.#serverSaw === '') this.#serverSaw = firstWords(payload);
+        await channel.send(kind, payload);
+        this.#onTraffic?.(this.traffic());
+      },
+      receive: async () => {
+        const frame = await channel.receive();
+        if (frame.kind === onlineFrame && this.#clientSaw === '') this.#clientSaw = firstWords(frame.payload);
+        this.#onTraffic?.(this.traffic());
+        return frame;
+      },
+      close: (reason) => channel.close(reason),
+    };
+  }
+
+  traffic(): Traffic {
+    const sum = (isServer: boolean): ChannelCounters =>
+      this.#channels
+        .filter(({ peer }) => (peer === 'server') === isServer)
+        .map(({ counters }) => counters)
+        .reduce<ChannelCounters>(
+          (a, b) => ({
+            sentBytes: a.sentBytes + b.sentBytes,
+            sentFrames: a.sentFrames + b.sentFrames,
+            receivedBytes: a.receivedBytes + b.receivedBytes,
+            receivedFrames: a.receivedFrames + b.receivedFrames,
+          }),
+          nothingYet,
+        );
+    return { server: sum(true), dealer: sum(false), serverSaw: this.#serverSaw, clientSaw: this.#clientSaw };
+  }
+}
+
+const firstWords = (bytes: Uint8Array): string => bytesToHex(bytes.subarray(0, 24));
+
+/** One turn of the page's events. Timers would wait for milliseconds. */
+const breathe = (): Promise<void> =>
+  new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(0);
+  });
