@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { readJson } from '../models/json.ts';
 import { folderFiles } from '../node/files.ts';
 import { onnxBackend } from '../node/onnx.ts';
-import { parseRecipe, type Recipe, runRecipe } from '../train/index.ts';
+import { loadRecipe, type Recipe, runRecipe } from '../train/index.ts';
 import { jsonOption, progressOption } from './options.ts';
 import { progress } from './progress.ts';
 import { seconds } from './table.ts';
@@ -90,9 +90,15 @@ async function train(name: string, flags: TrainFlags, terminal: Terminal): Promi
 
 async function readRecipe(name: string, terminal: Terminal): Promise<Recipe> {
   const limitBytes = 2 ** 20;
-  const isFile = (await stat(name).catch(() => undefined))?.isFile() === true;
-  if (isFile || /[/\\]|\.json$/.test(name))
-    return parseRecipe(await readJson(folderFiles(dirname(name)), basename(name), limitBytes), name);
   const shipped = folderFiles(join(terminal.packageFolder, 'recipes'));
-  return parseRecipe(await readJson(shipped, `${name}.json`, limitBytes), `${name}.json`);
+  const isFile = (await stat(name).catch(() => undefined))?.isFile() === true;
+  const path = isFile || /[/\\]|\.json$/.test(name);
+  const own = path ? folderFiles(dirname(name)) : shipped;
+  // A recipe may extend one beside it, or one that comes with the package.
+  const read = async (base: string): Promise<unknown> => {
+    const file = `${base}.json`;
+    return readJson((await own.exists(file)) ? own : shipped, file, limitBytes);
+  };
+  const file = path ? basename(name) : `${name}.json`;
+  return loadRecipe(await readJson(own, file, limitBytes), read, path ? name : file);
 }

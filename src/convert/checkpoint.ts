@@ -91,10 +91,8 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
 
 /** What was converted before can be kept, not undone or changed. */
 function checkKept(own: LayerPlan, wanted: LayerPlan, layer: number): void {
-  const activation = own.activation.kind === 'exact' || isDeepEqual(own.activation, wanted.activation);
-  const attention =
-    own.attention.kind === 'softmax' ||
-    (wanted.attention.kind === 'power' && wanted.attention.exponent === own.attention.exponent);
+  const activation = own.activation.kind === 'exact' || same(own.activation, wanted.activation);
+  const attention = own.attention.kind === 'softmax' || same(own.attention, wanted.attention);
   if (activation && attention) return;
   throw new SottoError('model', 'the layer is converted already, in another way', {
     place: { scope: `layers.${layer}.${activation ? 'attention.weights' : 'mlp.act'}` },
@@ -102,7 +100,14 @@ function checkKept(own: LayerPlan, wanted: LayerPlan, layer: number): void {
   });
 }
 
-const isDeepEqual = (a: object, b: object): boolean => JSON.stringify(a) === JSON.stringify(b);
+/** Alike but for their tables, which calibration chooses. */
+const same = (a: object, b: object): boolean => bare(a) === bare(b);
+const bare = (part: object): string =>
+  JSON.stringify(
+    Object.entries(part)
+      .filter(([name]) => name !== 'table')
+      .sort(([one], [other]) => (one < other ? -1 : 1)),
+  );
 
 interface Place {
   readonly subject: Subject<Plan>;

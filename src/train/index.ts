@@ -2,6 +2,7 @@
 export { type Base, type Packing, packNf4, plainBase, readBase, unpackNf4 } from './base.ts';
 export { type Batch, batches, batchFeeds, type Documents, encodeDocuments, holdOut, splitDocuments } from './data.ts';
 export type { LogLine } from './folder.ts';
+export { loadRecipe } from './inherit.ts';
 export type { Progress, Timer, Trainer } from './loop.ts';
 export { type Adapted, adapters, type Lora, withAdapters } from './lora.ts';
 export { type LossTerm, type LossWeights, lossProgram, type Metric } from './losses.ts';

@@ -45,6 +45,11 @@ export async function distillation(task: Distillation): Promise<Trainer> {
   const reached = await readStateStep(folder.files);
   let source: Source | undefined = teacher;
   let before = 0;
+  let stopped = false;
+  const stop = (step: number): boolean => {
+    stopped = task.options.stop?.(step) ?? false;
+    return stopped;
+  };
   for (const [index, stage] of stages.entries()) {
     const start = folder.stageStart(index);
     const last = index === stages.length - 1;
@@ -55,10 +60,11 @@ export async function distillation(task: Distillation): Promise<Trainer> {
       continue;
     }
     if (!(await start.exists('config.json')) && source !== undefined) await convertStart(task, stage, source, index);
-    const trained = await trainStage(task, stage, await openCheckpoint(start), before);
+    const trained = await trainStage(task, stage, await openCheckpoint(start), { before, stop });
     // An early state may have ranges that no table spans: only a finished run makes a checkpoint.
     if (last && trained.result.finished) await writeResult(task, trained);
     if (last || !trained.result.finished) return trained.result;
+    if (stopped) return { ...trained.result, finished: false };
     before += stage.steps;
     source = trained.source;
   }
@@ -100,7 +106,12 @@ async function convertStart(task: Distillation, stage: StudentRecipe, source: So
   await writeCheckpoint(folder.stageStart(index), { config: made.config, tensors: made.tensors, companions: teacher.files });
 }
 
-async function trainStage(task: Distillation, stage: StudentRecipe, converted: Checkpoint, before: number): Promise<Trained> {
+async function trainStage(
+  task: Distillation,
+  stage: StudentRecipe,
+  converted: Checkpoint,
+  { before, stop }: { readonly before: number; readonly stop: (step: number) => boolean },
+): Promise<Trained> {
   const { recipe, folder, options, teacher } = task;
   const config = parseModelConfig(converted.config);
   const plan = planOf(config);
@@ -128,7 +139,7 @@ async function trainStage(task: Distillation, stage: StudentRecipe, converted: C
     stage: { before, total: recipe.steps },
     clock: options.clock,
     progress: options.progress,
-    stop: options.stop,
+    stop,
   });
   return {
     result,

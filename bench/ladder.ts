@@ -1,0 +1,144 @@
+// `npm run results -- LADDER --data DATA --models MODELS --directory RUNS` trains a list of recipes over seeds by `sotto train`, scores
+// each by `sotto eval` on data that no recipe reads, and prints (or, with --out, writes) a table. What is finished is skipped, what
+// stopped is resumed: it can be ended and started again at any time.
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import process from 'node:process';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { loadRecipe, type Recipe } from '../src/train/index.ts';
+import { type Finished, ladderTable } from './ladder-table.ts';
+import { type Ladder, ladders } from './ladders.ts';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    data: { type: 'string', default: '.' },
+    models: { type: 'string', default: '.' },
+    directory: { type: 'string', default: 'runs/ladder' },
+    seeds: { type: 'string', default: '1,2,3' },
+    only: { type: 'string' },
+    limit: { type: 'string' },
+    'limit-steps': { type: 'string' },
+    out: { type: 'string' },
+    table: { type: 'boolean', default: false },
+  },
+});
+
+/** Runs the command of this checkout; its standard output. */
+function sotto(args: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [join(root, 'bin/sotto.js'), ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let out = '';
+    child.stdout.on('data', (chunk) => {
+      out += chunk;
+    });
+    child.on('error', reject);
+    child.on('close', (code) => (code === 0 ? resolve(out) : reject(new Error(`sotto ${args.join(' ')} ended with ${code}`))));
+  });
+}
+
+const json = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
+const readShipped = async (name: string): Promise<unknown> => json(join(root, 'recipes', `${name}.json`));
+
+/** The recipe with another seed and, for a trial, fewer steps. */
+async function seeded(name: string, seed: number): Promise<Recipe> {
+  const recipe = await loadRecipe(await readShipped(name), readShipped, name);
+  const limit = flags['limit-steps'] === undefined ? Number.POSITIVE_INFINITY : Number(flags['limit-steps']);
+  const steps = Math.min(recipe.steps, limit);
+  if (!('stages' in recipe) || recipe.stages === undefined) return { ...recipe, seed, steps };
+  const stages = recipe.stages.map((stage) => ({ ...stage, steps: Math.min(stage.steps, limit) }));
+  return { ...recipe, seed, stages, steps: stages.reduce((sum, stage) => sum + stage.steps, 0) };
+}
+
+type Scores = Finished['metrics'];
+
+async function scores(ladder: Ladder, model: string, folder: string): Promise<Scores> {
+  const all: Scores = {};
+  for (const task of ladder.tasks) {
+    const data = ladder.test(flags.data, folder);
+    const limit = flags.limit === undefined ? [] : ['--limit', flags.limit];
+    const teacher = ['--teacher', join(flags.models, ladder.teacher)];
+    const printed = await sotto(['eval', '--task', task, '--model', model, ...teacher, '--data', data, ...limit, '--json']);
+    Object.assign(all, (JSON.parse(printed) as { metrics: Scores }).metrics);
+  }
+  return all;
+}
+
+/** Trains and scores one recipe with one seed, unless that is done. */
+async function finished(ladder: Ladder, name: string, seed: number): Promise<Finished> {
+  const recipe = await seeded(name, seed);
+  const folder = join(flags.directory, name, `seed-${seed}`);
+  const path = join(folder, 'result.json');
+  if (existsSync(path)) return json(path) as Finished;
+  mkdirSync(folder, { recursive: true });
+  const file = join(folder, 'recipe.json');
+  writeFileSync(file, `${JSON.stringify(recipe, null, 2)}\n`);
+  const run = join(folder, 'run');
+  const begun = existsSync(join(run, 'run.json')) ? ['--resume'] : [];
+  console.error(`${name}, seed ${seed}`);
+  const place = ['--data', flags.data, '--models', flags.models, '--directory', run];
+  const error = await sotto(['train', file, ...place, ...begun, '--json']).then(
+    () => undefined,
+    (cause: unknown) => String(cause),
+  );
+  if (error !== undefined) {
+    // A recipe that diverges is a finding: the table says so.
+    if (!existsSync(join(run, 'log.jsonl'))) throw new Error(error);
+    const result: Finished = { recipe: name, seed, failed: true, metrics: {}, plan: undefined, seconds: lastSeconds(run) };
+    return result;
+  }
+  const checkpoint = join(run, 'checkpoint');
+  const config = json(join(checkpoint, 'config.json')) as { sotto?: Finished['plan'] };
+  const metrics = await scores(ladder, checkpoint, flags.directory);
+  const result: Finished = { recipe: name, seed, failed: false, metrics, plan: config.sotto, seconds: lastSeconds(run) };
+  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`);
+  return result;
+}
+
+function lastSeconds(run: string): number {
+  const lines = readFileSync(join(run, 'log.jsonl'), 'utf8').trim().split('\n');
+  const last = lines.at(-1);
+  return last === undefined || last === '' ? 0 : ((JSON.parse(last) as { seconds?: number }).seconds ?? 0);
+}
+
+/** The teacher beside itself: its own figures on the same data. */
+async function teacherRow(ladder: Ladder): Promise<Finished> {
+  const path = join(flags.directory, `${ladder.name}-teacher.json`);
+  if (existsSync(path)) return json(path) as Finished;
+  mkdirSync(flags.directory, { recursive: true });
+  const metrics = await scores(ladder, join(flags.models, ladder.teacher), flags.directory);
+  const result: Finished = { recipe: 'teacher', seed: 0, failed: false, metrics, plan: undefined, seconds: 0 };
+  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`);
+  return result;
+}
+
+const [wanted] = positionals;
+const ladder = ladders.find(({ name }) => name === wanted);
+if (ladder === undefined) {
+  console.error(`name one of ${ladders.map(({ name }) => name).join(', ')}`);
+  process.exit(2);
+}
+await ladder.prepare?.(flags.data, flags.directory);
+const names = flags.only === undefined ? ladder.recipes : flags.only.split(',');
+const seeds = flags.seeds.split(',').map(Number);
+const results = [await teacherRow(ladder)];
+const write = (): void => {
+  const table = ladderTable(ladder, results);
+  if (flags.out !== undefined) writeFileSync(flags.out, table);
+};
+for (const seed of seeds)
+  for (const name of names) {
+    const recipe = await seeded(name, seed);
+    const drawn = 'conversion' in recipe && recipe.conversion.initialisation === 'naive';
+    // Without steps nothing depends on the seed.
+    if (recipe.steps === 0 && !drawn && seed !== seeds[0]) continue;
+    const done = existsSync(join(flags.directory, name, `seed-${seed}`, 'result.json'));
+    if (flags.table && !done) continue;
+    results.push(await finished(ladder, name, seed));
+    write();
+  }
+write();
+if (flags.out === undefined) console.log(ladderTable(ladder, results));
