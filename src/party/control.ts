@@ -41,7 +41,9 @@ const schemas = {
   }),
   /** Client → server. */
   request: z.strictObject({ type: z.literal('request'), run: runSchema, program: hex(32), nonce: hex(16) }),
-  /** Server → dealer: hold a masked copy of the weights that this program reads, for later orders. V follows, then `copied` comes. */
+  /** Server → dealer: this connection stands, and copies of the weights are sent over it. */
+  link: z.strictObject({ type: z.literal('link') }),
+  /** Server → dealer, on its standing connection: hold a masked copy of the weights that this program reads, for later orders. V follows, then `copied` comes. */
   copy: z.strictObject({
     type: z.literal('copy'),
     config: z.record(z.string(), z.unknown()),
@@ -184,6 +186,7 @@ export function heedingRefusals(channel: Channel): Channel {
   return {
     peer: channel.peer,
     counters: channel.counters,
+    gone: channel.gone,
     send: (kind, payload) => channel.send(kind, payload),
     close: (reason) => channel.close(reason),
     allow: (bytes) => channel.allow?.(bytes),

@@ -2,9 +2,13 @@
 export { openBundleStore } from './bundles.ts';
 export type { ClientTask } from './client.ts';
 export { type NodeClientOptions as ClientOptions, runClient } from './client-node.ts';
+export { type DealServiceOptions, serveDealer } from './deal-service.ts';
 export { type DealerOptions, runDealer } from './dealer.ts';
 export { type LaunchOptions, type LaunchResult, launchLocal } from './launch.ts';
+export { type LogFormat, logger } from './log.ts';
 export { readManifest, traceRun } from './manifest.ts';
 export { readPixels } from './pixels.ts';
 export type { ClientReport, Role, RoleReport, ScopeReport } from './report.ts';
+export { type ServeOptions, serveModel } from './serve.ts';
 export { runServer, type ServerOptions } from './server.ts';
+export type { Service } from './service.ts';

@@ -25,6 +25,7 @@ const messages: { [T in ControlType]: Control<T> } = {
   waiting: { type: 'waiting', ahead: 2 },
   manifest: { type: 'manifest', config: { model_type: 'llama' }, files: { 'tokenizer.json': '{}' } },
   request: { type: 'request', run, program: hex(32), nonce: hex(16) },
+  link: { type: 'link' },
   copy: { type: 'copy', config: {}, run, program: hex(32), weights: hex(32) },
   copied: { type: 'copied', weights: hex(32) },
   order: {

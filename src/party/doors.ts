@@ -1,0 +1,155 @@
+import { SottoError } from '../errors/index.ts';
+import type { Channel } from '../net/contract.ts';
+import { systemAlarm } from '../node/clock.ts';
+import { type Listener, listen } from '../node/sockets.ts';
+import type { TlsCredentials } from '../node/tls.ts';
+import { TurnedAway } from './admission.ts';
+import {
+  type Control,
+  greet,
+  heedingRefusals,
+  longControlBytes,
+  publicReason,
+  Refused,
+  refuse,
+  shortControlBytes,
+} from './control.ts';
+
+/** Connections whose handshake is under way at each address; more wait in the listener, and above its bound are turned away. */
+const handshakes = 32;
+
+export interface DoorOptions {
+  readonly addresses: readonly string[];
+  readonly role: Control<'hello'>['role'];
+  /** Who may come. */
+  readonly peers: readonly ('client' | 'server')[];
+  readonly credentials: TlsCredentials | undefined;
+  /** A stranger has this long for its handshake, and as long again to say who it is. */
+  readonly handshakeMilliseconds: number;
+  /** Of a channel, once its peer is known. */
+  readonly timeoutMilliseconds: number;
+  /** A peer that said who it is. Resolves once it is known what it comes for, and the channel is the callee's; where it rejects, it is closed. */
+  readonly arrived: (channel: Channel, hello: Control<'hello'>) => Promise<void>;
+  /** A connection that came to nothing. */
+  readonly failed: (error: unknown) => void;
+}
+
+export interface Doors {
+  readonly addresses: readonly string[];
+  close(): Promise<void>;
+}
+
+/**
+ * Listens at several addresses and greets whoever comes, many at once: one that is slow, lies about itself or speaks another language
+ * holds up nobody else. Until it has said who it is, a connection may send 4 KiB; a server may send control messages of any length.
+ */
+export async function openDoors(options: DoorOptions): Promise<Doors> {
+  const { addresses, credentials, timeoutMilliseconds, handshakeMilliseconds } = options;
+  const listeners: Listener[] = [];
+  try {
+    for (const address of addresses)
+      listeners.push(await listen({ address, peer: 'client', timeoutMilliseconds, handshakeMilliseconds, credentials }));
+  } catch (error) {
+    await Promise.all(listeners.map((listener) => listener.close()));
+    throw error;
+  }
+  const state = { closed: false };
+  const strangers = new Set<Channel>();
+  for (const listener of listeners) for (let k = 0; k < handshakes; k++) void answer(listener, options, state, strangers);
+  return {
+    addresses: listeners.map((listener) => listener.address),
+    async close() {
+      state.closed = true;
+      await Promise.all(listeners.map((listener) => listener.close()));
+      await Promise.all([...strangers].map((channel) => channel.close('shutting down')));
+    },
+  };
+}
+
+/** One porter: greets one after the other. */
+async function answer(
+  listener: Listener,
+  options: DoorOptions,
+  state: { readonly closed: boolean },
+  strangers: Set<Channel>,
+): Promise<void> {
+  const certified = /^(tls|wss):/.test(listener.address);
+  while (!state.closed) {
+    let channel: Channel | undefined;
+    try {
+      channel = await listener.accept({ peer: 'client', peers: options.peers });
+      channel.allow?.(shortControlBytes);
+      strangers.add(channel);
+      // A certificate has said who this is; without any the hello does.
+      const expected = certified ? options.peers.filter((peer) => peer === channel!.peer) : options.peers;
+      const heeding = heedingRefusals(channel);
+      const hello = await within(options.handshakeMilliseconds, channel, greet(heeding, options.role, expected));
+      if (hello.role === 'server') channel.allow?.(longControlBytes);
+      await options.arrived(hello.role === channel.peer ? heeding : knownAs(heeding, hello.role), hello);
+      strangers.delete(channel);
+    } catch (error) {
+      if (state.closed) return;
+      options.failed(error);
+      if (channel === undefined) continue;
+      strangers.delete(channel);
+      void dismiss(channel, error);
+    }
+  }
+}
+
+/** Tells a peer why it is let go, and lets it go. */
+export async function dismiss(channel: Channel, error: unknown): Promise<void> {
+  if (error instanceof TurnedAway) await refuse(channel, error.reason, admissionOf(error));
+  else if (error instanceof Refused && error.code !== undefined)
+    await refuse(channel, `party ${error.place.party}: ${error.reason}`, admissionOf(error));
+  else await refuse(channel, publicReason(error));
+  await channel.close();
+}
+
+const admissionOf = ({ code, retrySeconds }: TurnedAway | Refused): Pick<Control<'refusal'>, 'code' | 'retrySeconds'> => ({
+  ...(code === undefined ? {} : { code }),
+  ...(retrySeconds === undefined ? {} : { retrySeconds }),
+});
+
+/** The promise, or a `peer` error after so long; the channel is then closed. */
+export async function within<T>(milliseconds: number, channel: Channel, work: Promise<T>): Promise<T> {
+  let cancel = (): void => {};
+  const late = new Promise<never>((_, reject) => {
+    cancel = systemAlarm(milliseconds, () =>
+      reject(
+        new SottoError('peer', `did not finish its handshake within ${milliseconds} ms`, {
+          place: { party: channel.peer },
+          remedy: "look at that party's log, or allow more time",
+        }),
+      ),
+    );
+  });
+  work.catch(() => undefined);
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    cancel();
+  }
+}
+
+/** The same channel under the name that its peer gave: errors then say that name. */
+function knownAs(channel: Channel, peer: string): Channel {
+  const renamed = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } catch (error) {
+      if (!(error instanceof SottoError) || error.place.party !== channel.peer || error.constructor !== SottoError) throw error;
+      const { kind, reason, place, remedy } = error;
+      const named = reason.replace(`the ${channel.peer} `, `the ${peer} `);
+      throw new SottoError(kind, named, { place: { ...place, party: peer }, remedy, cause: error });
+    }
+  };
+  return {
+    peer,
+    counters: channel.counters,
+    send: (kind, payload) => renamed(channel.send(kind, payload)),
+    receive: () => renamed(channel.receive()),
+    close: (reason) => channel.close(reason),
+    allow: (bytes) => channel.allow?.(bytes),
+  };
+}

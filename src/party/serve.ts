@@ -1,0 +1,247 @@
+import type { Setting } from '../backends/cost/index.ts';
+import {
+  materialLayout,
+  sendMaskSeed,
+  serverFromClient,
+  serverFromDealer,
+  serverLive,
+  serverOnline,
+} from '../backends/mpc/index.ts';
+import { type RingProgram, schedule } from '../backends/ring/index.ts';
+import { SottoError } from '../errors/index.ts';
+import type { Channel } from '../net/contract.ts';
+import { connect } from '../node/sockets.ts';
+import { openBundleStore } from './bundles.ts';
+import {
+  type Control,
+  greet,
+  heedingRefusals,
+  type RunRequest,
+  receiveControl,
+  sendControl,
+  shortControlBytes,
+} from './control.ts';
+import { partyCredentials } from './credentials.ts';
+import { within } from './doors.ts';
+import { DealerLink } from './link.ts';
+import { runLive } from './live.ts';
+import type { TracedRun } from './manifest.ts';
+import { loadModel, type ServedModel } from './model.ts';
+import { nodePlatform } from './platform.ts';
+import { type Half, Prepared } from './prepared.ts';
+import { Rendezvous } from './rendezvous.ts';
+import { placeOrder, traceRequest } from './server.ts';
+import { serverRun, TextEnded } from './server-run.ts';
+import { type Service, type ServiceOptions, stand, traceCache } from './service.ts';
+import { nonce, runBundle, sessionOf } from './session.ts';
+import { type Session, Sessions } from './sessions.ts';
+
+export interface ServeOptions extends ServiceOptions {
+  readonly model: string;
+  /** Where the dealer waits, or the helper. */
+  readonly dealer: string;
+  readonly setting: Setting;
+  /** Bundles, claims, seeds of masked copies. One process at a time. */
+  readonly state: string;
+  /** Material that is made before clients come: how many bundles of each shape. */
+  readonly prepare: { readonly count: number; readonly shapes: readonly RunRequest[] };
+}
+
+/** A server for many clients at once. */
+export async function serveModel(options: ServeOptions): Promise<Service> {
+  const { timeoutMilliseconds, setting, log } = options;
+  const credentials = partyCredentials(options.tls, 'server', [...options.listen, options.dealer]);
+  const model = await loadModel(options.model);
+  const sessions = new Sessions({ role: 'server', ...options, now: () => performance.now() });
+  const toDealer = async (): Promise<Channel> => {
+    const limits = { timeoutMilliseconds, connectMilliseconds: options.handshakeMilliseconds, credentials };
+    const channel = heedingRefusals(await connect({ address: options.dealer, peer: setting, ...limits }));
+    try {
+      await within(options.handshakeMilliseconds, channel, greet(channel, 'server', [setting]));
+      return channel;
+    } catch (error) {
+      await channel.close();
+      throw error;
+    }
+  };
+  const link = new DealerLink({ model, connect: toDealer, timeoutMilliseconds, log });
+  const cached = traceCache();
+  const trace = (run: RunRequest): TracedRun => cached(model.manifest.config, run);
+  const store = await openBundleStore(options.state, 'server');
+  const { metrics } = sessions;
+  if (setting === 'helper' && options.prepare.count > 0)
+    throw new SottoError('usage', 'a helper makes nothing ahead', {
+      place: { field: '--prepare' },
+      remedy: 'leave it out, or use a dealer',
+    });
+  const prepared = await Prepared.open({
+    ...{ model, state: options.state, store, ...options.prepare, trace, metrics, log },
+    copyFor: (run, traced) => link.copyFor(run, traced),
+    connect: toDealer,
+  });
+  metrics.registry.gauge('sotto_bundles_available', "Halves of material made ahead, the server's.", () => [[{}, prepared.count]]);
+  metrics.registry.gauge('sotto_dealer_linked', '1 while the dealer holds masked weights for this server.', () => [
+    [{}, Number(link.up)],
+  ]);
+  const server = new Server({ options, model, sessions, link, prepared, store, toDealer, trace: cached });
+  const service = await stand(options, {
+    role: 'server',
+    peers: ['client'],
+    credentials,
+    sessions,
+    arrived: (channel, hello) => server.arrived(channel, hello),
+    unready: () => (link.up ? null : `no ${setting}`),
+    close: async () => {
+      await prepared.stop();
+      await link.close();
+    },
+  });
+  log('info', 'state', { count: prepared.count });
+  void link.keep();
+  prepared.start();
+  return {
+    ...service,
+    async drain(milliseconds) {
+      const stopped = prepared.stop();
+      await service.drain(milliseconds);
+      await stopped;
+    },
+  };
+}
+
+interface ServerParts {
+  readonly options: ServeOptions;
+  readonly model: ServedModel;
+  readonly sessions: Sessions;
+  readonly link: DealerLink;
+  readonly prepared: Prepared;
+  readonly store: Awaited<ReturnType<typeof openBundleStore>>;
+  readonly toDealer: () => Promise<Channel>;
+  readonly trace: ReturnType<typeof traceCache>;
+}
+
+/** A client's request as far as it is agreed on. */
+interface Asked {
+  readonly run: RunRequest;
+  readonly clientNonce: string;
+  readonly traced: TracedRun;
+}
+
+class Server {
+  readonly #parts: ServerParts;
+  readonly #besides = new Rendezvous();
+
+  constructor(parts: ServerParts) {
+    this.#parts = parts;
+  }
+
+  async arrived(channel: Channel, { beside }: Control<'hello'>): Promise<void> {
+    const { sessions, options } = this.#parts;
+    if (beside === undefined) {
+      void sessions.run(options.setting, channel, (session) => this.#serve(session, channel));
+      return;
+    }
+    // The word of it may come later than the connection itself.
+    if (await this.#besides.meet(beside, channel, options.handshakeMilliseconds)) return;
+    throw new SottoError('peer', 'opened a second connection that belongs to no session', {
+      place: { party: 'client' },
+      remedy: 'start the run again',
+    });
+  }
+
+  async #serve(session: Session, client: Channel): Promise<void> {
+    const { model, sessions, options, trace, prepared } = this.#parts;
+    await sendControl(client, model.manifest);
+    const request = await receiveControl(client, 'request');
+    const { run } = request;
+    sessions.admission.check(run);
+    session.note({ promptTokens: run.promptTokens, newTokens: run.newTokens });
+    const asked = { run, clientNonce: request.nonce, traced: traceRequest(model, request, trace) };
+    client.allow?.(largestFrameBytes(asked.traced.ringProgram));
+    if (options.setting === 'helper') return await this.#withHelper(session, client, asked);
+    const half = await prepared.take(asked.traced);
+    if (half === undefined) return await this.#fromDealer(session, client, asked);
+    try {
+      await this.#fromHalf(session, client, asked, half);
+    } finally {
+      await prepared.burn(half.header.id);
+    }
+  }
+
+  /** Orders by the copy that the dealer holds, on a connection of the session's own. */
+  async #order(session: Session, { run, traced, clientNonce }: Asked) {
+    const { link, toDealer, model } = this.#parts;
+    const copy = await Promise.race([link.copyFor(run, traced), session.aborted]);
+    const dealer = session.adopt(await toDealer(), 'offline');
+    const order = { setup: 'held', ahead: false, weights: copy.id, nonces: { client: clientNonce, server: nonce() } } as const;
+    return { dealer, agreed: await placeOrder(dealer, model.manifest, run, traced, order), copy };
+  }
+
+  async #fromDealer(session: Session, client: Channel, asked: Asked): Promise<void> {
+    const { model, store } = this.#parts;
+    const { dealer, agreed, copy } = await this.#order(session, asked);
+    const { platform, seeds } = await this.#begin(session, client, asked, agreed, copy.seed);
+    const { bundle: id, program, weights } = agreed;
+    await runBundle(store, { id, program, ring: asked.run.ring, weights, createdFor: 'server' }, client, TextEnded, {
+      fill: async (sink) => {
+        await session.phase('offline', async () => {
+          await serverFromDealer(platform, seeds, dealer, sink);
+          await serverFromClient(seeds, client, sink);
+        });
+        // The dealer is out of it before the first byte of the run.
+        await dealer.close();
+      },
+      run: (bundle) => session.phase('online', () => serverOnline(platform, seeds, { ...serverRun(client, model).run, bundle })),
+    });
+  }
+
+  /** The dealer's part is here; the client's, which nobody else can make, comes now. */
+  async #fromHalf(session: Session, client: Channel, asked: Asked, { header, agreed, seed }: Half): Promise<void> {
+    const { model, store } = this.#parts;
+    const { platform, seeds } = await this.#begin(session, client, asked, agreed, seed);
+    const { program, ring, weights, materialBytes: bytes } = header;
+    const source = await store.open(header.id);
+    try {
+      await runBundle(store, { id: nonce(), program, ring, weights, createdFor: 'server' }, client, TextEnded, {
+        ahead: { id: header.id, bytes, source },
+        fill: (sink) => session.phase('offline', () => serverFromClient(seeds, client, sink)),
+        run: (bundle) =>
+          session.phase('online', () => serverOnline(platform, seeds, { ...serverRun(client, model).run, bundle })),
+      });
+    } finally {
+      await source.close();
+    }
+  }
+
+  async #withHelper(session: Session, client: Channel, asked: Asked): Promise<void> {
+    const { model, options } = this.#parts;
+    const { dealer, agreed, copy } = await this.#order(session, asked);
+    const { platform, seeds } = await this.#begin(session, client, asked, agreed, copy.seed);
+    const { token } = await receiveControl(client, 'beside');
+    const beside = await this.#besides.expect(token, 'client', options.timeoutMilliseconds, session.aborted);
+    beside.allow?.(largestFrameBytes(asked.traced.ringProgram));
+    const live = { ...serverRun(client, model).run, helper: dealer, material: session.adopt(beside, 'offline') };
+    await session.phase('online', () =>
+      runLive(
+        dealer,
+        TextEnded,
+        () => serverLive(platform, seeds, live),
+        ({ tokens }) => tokens,
+      ),
+    );
+  }
+
+  /** The client hears what was agreed, and gets the seed of A. */
+  async #begin(session: Session, client: Channel, { run, traced }: Asked, agreed: Control<'session'>, seed: Uint8Array) {
+    await sendControl(client, agreed);
+    await session.phase('setup', () => sendMaskSeed(client, seed));
+    return { platform: nodePlatform(run.ring.bits), seeds: sessionOf(traced.ringProgram, agreed) };
+  }
+}
+
+/** What a client sends at most in one frame: material in chunks, and what the schedule of its own program says. */
+function largestFrameBytes(program: RingProgram): number {
+  const chunk = Math.min(2 ** 20, materialLayout(program).clientToServerBytes);
+  const online = schedule(program).map(({ direction, bytes }) => (direction === 'clientToServer' ? bytes : 0));
+  return online.reduce((most, bytes) => Math.max(most, bytes), Math.max(shortControlBytes, chunk));
+}

@@ -1,0 +1,100 @@
+import type { Channel } from '../net/contract.ts';
+import type { TlsCredentials, TlsFiles } from '../node/tls.ts';
+import type { Limits } from './admission.ts';
+import type { Control, RunRequest } from './control.ts';
+import { type Doors, openDoors } from './doors.ts';
+import type { Log } from './log.ts';
+import { type TracedRun, traceRun } from './manifest.ts';
+import { openMonitor } from './monitor.ts';
+import type { Sessions } from './sessions.ts';
+
+/** What standing parties are told alike. */
+export interface ServiceOptions {
+  readonly listen: readonly string[];
+  readonly limits: Limits;
+  /** How long one receive or one send waits for a peer that is known. */
+  readonly timeoutMilliseconds: number;
+  /** How long a stranger has to become known. */
+  readonly handshakeMilliseconds: number;
+  readonly maximumSessionMilliseconds: number;
+  readonly tls?: TlsFiles | undefined;
+  /** `host:port` for health and metrics; none without it. */
+  readonly metrics?: string | undefined;
+  readonly log: Log;
+}
+
+/** A party that stands. */
+export interface Service {
+  readonly addresses: readonly string[];
+  readonly metricsAddress: string | undefined;
+  /** Admits nobody more, gives sessions so long to end, ends the rest with a reason, and closes. Bundles of ended sessions are burned. */
+  drain(milliseconds: number): Promise<void>;
+}
+
+export interface Standing {
+  readonly role: Control<'hello'>['role'];
+  readonly peers: readonly ('client' | 'server')[];
+  readonly credentials: TlsCredentials | undefined;
+  readonly sessions: Sessions;
+  readonly arrived: (channel: Channel, hello: Control<'hello'>) => Promise<void>;
+  readonly unready: () => string | null;
+  /** After the last session. */
+  readonly close: () => Promise<void>;
+}
+
+/** Opens the doors and the monitor of a party, which then stands until it is drained. */
+export async function stand(options: ServiceOptions, standing: Standing): Promise<Service> {
+  const { log, listen, handshakeMilliseconds, timeoutMilliseconds } = options;
+  const { sessions, credentials, role, peers } = standing;
+  let monitor: Awaited<ReturnType<typeof openMonitor>> | undefined;
+  let doors: Doors | undefined;
+  try {
+    const unready = (): string | null => (sessions.admission.draining ? 'shutting down' : standing.unready());
+    if (options.metrics !== undefined)
+      monitor = await openMonitor({ address: options.metrics, metrics: sessions.metrics.registry, unready });
+    doors = await openDoors({
+      ...{ addresses: listen, role, peers, credentials, handshakeMilliseconds, timeoutMilliseconds },
+      arrived: async (channel, hello) => {
+        sessions.metrics.connections.add({ outcome: `${hello.role} known` });
+        await standing.arrived(channel, hello);
+      },
+      failed: (error) => sessions.strange(error),
+    });
+  } catch (error) {
+    await monitor?.close();
+    await standing.close();
+    throw error;
+  }
+  for (const address of doors.addresses) log('info', 'listening', { address });
+  if (monitor !== undefined) log('info', 'metrics', { address: monitor.address });
+  let drained: Promise<void> | undefined;
+  return {
+    addresses: doors.addresses,
+    metricsAddress: monitor?.address,
+    drain(milliseconds) {
+      drained ??= (async () => {
+        log('info', 'draining', { count: sessions.admission.active, seconds: milliseconds / 1000 });
+        // The doors stay open meanwhile, so that who comes is told why it must go.
+        await sessions.drain(milliseconds);
+        await doors.close();
+        await standing.close();
+        await monitor?.close();
+        log('info', 'ended');
+      })();
+      return drained;
+    },
+  };
+}
+
+/** Traces of the run shapes that were asked for last: peers ask for the same ones again and again. */
+export function traceCache(entries = 8): typeof traceRun {
+  const kept = new Map<string, TracedRun>();
+  return (config: Record<string, unknown>, run: RunRequest) => {
+    const key = JSON.stringify([config, run]);
+    const found = kept.get(key) ?? traceRun(config, run);
+    kept.delete(key);
+    kept.set(key, found);
+    if (kept.size > entries) kept.delete(kept.keys().next().value!);
+    return found;
+  };
+}

@@ -1,0 +1,219 @@
+import { randomBytes } from 'node:crypto';
+import { SottoError } from '../errors/index.ts';
+import type { Channel } from '../net/contract.ts';
+import { systemAlarm } from '../node/clock.ts';
+import { Admission, type Limits, type Ticket, TurnedAway } from './admission.ts';
+import { Refused, sendControl } from './control.ts';
+import { dismiss } from './doors.ts';
+import { errorFields, type Log, type LogFields } from './log.ts';
+import { type ServiceMetrics, serviceMetrics } from './metrics.ts';
+
+/** How often a client that waits hears how many are before it. */
+const waitingMilliseconds = 2000;
+
+type ServicePhase = 'setup' | 'offline' | 'online';
+
+/** One session of a standing party: its channels, what they carried, and a way to end it from outside. */
+export interface Session {
+  readonly id: string;
+  /** Makes a channel this session's: counted, and closed with it. `phase`: what its bytes belong to whatever the time. */
+  adopt(channel: Channel, phase?: ServicePhase): Channel;
+  /** Measures a phase. */
+  phase<T>(name: ServicePhase, work: () => Promise<T>): Promise<T>;
+  /** Rejects once the session is ended from outside: for waits on something that is no channel. */
+  readonly aborted: Promise<never>;
+  /** Adds to the line that is written when the session ends. */
+  note(fields: LogFields): void;
+}
+
+export interface SessionsOptions {
+  readonly role: string;
+  readonly limits: Limits;
+  /** A session that lasts longer is ended. */
+  readonly maximumSessionMilliseconds: number;
+  readonly log: Log;
+  readonly now: () => number;
+}
+
+/** Sessions side by side. What befalls one ends that one. */
+export class Sessions {
+  readonly admission: Admission;
+  readonly metrics: ServiceMetrics;
+  readonly #options: SessionsOptions;
+  readonly #running = new Map<Running, Promise<void>>();
+
+  constructor(options: SessionsOptions) {
+    this.#options = options;
+    this.admission = new Admission(options.limits, options.now, () => process.memoryUsage.rss());
+    this.metrics = serviceMetrics(options.role, {
+      active: () => this.admission.active,
+      waiting: () => this.admission.waiting,
+      draining: () => this.admission.draining,
+    });
+  }
+
+  /** Admits a peer and serves it. Resolves when the session is over, well or not; the channels are closed then. */
+  run(kind: string, first: Channel, work: (session: Session) => Promise<void>): Promise<void> {
+    const session = new Running(this.metrics, this.#options.now);
+    session.adopt(first);
+    const done = this.#served(kind, first, session, work).finally(() => this.#running.delete(session));
+    this.#running.set(session, done);
+    return done;
+  }
+
+  /** Ends every session that is left after so long, with a reason for both its sides. Nobody is admitted meanwhile. */
+  async drain(milliseconds: number): Promise<void> {
+    this.admission.drain();
+    const all = Promise.all(this.#running.values());
+    const cancel = systemAlarm(milliseconds, () => {
+      for (const session of this.#running.keys())
+        session.abort(new TurnedAway('draining', 'this party is shutting down and ends its sessions', 30));
+    });
+    await all;
+    cancel();
+  }
+
+  /** Ends a peer that came to nothing before any session. */
+  strange(error: unknown): void {
+    this.metrics.connections.add({ outcome: 'failed' });
+    this.#options.log('warn', 'connection-failed', errorFields(error));
+  }
+
+  async #served(kind: string, first: Channel, session: Running, work: (session: Session) => Promise<void>): Promise<void> {
+    const { log, now, maximumSessionMilliseconds } = this.#options;
+    const { id } = session;
+    let start = now();
+    let ticket: Ticket | undefined;
+    let cancel = (): void => {};
+    try {
+      ticket = this.admission.enter();
+      await Promise.race([seated(ticket, this.#options.role === 'server' ? first : undefined), session.aborted]);
+      start = now();
+      cancel = systemAlarm(maximumSessionMilliseconds, () => session.abort(tooLong(maximumSessionMilliseconds)));
+      log('info', 'session-began', { session: id, task: kind });
+      await work(session);
+      this.metrics.sessions.add({ kind, outcome: 'done' });
+      log('info', 'session-ended', { session: id, task: kind, seconds: (now() - start) / 1000, ...session.totals() });
+      await session.close();
+    } catch (thrown) {
+      const error = session.reason ?? thrown;
+      const turned = error instanceof TurnedAway || (error instanceof Refused && error.code !== undefined);
+      if (turned) this.metrics.refusals.add({ code: String(error.code) });
+      this.metrics.sessions.add({ kind, outcome: turned ? 'refused' : error instanceof SottoError ? error.kind : 'unexpected' });
+      const level = turned ? 'info' : error instanceof SottoError ? 'warn' : 'error';
+      const fields = { session: id, task: kind, seconds: (now() - start) / 1000, ...session.totals(), ...errorFields(error) };
+      log(level, turned ? 'session-refused' : 'session-failed', fields);
+      await session.dismiss(error);
+    } finally {
+      cancel();
+      ticket?.leave();
+      this.metrics.sessionSeconds.observe({ kind }, (now() - start) / 1000);
+      session.settle();
+    }
+  }
+}
+
+const tooLong = (milliseconds: number): SottoError =>
+  new SottoError('resource', `a session lasts at most ${milliseconds / 1000} s here`, { remedy: 'ask for fewer tokens' });
+
+/** Waits for the seat; a server's client hears of it meanwhile, which also shows when it has gone. */
+async function seated(ticket: Ticket, client: Channel | undefined): Promise<void> {
+  const seat = ticket.seat.then(() => true);
+  for (let first = true; ; first = false) {
+    let cancel = (): void => {};
+    const pause = new Promise<false>((resolve) => {
+      cancel = systemAlarm(first ? 0 : waitingMilliseconds, () => resolve(false));
+    });
+    const ready = await Promise.race([seat, pause]);
+    cancel();
+    if (ready) return;
+    if (client !== undefined) await sendControl(client, { type: 'waiting', ahead: ticket.ahead() });
+  }
+}
+
+interface Adopted {
+  readonly channel: Channel;
+  readonly phase: ServicePhase | undefined;
+  /** Bytes that are counted already. */
+  sentBytes: number;
+  receivedBytes: number;
+}
+
+class Running implements Session {
+  readonly id = randomBytes(6).toString('hex');
+  readonly aborted: Promise<never>;
+  reason: Error | undefined;
+  readonly #metrics: ServiceMetrics;
+  readonly #now: () => number;
+  readonly #channels: Adopted[] = [];
+  #notes: LogFields = {};
+  #reject: (error: Error) => void = () => {};
+
+  constructor(metrics: ServiceMetrics, now: () => number) {
+    this.#metrics = metrics;
+    this.#now = now;
+    this.aborted = new Promise((_, reject) => {
+      this.#reject = reject;
+    });
+    this.aborted.catch(() => undefined);
+  }
+
+  adopt(channel: Channel, phase?: ServicePhase): Channel {
+    this.#channels.push({ channel, phase, sentBytes: 0, receivedBytes: 0 });
+    // One that comes after the end is let go like the others.
+    if (this.reason !== undefined) void dismiss(channel, this.reason);
+    return channel;
+  }
+
+  async phase<T>(name: ServicePhase, work: () => Promise<T>): Promise<T> {
+    this.#count('control');
+    const start = this.#now();
+    try {
+      const result = await work();
+      this.#metrics.phaseSeconds.observe({ phase: name }, (this.#now() - start) / 1000);
+      return result;
+    } finally {
+      this.#count(name);
+    }
+  }
+
+  note(fields: LogFields): void {
+    this.#notes = { ...this.#notes, ...fields };
+  }
+
+  totals(): LogFields {
+    const sum = (name: 'sentBytes' | 'receivedBytes') =>
+      this.#channels.reduce((total, { channel }) => total + channel.counters[name], 0);
+    return { ...this.#notes, sentBytes: sum('sentBytes'), receivedBytes: sum('receivedBytes') };
+  }
+
+  abort(reason: Error): void {
+    if (this.reason !== undefined) return;
+    this.reason = reason;
+    this.#reject(reason);
+    void this.dismiss(reason);
+  }
+
+  async dismiss(error: unknown): Promise<void> {
+    await Promise.all(this.#channels.map(({ channel }) => dismiss(channel, error)));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#channels.map(({ channel }) => channel.close()));
+  }
+
+  settle(): void {
+    this.#count('control');
+  }
+
+  #count(phase: ServicePhase | 'control'): void {
+    for (const adopted of this.#channels) {
+      const { sentBytes, receivedBytes } = adopted.channel.counters;
+      const labels = { phase: adopted.phase ?? phase, peer: adopted.channel.peer };
+      this.#metrics.bytes.add({ ...labels, direction: 'sent' }, sentBytes - adopted.sentBytes);
+      this.#metrics.bytes.add({ ...labels, direction: 'received' }, receivedBytes - adopted.receivedBytes);
+      adopted.sentBytes = sentBytes;
+      adopted.receivedBytes = receivedBytes;
+    }
+  }
+}
