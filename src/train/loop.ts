@@ -2,8 +2,9 @@ import { SottoError } from '../errors/index.ts';
 import { estimate } from '../math/index.ts';
 import type { OnnxBackend, Step } from '../node/onnx.ts';
 import type { Executable, Program, Tensor } from '../program/index.ts';
+import { type FixedInLoop, fixedInLoop } from './fixed.ts';
 import { type LogLine, openLog, type RunFolder, readState, writeState } from './folder.ts';
-import { type LossWeights, lossProgram, type Metric, teacherPrefix } from './losses.ts';
+import { type LossOptions, type LossWeights, lossProgram, type Metric, teacherPrefix } from './losses.ts';
 import { optimiserStates, type Pass, passes, passStates, schedule, type Trained, trainingStep } from './optimiser.ts';
 import type { Recipe } from './recipe.ts';
 import type { Samples } from './samples.ts';
@@ -29,7 +30,10 @@ export interface Progress {
 export type Weights = ReadonlyMap<string, Tensor>;
 type Tracing = (batch: number) => Program;
 /** What the loop takes from a recipe. */
-type Steps = Pick<Recipe, 'batch' | 'steps' | 'optimiser' | 'accumulate' | 'checkpointEvery' | 'evaluateEvery'>;
+type Steps = Pick<
+  Recipe,
+  'batch' | 'steps' | 'optimiser' | 'accumulate' | 'checkpoint' | 'logGradientNorms' | 'checkpointEvery' | 'evaluateEvery'
+>;
 
 export interface Training {
   readonly recipe: Steps;
@@ -38,6 +42,8 @@ export interface Training {
   readonly student: Tracing;
   readonly teacher: { readonly program: Tracing; readonly weights: Weights } | undefined;
   readonly losses: LossWeights;
+  /** Rounds the student's values while it trains, and where it is evaluated. */
+  readonly quantise?: FixedInLoop | undefined;
   readonly samples: Samples;
   /** What is counted on held-back samples beside the losses. */
   readonly metrics?: readonly Metric[];
@@ -72,14 +78,15 @@ export async function train(training: Training): Promise<Trainer> {
   const saved = found !== undefined && found.step > before ? found : undefined;
   const log = await openLog(folder.directory, folder.files, saved?.step ?? before);
   const state = saved?.state ?? firstState(training);
-  const losses = lossProgram({
+  const losses = inLoop(training, {
     student: training.student(recipe.batch),
     teacher: needsTeacher(training.losses) ? training.teacher?.program(recipe.batch) : undefined,
     losses: training.losses,
   });
-  const { optimiser, accumulate } = recipe;
+  const { optimiser, accumulate, checkpoint, logGradientNorms: partNorms } = recipe;
   const { clip, sam } = optimiser;
-  const program = trainingStep(losses, { trained: training.trained, optimiser, clip, sam, accumulate });
+  const { trained } = training;
+  const program = trainingStep(losses, { trained, optimiser, clip, sam, accumulate, checkpoint, partNorms });
   const bound = new Map([...teacherWeights(training.teacher?.weights), ...(training.frozen ?? [])]);
   const step = await backend.compileStep(program, { state, bound });
   const evaluation = await compileEvaluation(training, bound);
@@ -92,6 +99,12 @@ export async function train(training: Training): Promise<Trainer> {
     await step.close();
     await evaluation?.executable.close();
   }
+}
+
+/** Losses, with the student's values rounded where the training asks for it. */
+function inLoop({ quantise }: Training, options: LossOptions): Program {
+  const program = lossProgram(options);
+  return quantise === undefined ? program : fixedInLoop(program, quantise);
 }
 
 const needsTeacher = ({ kl, logitMse, hiddenMse, attentionMse }: LossWeights): boolean =>
@@ -191,7 +204,8 @@ function stepFigures(runs: readonly Run[]): Record<string, number> {
   const mean = (some: readonly Run[], name: string): number =>
     some.reduce((sum, { results }) => sum + results.get(name)!.values[0]! / some.length, 0);
   const figures = Object.fromEntries([...here[0]!.results.keys()].map((name) => [name, mean(here, name)]));
-  figures.gradientNorm = runs.at(-1)!.results.get('gradientNorm')!.values[0]!;
+  const { results } = runs.at(-1)!;
+  for (const [name, { values }] of results) if (name.startsWith('gradientNorm')) figures[name] = values[0]!;
   return away.length === 0 ? figures : { ...figures, perturbedLoss: mean(away, 'loss') };
 }
 
@@ -216,7 +230,7 @@ async function compileEvaluation(training: Training, bound: Weights): Promise<Ev
   const { backend, samples, metrics } = training;
   const { heldOut } = samples;
   if (heldOut === undefined) return undefined;
-  const program = lossProgram({
+  const program = inLoop(training, {
     student: training.student(heldOut.batch),
     teacher: training.teacher?.program(heldOut.batch),
     losses: training.teacher === undefined ? { nll: 1 } : { nll: 1, kl: 1 },

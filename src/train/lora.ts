@@ -1,7 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import { pseudorandom } from '../math/index.ts';
 import { type NodeOf, type Operation, type Program, type Ref, type Tensor, Tracer } from '../program/index.ts';
-import { type Base, plainBase } from './base.ts';
+import type { Base } from './base.ts';
 import type { Weights } from './loop.ts';
 
 /** Low-rank adapters (Hu et al., arXiv 2106.09685): a matrix W (out, in) acts as W + alpha/rank · B·A, and only A and B are trained. */
@@ -26,12 +26,7 @@ export interface Adapted {
 }
 
 /** Freezes the weights but for those `kept` names; B starts at zero, so that the model starts unchanged. Errors: `input` where nothing fits. */
-export function adapters(
-  lora: Lora,
-  weights: Base | Weights,
-  options: { seed: number; kept: (name: string) => boolean },
-): Adapted {
-  const base = 'pack' in weights ? weights : plainBase(weights);
+export function adapters(lora: Lora, base: Base, options: { seed: number; kept: (name: string) => boolean }): Adapted {
   const { shapes } = base;
   const names = [...shapes.keys()].filter((name) => lora.matrices.some((part) => name.endsWith(`.${part}.weight`)));
   if (names.length === 0 || names.some((name) => shapes.get(name)!.length !== 2))

@@ -21,6 +21,9 @@ export interface LossWeights {
   /** Mean over rows of power attentions of max(0, ln(mean power / rangeLimit))². */
   readonly range?: number;
   readonly rangeLimit?: number;
+  /** Mean over norms and rows of max(0, |ln(mean square / its geometric mean over the batch)| − ln varianceLimit)². */
+  readonly variance?: number | undefined;
+  readonly varianceLimit?: number | undefined;
 }
 
 /** What a term may look at: outputs by name, and where in the trace. `weights` are per position and sum to 1. */
@@ -33,7 +36,7 @@ export interface LossContext {
   readonly positionWeights: Ref;
 }
 type Term = (context: LossContext) => Ref;
-export type LossTerm = 'nll' | 'targets' | 'kl' | 'logitMse' | 'hiddenMse' | 'attentionMse' | 'range';
+export type LossTerm = 'nll' | 'targets' | 'kl' | 'logitMse' | 'hiddenMse' | 'attentionMse' | 'range' | 'variance';
 
 /** The table of losses: another loss is another line. */
 const terms: Record<LossTerm, Term> = {
@@ -64,6 +67,7 @@ const terms: Record<LossTerm, Term> = {
   hiddenMse: (context) => relativeError(context, 'hidden.'),
   attentionMse: (context) => relativeError(context, 'attention.'),
   range: (context) => rangePenalty(context),
+  variance: (context) => variancePenalty(context),
 };
 
 /** Shares of positions, by their weights; another metric is another line. */
@@ -141,6 +145,27 @@ function rangePenalty({ ops, weights }: LossContext): Ref {
     return [ops.scale(total(ops, ops.square(excess)), 1 / size(ops.shape(meanPower)))];
   });
   return ops.scale(addUp(ops, parts, 'power attentions'), 1 / parts.length);
+}
+
+/**
+ * Keeps the mean squares (variances, of a LayerNorm) that a norm's 1/√x sees near each other, so that one table spans them: what is
+ * more than the limit's factor away from their geometric mean costs the square of its logarithm beyond that.
+ */
+function variancePenalty({ ops, weights }: LossContext): Ref {
+  const limit = Math.log(weights.varianceLimit ?? 4);
+  const mean = (x: Ref): Ref => ops.scale(total(ops, x), 1 / size(ops.shape(x)));
+  const parts = [...ops.nodes].flatMap((node) => {
+    if ((node.operation !== 'rmsNorm' && node.operation !== 'layerNorm') || node.scope.startsWith(teacherPrefix)) return [];
+    const [x] = node.inputs as [Ref];
+    const axis = node.shape.length - 1;
+    const overRow = (value: Ref): Ref => ops.scale(ops.sum(value, [axis]), 1 / node.shape[axis]!);
+    const centred = node.operation === 'layerNorm' ? ops.subtract(x, overRow(x)) : x;
+    const logarithms = ops.log(ops.offset(overRow(ops.square(centred)), node.parameters.epsilon));
+    const away = ops.subtract(logarithms, mean(logarithms));
+    const excess = ops.add(ops.relu(ops.offset(away, -limit)), ops.relu(ops.offset(ops.scale(away, -1), -limit)));
+    return [mean(ops.square(excess))];
+  });
+  return ops.scale(addUp(ops, parts, 'norms'), 1 / parts.length);
 }
 
 export const teacherPrefix = 'teacher/';

@@ -20,8 +20,12 @@ export interface Trained {
 export interface StepOptions {
   readonly trained: readonly Trained[];
   readonly optimiser: AdamW;
-  /** Largest Euclidean norm of all gradients together; larger ones are scaled down to it. */
-  readonly clip: number;
+  /** Largest Euclidean norm of all gradients together; larger ones are scaled down to it. None where null. */
+  readonly clip: number | null;
+  /** Computes each layer's values again on the way back instead of keeping them. */
+  readonly checkpoint?: 'layers' | undefined;
+  /** Adds an output `gradientNorm/PART` for every numbered layer and for the rest. */
+  readonly partNorms?: boolean | undefined;
   /** Sharpness-aware minimisation: the gradient is the one found `radius` away, along the gradient here. */
   readonly sam?: { readonly radius: number } | undefined;
   /** Micro-batches whose mean gradient makes one step; 1 where absent. */
@@ -82,7 +86,7 @@ export function trainingStep(program: Program, options: StepOptions): Program {
   const ops = new Tracer();
   const scalar = scalars(ops);
   const outputs = new Map<string, number>();
-  const { values, parameters, gradients } = stepGradients(ops, gradient(program, 'loss', names), {
+  const { values, parameters, gradients } = stepGradients(ops, gradient(program, 'loss', names, options.checkpoint && layerOf), {
     ...options,
     names,
     scalar,
@@ -91,6 +95,17 @@ export function trainingStep(program: Program, options: StepOptions): Program {
   const { norm, factor } = ops.within('optimiser.clip', () => clipping(ops, gradients, options.clip));
   for (const [name, value] of values) if (!name.startsWith('gradient/')) outputs.set(name, value);
   outputs.set('gradientNorm', norm);
+  if (options.partNorms === true)
+    for (const [part, members] of parts(names))
+      outputs.set(
+        `gradientNorm/${part}`,
+        ops.within('optimiser.norms', () =>
+          normOf(
+            ops,
+            members.map((i) => gradients[i]!),
+          ),
+        ),
+      );
   const update = onePass(options) ? undefined : scalar('update');
   options.trained.forEach(({ name, rate }, i) => {
     ops.within(`optimiser.${name}`, () => {
@@ -112,6 +127,20 @@ export function trainingStep(program: Program, options: StepOptions): Program {
     });
   });
   return prune({ nodes: ops.nodes, outputs });
+}
+
+/** The layer of a student that a scope belongs to. */
+const layerOf = (scope: string): string | undefined => /^layers\.\d+/.exec(scope)?.[0];
+
+/** Tensors by numbered layer, and the rest, in order. */
+function parts(names: readonly string[]): Map<string, number[]> {
+  const found = new Map<string, number[]>();
+  names.forEach((name, i) => {
+    const layer = /\.(\d+)\./.exec(name)?.[1];
+    const part = layer === undefined ? 'rest' : `layers.${layer}`;
+    found.set(part, [...(found.get(part) ?? []), i]);
+  });
+  return found;
 }
 
 const onePass = ({ sam, accumulate = 1 }: Passes): boolean => sam === undefined && accumulate === 1;
@@ -161,20 +190,21 @@ function stepGradients(ops: Tracer, program: Program, options: GradientOptions) 
 /** Parameters moved by `distance` along all ascents together, taken as one vector. */
 function moved(ops: Tracer, parameters: readonly Ref[], ascents: readonly Ref[], distance: Ref): Ref[] {
   return ops.within('optimiser.ascent', () => {
-    const step = ops.divide(distance, ops.offset(norm(ops, ascents), 1e-12));
+    const step = ops.divide(distance, ops.offset(normOf(ops, ascents), 1e-12));
     return parameters.map((parameter, i) => ops.add(parameter, ops.multiply(ascents[i]!, step)));
   });
 }
 
 /** The global norm, and min(1, clip / norm). */
-function clipping(ops: Tracer, gradients: readonly Ref[], clip: number): { norm: Ref; factor: Ref } {
-  const found = norm(ops, gradients);
+function clipping(ops: Tracer, gradients: readonly Ref[], clip: number | null): { norm: Ref; factor: Ref } {
+  const found = normOf(ops, gradients);
+  if (clip === null) return { norm: found, factor: ops.constant([1], []) };
   const limit = ops.constant([clip], []);
   return { norm: found, factor: ops.divide(limit, ops.maximum(found, limit)) };
 }
 
 /** The Euclidean norm of all tensors together. */
-function norm(ops: Tracer, tensors: readonly Ref[]): Ref {
+function normOf(ops: Tracer, tensors: readonly Ref[]): Ref {
   const squares = tensors.map((x) => ops.reshape(ops.sum(ops.reshape(ops.square(x), [size(ops.shape(x))]), [0]), []));
   return ops.sqrt(squares.reduce((sum, square) => ops.add(sum, square)));
 }

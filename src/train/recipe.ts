@@ -21,7 +21,8 @@ const optimiserSchema = z.strictObject({
   beta2: share.default(0.95),
   epsilon: z.number().gt(0).max(1).default(1e-8),
   decay: z.number().min(0).max(10).default(0),
-  clip: z.number().gt(0).max(1e6).default(1),
+  /** Largest norm of all gradients together; null leaves them as they are. */
+  clip: z.number().gt(0).max(1e6).nullable().default(1),
   /** Sharpness-aware minimisation: two passes a step, the second `radius` away along the first one's gradient. */
   sam: z.strictObject({ radius: z.number().gt(0).max(100) }).optional(),
 });
@@ -64,6 +65,10 @@ const steps = {
   /** Micro-batches of `batch` rows whose mean gradient makes one step; 1 where absent. */
   accumulate: count(1e4).optional(),
   optimiser: optimiserSchema,
+  /** Computes each layer's values again on the way back instead of keeping them: less memory, more time. */
+  checkpoint: z.literal('layers').optional(),
+  /** Adds the gradient's norm of every layer to the log. */
+  logGradientNorms: z.boolean().optional(),
   checkpointEvery: count(1e8).default(100),
   evaluateEvery: count(1e8).default(100),
   /** What the result's weights are stored in. */
@@ -168,6 +173,9 @@ export const lossSchema = z.strictObject({
   attentionMse: weight.default(0),
   range: weight.default(0),
   rangeLimit: z.number().gt(0).max(1e6).default(16),
+  /** Penalty on mean squares before norms that are more than a factor of `varianceLimit` (4) from their geometric mean. */
+  variance: weight.optional(),
+  varianceLimit: z.number().gt(1).max(1e6).optional(),
 });
 
 const conversionSchema = z.strictObject({
@@ -211,12 +219,24 @@ const stageSchema = z.strictObject({
     .optional(),
 });
 
+/** How the matrices of layers are held: 4-bit codes, `block` elements to a scale. */
+const packingSchema = z.strictObject({
+  format: z.literal('nf4'),
+  block: z.union([16, 32, 64, 128, 256].map((value) => z.literal(value))).default(64),
+});
+
 /** What distillations have in common. */
 const student = {
   /** The teacher's folder, looked up in the models folder. */
   teacher: z.string().min(1).max(1024),
   conversion: conversionSchema,
   lora: loraSchema.optional(),
+  /** With adapters: the student's matrices, which are held, in 4 bits. */
+  base: packingSchema.optional(),
+  /** The teacher's matrices in 4 bits; full precision where absent. */
+  teacherBase: packingSchema.optional(),
+  /** Rounds the student's values to so many fraction bits where a ring would truncate them. */
+  quantise: z.strictObject({ fraction: z.number().int().min(2).max(24) }).optional(),
   losses: lossSchema,
   /** 0 converts and calibrates alone. With stages it is the sum of theirs. */
   steps: z.number().int().min(0).max(1e8),
@@ -260,6 +280,11 @@ export function parseRecipe(raw: unknown, file = 'recipe'): Recipe {
 function checkStages(recipe: Recipe, file: string): Recipe {
   const stages = 'stages' in recipe ? recipe.stages : undefined;
   const sum = stages?.reduce((total, { steps }) => total + steps, 0) ?? recipe.steps;
+  if ('base' in recipe && recipe.base !== undefined && recipe.lora === undefined)
+    throw new SottoError('input', 'matrices in 4 bits cannot be trained', {
+      place: { file, field: 'base' },
+      remedy: 'add adapters (lora)',
+    });
   if (sum === recipe.steps) return recipe;
   throw new SottoError('input', `the stages have ${sum} steps together, the recipe says ${recipe.steps}`, {
     place: { file, field: 'steps' },

@@ -4,6 +4,7 @@ import { type Checkpoint, openCheckpoint, writeCheckpoint } from '../models/chec
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { type AttentionPlan, defaultEpsilon, type LayerPlan, type Plan, planOf } from '../models/index.ts';
 import type { Program } from '../program/index.ts';
+import { type Base, readBase } from './base.ts';
 import { modelCard } from './card.ts';
 import { type RunFolder, readStateStep } from './folder.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
@@ -115,7 +116,8 @@ async function trainStage(
   const { recipe, folder, options, teacher } = task;
   const config = parseModelConfig(converted.config);
   const plan = planOf(config);
-  const adapted = adaptedOf(stage, await converted.readAll());
+  const adapted = adaptedOf(stage, await readBase(converted, stage.base));
+  const teacherBase = await readBase(teacher, stage.teacherBase);
   const { start, frozen } = adapted;
   const outputs = outputsFor(stage.losses);
   const teacherConfig = parseModelConfig(teacher.config);
@@ -127,10 +129,11 @@ async function trainStage(
     backend: options.backend,
     student: (batch) => adapted.adapt(task.trace(config, plan, batch, outputs)),
     teacher: {
-      program: (batch) => task.trace(teacherConfig, teacherPlan, batch, outputs),
-      weights: await teacher.readAll(),
+      program: (batch) => teacherBase.pack(task.trace(teacherConfig, teacherPlan, batch, outputs)),
+      weights: teacherBase.tensors,
     },
     losses: task.losses(stage.losses),
+    quantise: stage.quantise,
     samples: task.samples,
     ...(task.metrics === undefined ? {} : { metrics: task.metrics }),
     start,
@@ -191,12 +194,10 @@ const isCoefficient = (name: string): boolean => /\.act\.[abc]$/.test(name);
  * What is trained: all weights, or adapters and coefficients where the recipe asks for them. Coefficients whose rate is 0 are
  * constants: they cost no gradient.
  */
-export function adaptedOf(
-  { lora, seed, optimiser }: Pick<StudentRecipe, 'lora' | 'seed' | 'optimiser'>,
-  weights: Weights,
-): Adapted {
+export function adaptedOf({ lora, seed, optimiser }: Pick<StudentRecipe, 'lora' | 'seed' | 'optimiser'>, base: Base): Adapted {
   const constant = (name: string): boolean => isCoefficient(name) && optimiser.coefficientRate === 0;
-  if (lora !== undefined) return adapters(lora, weights, { seed, kept: (name) => isCoefficient(name) && !constant(name) });
+  if (lora !== undefined) return adapters(lora, base, { seed, kept: (name) => isCoefficient(name) && !constant(name) });
+  const weights = base.tensors;
   const part = (held: boolean): Weights => new Map([...weights].filter(([name]) => constant(name) === held));
   const frozen = part(true);
   return {

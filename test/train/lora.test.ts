@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { pseudorandom } from '../../src/math/index.ts';
 import { gradient, type Tensor, trace } from '../../src/program/index.ts';
-import { adapters } from '../../src/train/index.ts';
+import { adapters, plainBase } from '../../src/train/index.ts';
 
 const [rows, into, out] = [3, 4, 5];
 const program = trace((ops) => {
@@ -31,7 +31,7 @@ const run = async (of: typeof program, bound: ReadonlyMap<string, Tensor>): Prom
 
 describe('low-rank adapters', () => {
   it('give the same before and after they are merged', async () => {
-    const { adapt, merge, start, frozen } = adapters(lora, weights, none);
+    const { adapt, merge, start, frozen } = adapters(lora, plainBase(weights), none);
     const trained = new Map([...start].map(([name, { shape }]) => [name, draw(shape)]));
     const [apart, together] = [await run(adapt(program), new Map([...frozen, ...trained])), await run(program, merge(trained))];
     apart.forEach((value, i) => {
@@ -42,12 +42,12 @@ describe('low-rank adapters', () => {
   });
 
   it('change nothing at the start', async () => {
-    const { adapt, start, frozen } = adapters(lora, weights, none);
+    const { adapt, start, frozen } = adapters(lora, plainBase(weights), none);
     expect(await run(adapt(program), new Map([...frozen, ...start]))).toEqual(await run(program, weights));
   });
 
   it('need no gradient of the shape of the matrix they adapt', () => {
-    const { adapt, start } = adapters({ ...lora, matrices: ['query'] }, weights, none);
+    const { adapt, start } = adapters({ ...lora, matrices: ['query'] }, plainBase(weights), none);
     const inShape = (of: typeof program): number =>
       of.nodes.filter(
         ({ operation, shape }) => operation === 'matmul' && [`${out},${into}`, `${into},${out}`].includes(shape.join()),
@@ -57,6 +57,6 @@ describe('low-rank adapters', () => {
   });
 
   it('are refused where no matrix has the name', () => {
-    expect(() => adapters({ ...lora, matrices: ['value'] }, weights, none)).toThrow(/no matrix/);
+    expect(() => adapters({ ...lora, matrices: ['value'] }, plainBase(weights), none)).toThrow(/no matrix/);
   });
 });
