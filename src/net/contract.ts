@@ -1,3 +1,5 @@
+import type { SottoError } from '../errors/index.ts';
+
 /** Contracts for what lies between two parties: frames on channels, the pipes of bytes below them, and time as an argument. */
 
 /** One message: a kind in 0 … 255 whose meaning belongs to the caller, and bytes that belong to the receiver. */
@@ -32,6 +34,11 @@ export interface Channel {
   receive(): Promise<Frame>;
   /** Takes payloads up to this from now on, and reads ahead as much: little from a stranger, more from a known peer. Channels over pipes have it. */
   allow?(maximumPayloadBytes: number): void;
+  /**
+   * Resolves, with the error, once nothing more can come: the peer has closed, or broke the framing or the connection. What came before can
+   * still be received. For who waits for somebody else in the meantime.
+   */
+  readonly gone?: Promise<SottoError> | undefined;
   /** Flushes what was sent, then closes; later calls reject, and `reason` tells why. Closing twice is allowed. */
   close(reason?: string): Promise<void>;
 }

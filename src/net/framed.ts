@@ -1,10 +1,13 @@
 import { SottoError } from '../errors/index.ts';
+import type { Checksum } from './checksum.ts';
 import { type Channel, defaultMaximumPayloadBytes, type Frame, type Pipe, type Timeout } from './contract.ts';
 import { encodeFrameHeader, FrameDecoder, frameHeaderBytes } from './frame.ts';
 
 export interface FramedOptions {
   readonly peer: string;
   readonly maximumPayloadBytes?: number;
+  /** A faster CRC-32 than the portable one, where the platform has it. */
+  readonly checksum?: Checksum | undefined;
   /** Without it the channel waits for ever: for tests in one process only. */
   readonly timeout?: Timeout;
 }
@@ -29,6 +32,7 @@ class FramedChannel implements Channel {
   readonly #pipe: Pipe;
   readonly #timeout: Timeout | undefined;
   readonly #maximumPayloadBytes: number;
+  readonly #checksum: Checksum | undefined;
   /** What it takes; at first what it sends. */
   #takenBytes: number;
   readonly #decoder: FrameDecoder;
@@ -37,6 +41,8 @@ class FramedChannel implements Channel {
   #roomWanted: (() => void) | null = null;
   readonly #waiters: Waiter[] = [];
   readonly #sends = new Set<Promise<void>>();
+  readonly gone: Promise<SottoError>;
+  #lost: (error: SottoError) => void = () => {};
   #sequence = 0;
   #failure: SottoError | null = null;
   #closing: Promise<void> | null = null;
@@ -44,11 +50,15 @@ class FramedChannel implements Channel {
 
   constructor(pipe: Pipe, options: FramedOptions) {
     this.#pipe = pipe;
+    this.gone = new Promise((resolve) => {
+      this.#lost = resolve;
+    });
     this.peer = options.peer;
     this.#timeout = options.timeout;
     this.#maximumPayloadBytes = options.maximumPayloadBytes ?? defaultMaximumPayloadBytes;
     this.#takenBytes = this.#maximumPayloadBytes;
-    this.#decoder = new FrameDecoder(options.peer, this.#takenBytes);
+    this.#checksum = options.checksum;
+    this.#decoder = new FrameDecoder(options.peer, this.#takenBytes, options.checksum);
     void this.#readAhead();
   }
 
@@ -65,7 +75,7 @@ class FramedChannel implements Channel {
         },
       );
     }
-    const header = encodeFrameHeader(kind, payload, this.#sequence++);
+    const header = encodeFrameHeader(kind, payload, this.#sequence++, this.#checksum);
     const write = this.#pipe.write(payload.length > 0 ? [header, payload] : [header]);
     this.#sends.add(write);
     try {
@@ -176,6 +186,7 @@ class FramedChannel implements Channel {
   #fail(error: SottoError): void {
     if (this.#failure) return;
     this.#failure = error;
+    this.#lost(error);
     this.#rejectWaiters(error);
     this.#pipe.destroy();
   }

@@ -17,6 +17,7 @@ export function recorded(channel: Channel): RecordedChannel {
   return {
     peer: channel.peer,
     counters: channel.counters,
+    gone: channel.gone,
     frames,
     send(kind, payload) {
       frames.push({ direction: 'sent', kind, payload: new Uint8Array(payload) });

@@ -1,5 +1,6 @@
 import { connect } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
+import { patienceMilliseconds } from './attend.ts';
 import { openBundleStore } from './bundles.ts';
 import { type ClientOptions, runClientOn } from './client.ts';
 import { partyCredentials } from './credentials.ts';
@@ -20,7 +21,10 @@ export async function runClient(options: NodeClientOptions): Promise<ClientRepor
   const credentials = partyCredentials(options.tls, 'client', [options.server, options.dealer]);
   const host = {
     platform: nodePlatform,
-    connect: (address: string, peer: string) => connect({ address, peer, timeoutMilliseconds, credentials }),
+    connect: (address: string, peer: string) => {
+      const patience = peer === 'server' ? patienceMilliseconds(timeoutMilliseconds) : timeoutMilliseconds;
+      return connect({ address, peer, timeoutMilliseconds: patience, connectMilliseconds: timeoutMilliseconds, credentials });
+    },
     store: () => openBundleStore(state, 'client'),
   };
   return await runClientOn(host, options);

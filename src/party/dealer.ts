@@ -4,6 +4,7 @@ import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { listen } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
+import { attending } from './attend.ts';
 import { greet, heedingRefusals, publicReason, receiveControl, refuse, sameProgram, sendControl } from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { untilStopped } from './live.ts';
@@ -53,7 +54,9 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
       nonces: { ...order.nonces, dealer: nonce() },
     } as const;
     await sendControl(server, agreed);
-    const client = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
+    const client = heedingRefusals(
+      await attending(server, (attention) => attention.guard(listener.accept({ peer: 'client', timeoutMilliseconds }))),
+    );
     opened.push(client);
     await greet(client, setting, ['client']);
     const join = await receiveControl(client, 'join');
@@ -66,7 +69,9 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
     const platform = nodePlatform(order.run.ring.bits);
     const session = sessionOf(traced.ringProgram, agreed);
     const meter = new PhaseMeter([client, server], platform.now);
-    const masked = await meter.measure('setup', () => dealerSetup(platform, session, { server }));
+    const masked = await meter.measure('setup', () =>
+      attending(client, (attention) => dealerSetup(platform, session, { server: attention.guarded(server) })),
+    );
     const channels = { client, server };
     await meter.measure('offline', () =>
       setting === 'dealer'

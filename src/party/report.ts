@@ -114,6 +114,7 @@ export function watchFirst(channel: Channel, first: (payload: Uint8Array) => voi
   return {
     peer: channel.peer,
     counters: channel.counters,
+    gone: channel.gone,
     send: (kind, payload) => channel.send(kind, payload),
     close: (reason) => channel.close(reason),
     async receive() {

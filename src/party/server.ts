@@ -6,6 +6,7 @@ import { checkRanges } from '../models/ranges.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect, listen } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
+import { attending, patienceMilliseconds } from './attend.ts';
 import { openBundleStore } from './bundles.ts';
 import {
   type Control,
@@ -45,7 +46,8 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
   const credentials = partyCredentials(options.tls, 'server', [options.listen, options.dealer]);
   const model = await loadModel(options.model);
   const { timeoutMilliseconds, setting = 'dealer' } = options;
-  const listener = await listen({ address: options.listen, peer: 'client', timeoutMilliseconds, credentials });
+  const patience = patienceMilliseconds(timeoutMilliseconds);
+  const listener = await listen({ address: options.listen, peer: 'client', timeoutMilliseconds: patience, credentials });
   const opened: Channel[] = [];
   try {
     options.onListening?.(listener.address);
@@ -80,11 +82,14 @@ async function serveOne(
   await sendControl(client, model.manifest);
   const request = await receiveControl(client, 'request');
   const traced = traceRequest(model, request);
-  const agreed = await agree(channels, model.manifest, request, traced);
+  // While the dealer is waited for the client may go, and has nothing to say.
+  const attended = <T>(work: (both: { client: Channel; dealer: Channel }) => Promise<T>): Promise<T> =>
+    attending(client, (attention) => work({ client, dealer: attention.guarded(dealer) }));
+  const agreed = await attended((both) => agree(both, model.manifest, request, traced));
   const session = sessionOf(traced.ringProgram, agreed);
   const platform = nodePlatform(request.run.ring.bits);
   const meter = new PhaseMeter([client, dealer], platform.now);
-  await meter.measure('setup', () => serverSetup(platform, session, channels, model.weight));
+  await meter.measure('setup', () => attended((both) => serverSetup(platform, session, both, model.weight)));
   const { run, saw } = serverRun(client, model);
   const fromBundle = async (): Promise<Ledger | undefined> => {
     const store = await openBundleStore(options.state, 'server');
@@ -92,7 +97,7 @@ async function serveOne(
     const header = { id, program: traced.hash, ring: request.run.ring, weights, createdFor: 'server' } as const;
     return await runBundle(store, header, client, TextEnded, {
       fill: async (sink) => {
-        await meter.measure('offline', () => serverOffline(platform, session, channels, sink));
+        await meter.measure('offline', () => attended((both) => serverOffline(platform, session, both, sink)));
         // The dealer is out of it before the first byte of the run.
         await dealer.close();
       },
@@ -100,7 +105,7 @@ async function serveOne(
     });
   };
   const withHelper = async (): Promise<Ledger | undefined> => {
-    const live = { ...run, helper: dealer, material: await channels.beside() };
+    const live = { ...run, helper: dealer, material: await attending(client, (attention) => attention.guard(channels.beside())) };
     const online = () => meter.on([client]).measure('online', () => serverLive(platform, session, live));
     return await runLive(dealer, TextEnded, online, ({ tokens }) => tokens);
   };

@@ -8,3 +8,4 @@ export { memoryBundle, type Rehearsal, type RehearsalOptions, rehearse } from '.
 export * from './roles.ts';
 export { clientLive, helperLive, serverLive } from './roles-live.ts';
 export { StreamWriter } from './stream.ts';
+export { Trouble } from './trouble.ts';

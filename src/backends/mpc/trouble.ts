@@ -37,6 +37,7 @@ export class Trouble {
     return {
       peer: channel.peer,
       counters: channel.counters,
+      gone: channel.gone,
       send: (kind, payload) => this.guard(channel.send(kind, payload)),
       receive: () => this.guard(channel.receive()),
       close: (reason) => channel.close(reason),
