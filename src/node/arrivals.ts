@@ -1,26 +1,28 @@
 import { SottoError } from '../errors/index.ts';
+import type { Channel } from '../net/contract.ts';
 import { systemAlarm } from './clock.ts';
 
 /** Connections that nobody accepted yet; more are turned away. */
 const maximumWaiting = 16;
 
-export interface Awaited {
-  /** Who is waited for, and where: for the error. */
-  readonly peer: string;
-  readonly address: string;
-  readonly timeoutMilliseconds?: number | undefined;
+/** A connection that came and was not accepted yet. */
+export interface Arrival {
+  /** Makes the handshakes that are left. Rejects with a `peer` error where it is none of `peers`. */
+  open(expected: { readonly peer: string; readonly peers: readonly string[] }): Promise<Channel>;
+  discard(): void;
 }
 
-/** What a listener has between the connections that come and those who accept them: a bounded queue in each direction of time. */
-export class Arrivals<T> {
-  readonly #discard: (connection: T) => void;
-  readonly #waiting: T[] = [];
-  readonly #acceptors: ((connection: T | null) => void)[] = [];
-  #closed = false;
+export interface AcceptOptions {
+  readonly peer?: string;
+  readonly peers?: readonly string[];
+  readonly timeoutMilliseconds?: number;
+}
 
-  constructor(discard: (connection: T) => void) {
-    this.#discard = discard;
-  }
+/** What lies between the connections that come, at one address or at several, and those who accept them: a bounded queue for each. */
+export class Arrivals {
+  readonly #waiting: Arrival[] = [];
+  readonly #acceptors: ((arrival: Arrival | null) => void)[] = [];
+  #closed = false;
 
   /** Whether another connection would be turned away. */
   get full(): boolean {
@@ -28,24 +30,24 @@ export class Arrivals<T> {
   }
 
   /** Gives a connection to who waits for one, keeps it, or discards it where too many are kept. */
-  arrived(connection: T): void {
+  arrived(arrival: Arrival): void {
     const acceptor = this.#acceptors.shift();
-    if (acceptor) acceptor(connection);
-    else if (this.full) this.#discard(connection);
-    else this.#waiting.push(connection);
+    if (acceptor) acceptor(arrival);
+    else if (this.full) arrival.discard();
+    else this.#waiting.push(arrival);
   }
 
-  /** The next connection. Rejects with a `peer` error at the timeout and with a `usage` error once this is closed. */
-  next({ peer, address, timeoutMilliseconds }: Awaited): Promise<T> {
+  /** The next connection to `address`. Rejects with a `peer` error at the timeout and with a `usage` error once this is closed. */
+  async next(address: string, peer: string, timeoutMilliseconds: number | undefined): Promise<Arrival> {
     const waiting = this.#waiting.shift();
-    if (waiting !== undefined) return Promise.resolve(waiting);
-    if (this.#closed) return Promise.reject(closedListener(peer));
-    return new Promise((resolve, reject) => {
+    if (waiting !== undefined) return waiting;
+    if (this.#closed) throw closedListener(peer);
+    return await new Promise((resolve, reject) => {
       let cancel = () => {};
-      const acceptor = (connection: T | null) => {
+      const acceptor = (arrival: Arrival | null) => {
         cancel();
-        if (connection === null) reject(closedListener(peer));
-        else resolve(connection);
+        if (arrival === null) reject(closedListener(peer));
+        else resolve(arrival);
       };
       this.#acceptors.push(acceptor);
       if (timeoutMilliseconds === undefined) return;
@@ -64,7 +66,7 @@ export class Arrivals<T> {
   close(): void {
     this.#closed = true;
     for (const acceptor of this.#acceptors.splice(0)) acceptor(null);
-    for (const connection of this.#waiting.splice(0)) this.#discard(connection);
+    for (const arrival of this.#waiting.splice(0)) arrival.discard();
   }
 }
 

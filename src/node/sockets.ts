@@ -1,17 +1,18 @@
 import { chmodSync, lstatSync, mkdirSync, rmSync } from 'node:fs';
-import { createConnection, createServer, type ListenOptions, type Server, type Socket } from 'node:net';
+import { createConnection, createServer, type ListenOptions, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
-import { Arrivals } from './arrivals.ts';
+import { type AcceptOptions, Arrivals } from './arrivals.ts';
 import { systemAlarm, systemClock } from './clock.ts';
 import { acceptedRole, beginsTls, secureAcceptor, secureConnector, type TlsCredentials, tlsOnPlain } from './tls.ts';
 import { listenWebSocket, parseWebAddress, type WebPlace, webSocketConnector } from './websocket.ts';
 
 /**
  * `unix:/path`, `tcp:host:port`, `tls:host:port`, `ws:host:port[/path]` or `wss:host:port[/path]` (an IPv6 host in brackets; port 0 lets the
- * system choose when listening).
+ * system choose when listening). Who listens may name several, with commas between.
  */
 export type Address = string;
 
@@ -31,7 +32,7 @@ export interface SocketOptions {
 }
 
 export interface Listener {
-  /** With the port that the system chose. */
+  /** With the port that the system chose; of several, all. */
   readonly address: Address;
   /**
    * The next connection. Waits until `timeoutMilliseconds`, for ever where none is given; rejects once the listener is closed. Where several
@@ -43,10 +44,10 @@ export interface Listener {
   close(): Promise<void>;
 }
 
-export interface AcceptOptions {
-  readonly peer?: string;
-  readonly peers?: readonly string[];
-  readonly timeoutMilliseconds?: number;
+/** One address that is listened on. */
+export interface Entrance {
+  readonly address: Address;
+  close(): void;
 }
 
 /** How long a closed socket waits for the peer to close its side. */
@@ -62,9 +63,33 @@ const joinedBytes = 16_384;
  * `tls:` is made when a connection is accepted, a WebSocket's before.
  */
 export async function listen(options: SocketOptions): Promise<Listener> {
+  const arrivals = new Arrivals();
+  const entrances: Entrance[] = [];
+  const close = async () => {
+    arrivals.close();
+    for (const entrance of entrances) entrance.close();
+  };
+  try {
+    for (const address of options.address.split(/,(?=[a-z]+:)/))
+      entrances.push(await listenOnce({ ...options, address }, arrivals));
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const address = entrances.map((entrance) => entrance.address).join(',');
+  return {
+    address,
+    async accept({ peer = options.peer, peers = [peer], timeoutMilliseconds } = {}) {
+      return await (await arrivals.next(address, peer, timeoutMilliseconds)).open({ peer, peers });
+    },
+    close,
+  };
+}
+
+async function listenOnce(options: SocketOptions, arrivals: Arrivals): Promise<Entrance> {
   const place = parseAddress(options.address);
   const credentials = credentialsFor(options);
-  if ('secure' in place) return await listenWebSocket(place, options, credentials);
+  if ('secure' in place) return await listenWebSocket(place, options, credentials, arrivals);
   const server = createServer({ pauseOnConnect: true, noDelay: true });
   if ('path' in place) await prepareUnixPath(place.path);
   await new Promise<void>((resolve, reject) => {
@@ -72,7 +97,36 @@ export async function listen(options: SocketOptions): Promise<Listener> {
     server.listen(place satisfies ListenOptions, resolve);
   });
   if ('path' in place) chmodSync(place.path, 0o600);
-  return new SocketListener(server, options);
+  // An error of one accepted connection (a full file table) must not end the process; the connection is lost, its peer sees that.
+  server.on('error', () => {});
+  server.on('connection', (socket: Socket) => {
+    // A connection that breaks while it waits is found broken when it is accepted.
+    socket.on('error', () => {});
+    arrivals.arrived({
+      open: (expected) => openAccepted(socket, options, credentials, expected),
+      discard: () => socket.destroy(),
+    });
+  });
+  const bound = server.address();
+  const address =
+    bound !== null && typeof bound === 'object'
+      ? `${credentials ? 'tls' : 'tcp'}:${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
+      : options.address;
+  // `close` would wait for every open connection; the callers own those.
+  return { address, close: () => void server.close() };
+}
+
+async function openAccepted(
+  socket: Socket,
+  options: SocketOptions,
+  credentials: TlsCredentials | null,
+  { peer, peers }: { readonly peer: string; readonly peers: readonly string[] },
+): Promise<Channel> {
+  const limits = { ...options, peer };
+  if (!credentials) return channelOverSocket(socket, limits);
+  const timeoutMilliseconds = limits.handshakeMilliseconds ?? limits.timeoutMilliseconds;
+  const secure = await secureAcceptor(socket, { peer, peers, timeoutMilliseconds, credentials });
+  return channelOverSocket(secure, { ...limits, peer: acceptedRole(secure, peers) });
 }
 
 /** Connects, trying again until `connectMilliseconds` (default: the timeout) have passed: the other side may not be up yet. */
@@ -108,6 +162,7 @@ export function channelOverSocket(socket: Socket, options: Omit<SocketOptions, '
     peer: options.peer,
     ...(options.maximumPayloadBytes === undefined ? {} : { maximumPayloadBytes: options.maximumPayloadBytes }),
     timeout: { milliseconds: options.timeoutMilliseconds, alarm: systemAlarm },
+    checksum: crc32,
   });
 }
 
@@ -194,51 +249,6 @@ function endSocket(socket: Socket): Promise<void> {
       socket.resume();
     });
   });
-}
-
-class SocketListener implements Listener {
-  readonly address: Address;
-  readonly #server: Server;
-  readonly #options: SocketOptions;
-  readonly #credentials: TlsCredentials | null;
-  readonly #arrivals = new Arrivals<Socket>((socket) => socket.destroy());
-
-  constructor(server: Server, options: SocketOptions) {
-    this.#server = server;
-    this.#options = options;
-    this.#credentials = credentialsFor(options);
-    const bound = server.address();
-    this.address =
-      bound !== null && typeof bound === 'object'
-        ? `${this.#credentials ? 'tls' : 'tcp'}:${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
-        : options.address;
-    // An error of one accepted connection (a full file table) must not end the process; the connection is lost, its peer sees that.
-    server.on('error', () => {});
-    server.on('connection', (socket: Socket) => {
-      // A connection that breaks while it waits is found broken when it is accepted.
-      socket.on('error', () => {});
-      this.#arrivals.arrived(socket);
-    });
-  }
-
-  async accept(options: AcceptOptions = {}): Promise<Channel> {
-    const peer = options.peer ?? this.#options.peer;
-    const socket = await this.#arrivals.next({ peer, address: this.address, timeoutMilliseconds: options.timeoutMilliseconds });
-    const credentials = this.#credentials;
-    const limits = { ...this.#options, peer };
-    if (!credentials) return channelOverSocket(socket, limits);
-    const timeoutMilliseconds = limits.handshakeMilliseconds ?? limits.timeoutMilliseconds;
-    const peers = options.peers ?? [peer];
-    const secure = await secureAcceptor(socket, { peer, peers, timeoutMilliseconds, credentials });
-    return channelOverSocket(secure, { ...limits, peer: acceptedRole(secure, peers) });
-  }
-
-  close(): Promise<void> {
-    this.#arrivals.close();
-    // `close` would wait for every open connection; the callers own those.
-    this.#server.close();
-    return Promise.resolve();
-  }
 }
 
 function connectOnce(place: { path: string } | { host: string; port: number }, milliseconds: number): Promise<Socket> {

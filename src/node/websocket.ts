@@ -2,13 +2,14 @@ import { createServer as createHttp, type IncomingMessage, type Server, STATUS_C
 import { createServer as createHttps } from 'node:https';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { crc32 } from 'node:zlib';
 import { type ClientOptions, WebSocket, WebSocketServer } from 'ws';
 import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
-import { Arrivals } from './arrivals.ts';
+import type { Arrivals } from './arrivals.ts';
 import { systemAlarm } from './clock.ts';
-import type { AcceptOptions, Listener, SocketOptions } from './sockets.ts';
+import type { Entrance, SocketOptions } from './sockets.ts';
 import type { TlsCredentials } from './tls.ts';
 
 /**
@@ -77,6 +78,7 @@ function channelOverWebSocket(socket: WebSocket, options: Omit<SocketOptions, 'a
     peer: options.peer,
     ...(options.maximumPayloadBytes === undefined ? {} : { maximumPayloadBytes: options.maximumPayloadBytes }),
     timeout: { milliseconds: options.timeoutMilliseconds, alarm: systemAlarm },
+    checksum: crc32,
   });
 }
 
@@ -190,7 +192,8 @@ export async function listenWebSocket(
   place: WebPlace,
   options: SocketOptions,
   credentials: TlsCredentials | null,
-): Promise<Listener> {
+  arrivals: Arrivals,
+): Promise<Entrance> {
   const server = webServer(place, options, credentials);
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
@@ -199,7 +202,7 @@ export async function listenWebSocket(
     });
     server.listen({ host: place.host, port: place.port }, resolve);
   });
-  return new WebSocketListener(server, place, options);
+  return new WebEntrance(server, place, options, arrivals);
 }
 
 function webServer({ secure }: WebPlace, { timeoutMilliseconds }: SocketOptions, credentials: TlsCredentials | null): Server {
@@ -221,17 +224,18 @@ function webServer({ secure }: WebPlace, { timeoutMilliseconds }: SocketOptions,
   return createHttps({ ...http, cert: own.certificate, key: own.key, minVersion: 'TLSv1.3', handshakeTimeout: patience });
 }
 
-class WebSocketListener implements Listener {
+class WebEntrance implements Entrance {
   readonly address: string;
   readonly #server: Server;
   readonly #options: SocketOptions;
   readonly #place: WebPlace;
   readonly #sockets = new WebSocketServer({ ...limits, noServer: true, clientTracking: false });
-  readonly #arrivals = new Arrivals<WebSocket>((socket) => socket.terminate());
+  readonly #arrivals: Arrivals;
   readonly #strangers = new Set<Duplex>();
 
-  constructor(server: Server, place: WebPlace, options: SocketOptions) {
+  constructor(server: Server, place: WebPlace, options: SocketOptions, arrivals: Arrivals) {
     this.#server = server;
+    this.#arrivals = arrivals;
     this.#place = place;
     this.#options = options;
     const bound = server.address() as { address: string; family: string; port: number };
@@ -272,7 +276,7 @@ class WebSocketListener implements Listener {
       // What comes before it is accepted waits in the kernel; a break is found when it is accepted.
       webSocket.pause();
       webSocket.on('error', () => {});
-      this.#arrivals.arrived(webSocket);
+      this.#arrivals.arrived({ open: (expected) => this.#open(webSocket, expected), discard: () => webSocket.terminate() });
     });
   }
 
@@ -284,24 +288,17 @@ class WebSocketListener implements Listener {
     return this.#arrivals.full ? 503 : null;
   }
 
-  async accept(options: AcceptOptions = {}): Promise<Channel> {
-    const expected = options.peer ?? this.#options.peer;
-    const peer = this.#place.secure ? 'client' : expected;
-    if (this.#place.secure && !(options.peers ?? [expected]).includes(peer))
-      throw new SottoError('usage', `${this.address} cannot know a ${expected}: who connects to wss: shows no certificate`, {
-        place: { party: expected },
-        remedy: `let the ${expected} come by tls:`,
-      });
-    const { timeoutMilliseconds } = options;
-    const socket = await this.#arrivals.next({ peer, address: this.address, timeoutMilliseconds });
-    return channelOverWebSocket(socket, { ...this.#options, peer });
+  async #open(socket: WebSocket, expected: { readonly peer: string; readonly peers: readonly string[] }): Promise<Channel> {
+    const peer = this.#place.secure ? 'client' : expected.peer;
+    if (!this.#place.secure || expected.peers.includes(peer)) return channelOverWebSocket(socket, { ...this.#options, peer });
+    socket.terminate();
+    const reason = `somebody came to ${this.address}, who can be a client alone: there, nobody shows a certificate`;
+    throw new SottoError('peer', reason, { place: { party: expected.peer }, remedy: `let the ${expected.peer} come by tls:` });
   }
 
-  close(): Promise<void> {
-    this.#arrivals.close();
+  close(): void {
     this.#server.close();
     this.#server.closeAllConnections();
-    return Promise.resolve();
   }
 }
 

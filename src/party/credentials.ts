@@ -11,7 +11,7 @@ export function partyCredentials(
   addresses: readonly string[],
 ): TlsCredentials | undefined {
   if (files === undefined) return undefined;
-  if (addresses.some((address) => /^(tls|wss):/.test(address))) return loadCredentials(files, role, new Date());
+  if (addresses.some((address) => /(^|,)(tls|wss):/.test(address))) return loadCredentials(files, role, new Date());
   throw new SottoError('usage', 'certificates are given, and no address uses them', {
     place: { party: role, field: '--authority' },
     remedy: 'write the addresses as tls:host:port or wss:host:port',

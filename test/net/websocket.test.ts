@@ -104,11 +104,42 @@ describe('who asks a listener for something else than its WebSocket', () => {
     const { authority, dealer } = await makeCertificates({ now: new Date(), days: 2 });
     const credentials = { authority: authority.certificate, own: dealer };
     const listener = await listening({ address: 'wss:127.0.0.1:0', credentials });
-    await expect(listener.accept({ peer: 'server' })).rejects.toMatchObject({ kind: 'usage', place: { party: 'server' } });
-    const connecting = connect({ address: listener.address, peer: 'dealer', ...limits, credentials });
-    const [channel, other] = await Promise.all([listener.accept({ peer: 'server', peers: ['server', 'client'] }), connecting]);
+    const come = () => connect({ address: listener.address, peer: 'dealer', ...limits, credentials });
+    const refused = expect(listener.accept({ peer: 'server' })).rejects.toMatchObject({
+      kind: 'peer',
+      place: { party: 'server' },
+    });
+    const one = await come();
+    await refused;
+    await expect(one.receive()).rejects.toMatchObject({ kind: 'peer' });
+    const [channel, other] = await Promise.all([listener.accept({ peer: 'server', peers: ['server', 'client'] }), come()]);
     expect(channel.peer).toBe('client');
-    await Promise.all([channel.close(), other.close()]);
+    await Promise.all([one.close(), channel.close(), other.close()]);
+  });
+});
+
+describe('a listener on several addresses', () => {
+  it('accepts what comes to any of them, in the order of coming, and leaves none open', async () => {
+    const listener = await listening({ address: 'ws:127.0.0.1:0/a,tcp:127.0.0.1:0' });
+    const [web, tcp] = listener.address.split(',') as [string, string];
+    for (const [address, byte] of [
+      [tcp, 1],
+      [web, 2],
+      [tcp, 3],
+    ] as const) {
+      const [there, here] = await Promise.all([connect({ address, peer: 'server', ...limits }), listener.accept()]);
+      await there.send(byte, new Uint8Array(byte));
+      expect((await here.receive()).kind).toBe(byte);
+      await Promise.all([there.close(), here.close()]);
+    }
+    await listener.close();
+    for (const address of [web, tcp])
+      await expect(connect({ address, peer: 'server', ...limits, connectMilliseconds: 50 })).rejects.toMatchObject({
+        kind: 'peer',
+      });
+    await expect(listen({ address: 'tcp:127.0.0.1:0,ws:nonsense', peer: 'client', ...limits })).rejects.toMatchObject({
+      kind: 'usage',
+    });
   });
 });
 
