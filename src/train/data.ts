@@ -2,6 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import { pseudorandom } from '../math/index.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Tensor } from '../program/index.ts';
+import { type Split, type SplitPart, splitPart } from './data/index.ts';
 
 /** Documents as token ids, each with the begin token first. */
 export type Documents = readonly Int32Array[];
@@ -14,10 +15,13 @@ export function splitDocuments(text: string, separator: string): string[] {
     .filter((document) => document !== '');
 }
 
-/** Every `every`-th item is held back. */
-export function holdOut<T>(items: readonly T[], every: number): { train: T[]; heldOut: T[] } {
-  const heldOut = items.filter((_, i) => i % every === every - 1);
-  return { train: items.filter((_, i) => i % every !== every - 1), heldOut };
+/** Items by what they are for: training, choosing by, a last report. */
+export function splitItems<T>(items: readonly T[], split: Split): Record<SplitPart, T[]> {
+  const parts: Record<SplitPart, T[]> = { train: [], heldOut: [], reserved: [] };
+  items.forEach((item, index) => {
+    parts[splitPart(index, split)].push(item);
+  });
+  return parts;
 }
 
 /** Each document's ids between the tokenizer's begin and end tokens, as far as it has them. */

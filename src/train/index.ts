@@ -1,6 +1,6 @@
 /** Training: recipes, runs that resume bit for bit, and their parts. */
 export { type Base, type Packing, packNf4, plainBase, readBase, unpackNf4 } from './base.ts';
-export { type Batch, batches, batchFeeds, type Documents, encodeDocuments, holdOut, splitDocuments } from './data.ts';
+export { type Batch, batches, batchFeeds, type Documents, encodeDocuments, splitDocuments, splitItems } from './data.ts';
 export { type FixedInLoop, fixedInLoop } from './fixed.ts';
 export type { LogLine } from './folder.ts';
 export { loadRecipe } from './inherit.ts';

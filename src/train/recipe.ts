@@ -27,12 +27,32 @@ const optimiserSchema = z.strictObject({
   sam: z.strictObject({ radius: z.number().gt(0).max(100) }).optional(),
 });
 
+const path = z
+  .string()
+  .max(1024)
+  .refine((name) => pathProblem(name) === null, { error: 'the path must stay inside the data folder' });
+
+/** One data set of a mixture, streamed from the data folder. */
+const mixturePartSchema = z.strictObject({
+  file: path,
+  /** `alpaca`: rows of instruction, input and output, whose prompts are read but not learnt. */
+  format: z.enum(['jsonl', 'json', 'alpaca', 'text', 'parquet']),
+  /** Where a row has its text. */
+  field: z.string().min(1).max(200).default('text'),
+  /** Rows of this set, out of the sum of all shares. */
+  share: count(1e6),
+});
+
+/** Texts as a whole, or a mixture of data sets in exact proportions. */
 const dataSchema = z.strictObject({
   /** Text files, looked up in the data folder, joined in this order. */
-  text: z.array(z.string().min(1).max(1024)).min(1).max(64),
+  text: z.array(z.string().min(1).max(1024)).min(1).max(64).optional(),
+  mixture: z.array(mixturePartSchema).min(1).max(64).optional(),
   separator: z.string().min(1).max(100).default('<|endoftext|>'),
-  /** Every n-th document is held back for evaluation. */
+  /** Every n-th document (of each data set) is held back for evaluation. */
   holdOutEvery: z.number().int().min(2).max(1e6).default(20),
+  /** Every n-th further one is used by nothing at all: for a last report. */
+  reserveEvery: z.number().int().min(2).max(1e6).optional(),
 });
 
 /** Further documents, none of them held back: what a model writes, for where there is little text. */
@@ -85,10 +105,6 @@ const common = {
   evaluateRows: count(1e6).default(64),
 };
 
-const path = z
-  .string()
-  .max(1024)
-  .refine((name) => pathProblem(name) === null, { error: 'the path must stay inside the data folder' });
 const split = {
   /** Pictures held back for evaluation, chosen by `splitSeed` alone: a teacher and its students hold back the same ones. */
   heldOut: count(1e6).default(5000),
@@ -277,7 +293,23 @@ export function parseRecipe(raw: unknown, file = 'recipe'): Recipe {
   });
 }
 
+function checkText(recipe: Recipe, file: string): void {
+  if (recipe.kind !== 'pretrain' && recipe.kind !== 'distill') return;
+  const { text, mixture } = recipe.data;
+  const problem =
+    (text === undefined) === (mixture === undefined)
+      ? 'a recipe reads either texts or a mixture'
+      : mixture !== undefined && recipe.kind === 'pretrain'
+        ? 'a tokenizer is trained on texts, not on a mixture'
+        : mixture !== undefined && recipe.written !== undefined
+          ? 'what a model writes is added to texts, not to a mixture'
+          : undefined;
+  if (problem === undefined) return;
+  throw new SottoError('input', problem, { place: { file, field: 'data' }, remedy: 'give one of text and mixture' });
+}
+
 function checkStages(recipe: Recipe, file: string): Recipe {
+  checkText(recipe, file);
   const stages = 'stages' in recipe ? recipe.stages : undefined;
   const sum = stages?.reduce((total, { steps }) => total + steps, 0) ?? recipe.steps;
   if ('base' in recipe && recipe.base !== undefined && recipe.lora === undefined)

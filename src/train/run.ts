@@ -1,13 +1,18 @@
+import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
 import type { Files } from '../models/files.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
+import { loadTokenizer } from '../models/tokenizer.ts';
+import { folderFiles } from '../node/files.ts';
 import type { OnnxBackend } from '../node/onnx.ts';
-import { holdOut, splitDocuments } from './data.ts';
+import { encodeDocuments, splitDocuments, splitItems } from './data.ts';
 import { distill } from './distill.ts';
 import { openRunFolder, type RunFolder } from './folder.ts';
 import type { Progress, Timer, Trainer } from './loop.ts';
+import { mixedText } from './mixed.ts';
 import { pretrain } from './pretrain.ts';
-import type { Recipe, TextRecipe } from './recipe.ts';
+import type { DistillRecipe, Recipe, TextRecipe } from './recipe.ts';
+import { documentText } from './samples.ts';
 import { runVision } from './vision.ts';
 import { writeTexts } from './write.ts';
 
@@ -25,7 +30,7 @@ export interface RunOptions {
   readonly resume?: boolean;
   /** Where the recipe's texts are looked up. */
   readonly data: Files;
-  /** The folder on disk where its pictures are; they are streamed. */
+  /** The folder on disk where its pictures, or the data sets of its mixture, are; they are streamed. */
   readonly pictures?: string | undefined;
   /** Opens the folder of a checkpoint that the recipe names. */
   readonly models: (name: string) => Files;
@@ -56,10 +61,34 @@ export async function runRecipe(options: RunOptions): Promise<Trainer> {
 
 /** Reads the texts, so that no folder is made where they are missing; then trains on them. */
 async function textWork(recipe: TextRecipe, options: RunOptions): Promise<(folder: RunFolder) => Promise<Trainer>> {
-  const texts = holdOut(await readTexts(recipe, options.data), recipe.data.holdOutEvery);
+  if (recipe.kind === 'distill' && recipe.data.mixture !== undefined) return mixedWork(recipe, options);
+  const texts = splitItems(await readTexts(recipe, options.data), recipe.data);
   return async (folder) => {
-    const all = { ...texts, train: [...texts.train, ...(await writtenTexts(recipe, options, folder))] };
-    return recipe.kind === 'pretrain' ? pretrain(recipe, folder, all, options) : distill(recipe, folder, all, options);
+    const train = [...texts.train, ...(await writtenTexts(recipe, options, folder))];
+    if (recipe.kind === 'pretrain') return pretrain(recipe, folder, { train, heldOut: texts.heldOut }, options);
+    const tokenizer = await loadTokenizer(options.models(recipe.teacher));
+    const [own, held] = [train, texts.heldOut].map((some) => encodeDocuments(some, tokenizer)) as [Int32Array[], Int32Array[]];
+    const text = documentText(recipe, { train: own, heldOut: held }, recipe.conversion.calibrationRows);
+    return distill(recipe, folder, text, options);
+  };
+}
+
+async function mixedWork(recipe: DistillRecipe, options: RunOptions): Promise<(folder: RunFolder) => Promise<Trainer>> {
+  const { pictures: data } = options;
+  if (data === undefined)
+    throw new SottoError('usage', 'the recipe learns from data sets on disk, and no folder of them is named', {
+      place: { field: 'pictures' },
+      remedy: 'name the data folder',
+    });
+  for (const { file } of recipe.data.mixture ?? []) await folderFiles(data).size(file);
+  return async (folder) => {
+    const caches = join(folder.directory, 'tokens');
+    const text = await mixedText(recipe, { data, caches, model: options.models(recipe.teacher) });
+    try {
+      return await distill(recipe, folder, text, options);
+    } finally {
+      text.close();
+    }
   };
 }
 
@@ -82,7 +111,7 @@ async function writtenTexts(recipe: TextRecipe, { models, backend }: RunOptions,
 /** The documents of a recipe, in order. */
 export async function readTexts(recipe: Pick<TextRecipe, 'data'>, files: Files): Promise<string[]> {
   const documents: string[] = [];
-  for (const path of recipe.data.text) {
+  for (const path of recipe.data.text ?? []) {
     const sizeBytes = await files.size(path);
     if (sizeBytes > textLimitBytes)
       throw new SottoError('resource', `the text has ${sizeBytes} bytes, more than the ${textLimitBytes} held in memory`, {

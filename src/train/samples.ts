@@ -1,3 +1,4 @@
+import type { CalibrationIds } from '../convert/index.ts';
 import type { Tensor } from '../program/index.ts';
 import { batches, batchFeeds, type Documents } from './data.ts';
 import type { TextRecipe } from './recipe.ts';
@@ -12,10 +13,22 @@ export interface Samples {
   readonly heldOut: { readonly batch: number; readonly feeds: readonly ReadonlyMap<string, Tensor>[] } | undefined;
 }
 
+/** Text as a student needs it: samples of its training, and rows to fit and calibrate on. */
+export interface StudentText {
+  readonly samples: Samples;
+  readonly calibration: CalibrationIds;
+  /** Lets go of files that were opened. */
+  close(): void;
+}
+
 type Rows = Pick<TextRecipe, 'batch' | 'context' | 'seed' | 'evaluateRows'>;
+interface Split {
+  readonly train: Documents;
+  readonly heldOut: Documents;
+}
 
 /** Rows of documents; of those held back, rows of one document's begin or middle. */
-export function textSamples(recipe: Rows, documents: { readonly train: Documents; readonly heldOut: Documents }): Samples {
+export function textSamples(recipe: Rows, documents: Split): Samples {
   const { batch, context: tokens, seed } = recipe;
   const batchAt = batches(documents.train, { batch, tokens, seed });
   return {
@@ -25,6 +38,26 @@ export function textSamples(recipe: Rows, documents: { readonly train: Documents
     heldOut: heldOutRows(recipe, documents.heldOut),
   };
 }
+
+/** A student's text from documents in memory: calibration takes training rows of the recipe's full context, spread by its seed. */
+export function documentText(recipe: Rows, documents: Split, calibrationRows: number): StudentText {
+  const { context: tokens, seed } = recipe;
+  const size = calibrationBatch(recipe, calibrationRows);
+  const batchAt = batches(documents.train, { batch: size, tokens, seed: seed + 1 });
+  const rows = Array.from({ length: Math.floor(calibrationRows / size) }, (_, at) => batchAt(at).ids);
+  return {
+    samples: textSamples(recipe, documents),
+    calibration: { rows: rows.flatMap((ids) => cut(ids, tokens)), batch: size },
+    close: () => {},
+  };
+}
+
+/** Rows that calibration runs at once. */
+export const calibrationBatch = ({ batch }: Pick<Rows, 'batch'>, rows: number): number => Math.min(batch, rows, 4);
+
+/** The rows of a batch, each in an array of its own. */
+export const cut = (ids: Int32Array, tokens: number): Int32Array[] =>
+  Array.from({ length: ids.length / tokens }, (_, i) => ids.slice(i * tokens, (i + 1) * tokens));
 
 function heldOutRows({ batch: atOnce, context: tokens, seed, evaluateRows }: Rows, documents: Documents): Samples['heldOut'] {
   const total = documents.reduce((sum, document) => sum + document.length, 0);

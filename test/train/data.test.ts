@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { exactPlan, fullPlan, parseLlamaConfig, traceLlama } from '../../src/models/index.ts';
 import { randomLlamaWeights } from '../../src/models/weights.ts';
 import { onnxBackend } from '../../src/node/onnx.ts';
-import { batches, batchFeeds, holdOut, splitDocuments, write } from '../../src/train/index.ts';
+import { batches, batchFeeds, splitDocuments, splitItems, write } from '../../src/train/index.ts';
 
 /** Documents whose ids name them: the begin is 1000·d, then 1000·d + 1 … */
 const documents = (lengths: readonly number[]): Int32Array[] =>
@@ -45,7 +45,9 @@ describe('batches', () => {
 
   it('come from documents that are split, trimmed, and held back every so many', () => {
     expect(splitDocuments(' a \n--\n\n--\nb\n', '--')).toEqual(['a', 'b']);
-    expect(holdOut([1, 2, 3, 4, 5, 6, 7], 3)).toEqual({ train: [1, 2, 4, 5, 7], heldOut: [3, 6] });
+    const items = [1, 2, 3, 4, 5, 6, 7, 8];
+    expect(splitItems(items, { holdOutEvery: 3 })).toEqual({ train: [1, 2, 4, 5, 7, 8], heldOut: [3, 6], reserved: [] });
+    expect(splitItems(items, { holdOutEvery: 3, reserveEvery: 4 })).toMatchObject({ heldOut: [3, 6], reserved: [7] });
   });
 });
 

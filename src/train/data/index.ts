@@ -29,4 +29,13 @@ export {
 } from './rows.ts';
 export { type TokenBatch, type TokenMixture, type TokenPart, tokenMixture } from './rows-of-tokens.ts';
 export { readTar, type TarEntry } from './tar.ts';
-export { openTextPart, type TextSource, type TokenisedWith, tokenizerKey } from './text-part.ts';
+export {
+  openTextPart,
+  type Split,
+  type SplitPart,
+  splitPart,
+  type TextSource,
+  type TokenisedWith,
+  tokenisedWith,
+  tokenizerKey,
+} from './text-part.ts';
