@@ -4,11 +4,12 @@ import { type Command, Option } from 'commander';
 import type { Initialisation } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { folderFiles } from '../node/files.ts';
+import type { Device } from '../node/onnx.ts';
 import { convertModel, type LayerReport, writeConversion } from '../package/conversion.ts';
 import { openModel } from '../package/model.ts';
 import { splitDocuments } from '../train/index.ts';
 import { planFrom } from './cost.ts';
-import { jsonOption, number, progressOption, whole } from './options.ts';
+import { deviceOption, jsonOption, number, progressOption, whole } from './options.ts';
 import { progress } from './progress.ts';
 import { table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
@@ -26,6 +27,7 @@ interface ConvertFlags {
   readonly margin: number;
   readonly dtype: 'F32' | 'F16' | 'BF16';
   readonly seed: number;
+  readonly device: Device;
   readonly json?: true;
   readonly progress?: true;
 }
@@ -62,6 +64,7 @@ export function registerConvert(program: Command, terminal: Terminal): void {
     .addOption(new Option('--margin <factor>', 'what tables allow beyond what was met').argParser(number(1, 1000)).default(2))
     .addOption(new Option('--dtype <type>', 'of the weights written').choices(['F32', 'F16', 'BF16']).default('F32'))
     .addOption(new Option('--seed <n>', 'of the text').argParser(whole(0, 2 ** 32)).default(0))
+    .addOption(deviceOption())
     .addOption(jsonOption())
     .addOption(progressOption())
     .addHelpText('after', help)
@@ -77,7 +80,7 @@ async function convert(flags: ConvertFlags, terminal: Terminal): Promise<void> {
       remedy: 'name another folder for --out, or remove it first',
     });
   const model = await openModel(flags.model);
-  const { rows, tokens, initialisation, margin, seed } = flags;
+  const { rows, tokens, initialisation, margin, seed, device } = flags;
   const plan = await planFrom(flags.plan, model.config);
   const bar = progress(terminal, flags.progress === true);
   try {
@@ -90,6 +93,7 @@ async function convert(flags: ConvertFlags, terminal: Terminal): Promise<void> {
       initialisation,
       margin,
       seed,
+      device,
       onWriting: () => bar.show('the model writes its calibration text'),
       onLayer: ({ layer }, layers) => bar.show(`layer ${layer + 1} of ${layers}`, layer + 1, layers),
     });

@@ -16,6 +16,7 @@ import {
   tasks,
 } from '../evaluate/index.ts';
 import { checkRanges } from '../models/ranges.ts';
+import type { Device } from '../node/onnx.ts';
 import { type EncoderBackend, evaluatedEncoder, glueExamples } from '../package/encoders.ts';
 import {
   type EvaluationBackend,
@@ -31,6 +32,8 @@ import type { FloatBackend } from '../program/index.ts';
 import {
   type BackendName,
   backendOption,
+  deviceOf,
+  deviceOption,
   fractionOption,
   jsonOption,
   progressOption,
@@ -59,6 +62,7 @@ interface EvalFlags extends RingFlags {
   readonly judgeModel: string;
   readonly judgePrompts?: string;
   readonly backend: BackendName;
+  readonly device: Device;
   readonly transport: 'unix' | 'tcp';
   readonly timeout: number;
   readonly json?: true;
@@ -113,6 +117,7 @@ export function registerEval(program: Command, terminal: Terminal): void {
     .option('--judge-model <name>', 'the model it is asked for', 'gpt-4')
     .option('--judge-prompts <file>', 'what it is asked')
     .addOption(backendOption())
+    .addOption(deviceOption())
     .addOption(ringOption())
     .addOption(fractionOption())
     .addOption(transportOption())
@@ -130,11 +135,12 @@ async function evaluate(flags: EvalFlags, terminal: Terminal): Promise<void> {
   bar.show(`${task}: loading`);
   const watch = (done: number, total: number): void => bar.show(`${task}: ${done} of ${total}`, done, total);
   const clear = flags.backend === 'reference' ? 'reference' : 'onnx';
-  const result = await withFloatBackend(clear, async (float) => {
+  const score = async (float: FloatBackend) => {
     const { sources, costs } = opened(flags, terminal, float, watch);
     const run = await tasks[task](sources);
     return { ...run, metrics: { ...run.metrics, ...costMetrics(costs(), run.samples) } };
-  }).finally(() => bar.end());
+  };
+  const result = await withFloatBackend(clear, score, deviceOf(flags)).finally(() => bar.end());
   const modelUsed = flags.completions === undefined;
   const shown = {
     task,

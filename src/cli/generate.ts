@@ -3,6 +3,7 @@ import type { Setting } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { greedy, type Sampler, sampler, streamingDecoder, type Tokenizer } from '../models/index.ts';
 import { checkRanges } from '../models/ranges.ts';
+import type { Device } from '../node/onnx.ts';
 import { type Agreement, agree } from '../package/agreement.ts';
 import { type LoadedModel, openModel } from '../package/model.ts';
 import { type ClearBackend, fittingTokens, writer, writeText } from '../package/text.ts';
@@ -11,6 +12,8 @@ import { Disagreement } from './exit.ts';
 import {
   type BackendName,
   backendOption,
+  deviceOf,
+  deviceOption,
   fractionOption,
   jsonOption,
   progressOption,
@@ -39,6 +42,7 @@ export interface GenerateFlags extends RingFlags, SamplingFlags {
   readonly promptIds?: number[];
   readonly maxNewTokens: number;
   readonly backend: BackendName;
+  readonly device: Device;
   readonly setting: Setting;
   readonly transport: 'unix' | 'tcp';
   readonly timeout: number;
@@ -69,6 +73,7 @@ export function registerGenerate(program: Command, terminal: Terminal): void {
     .option('--prompt-ids <ids>', 'the same as token numbers: 1,2,3', tokenIds)
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(64))
     .addOption(backendOption())
+    .addOption(deviceOption())
     .addOption(temperatureOption())
     .addOption(topPOption())
     .addOption(seedOption())
@@ -144,6 +149,7 @@ async function clearly(
   bar.show(`${backend}: loading`);
   const made = await writeText(model, backend, {
     ...asked,
+    device: deviceOf(flags),
     sample: sampleOf(flags),
     keepLogits: flags.check === true,
     onToken: (id) => {

@@ -3,9 +3,9 @@ import { basename, dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { readJson } from '../models/json.ts';
 import { folderFiles } from '../node/files.ts';
-import { onnxBackend } from '../node/onnx.ts';
+import { type Device, onnxBackend } from '../node/onnx.ts';
 import { loadRecipe, type Recipe, runRecipe } from '../train/index.ts';
-import { jsonOption, progressOption } from './options.ts';
+import { deviceOption, jsonOption, progressOption } from './options.ts';
 import { progress } from './progress.ts';
 import { seconds } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
@@ -14,6 +14,7 @@ interface TrainFlags {
   readonly directory?: string;
   readonly data: string;
   readonly models: string;
+  readonly device: Device;
   readonly resume?: true;
   readonly json?: true;
   readonly progress?: true;
@@ -41,6 +42,7 @@ export function registerTrain(program: Command, terminal: Terminal): void {
     .option('--data <folder>', "where the recipe's texts or pictures are looked up", '.')
     .option('--models <folder>', 'where the folders of teachers and writers are looked up', '.')
     .option('--resume', 'continue a run that stopped')
+    .addOption(deviceOption())
     .addOption(jsonOption())
     .addOption(progressOption())
     .addHelpText('after', help)
@@ -52,13 +54,14 @@ async function train(name: string, flags: TrainFlags, terminal: Terminal): Promi
   const directory = flags.directory ?? join('runs', recipe.name);
   const bar = progress(terminal, flags.progress === true);
   bar.show(`${recipe.name}: preparing`);
-  const backend = onnxBackend();
+  const backend = onnxBackend({ providers: [flags.device] });
   let interrupted = false;
   const calm = terminal.onInterrupt(() => {
     interrupted = true;
     bar.show(`${recipe.name}: saving the state`);
   });
   try {
+    await backend.ready();
     const { finished, step, log } = await runRecipe({
       recipe,
       directory,

@@ -11,6 +11,8 @@ export type Signature = Omit<Parcel, 'values'>;
 
 export type Request =
   | { readonly kind: 'providers' }
+  /** Makes a session and drops it. */
+  | { readonly kind: 'try'; readonly model: Uint8Array; readonly options: InferenceSession.SessionOptions }
   /** Keeps a tensor for any number of sessions. */
   | { readonly kind: 'hold'; readonly key: number; readonly parcel: Parcel }
   | { readonly kind: 'drop'; readonly key: number }
@@ -132,6 +134,9 @@ export function serve(runtime: Runtime, port: Port): void {
     switch (request.kind) {
       case 'providers':
         return runtime.listSupportedBackends().map((backend) => backend.name);
+      case 'try':
+        await (await runtime.InferenceSession.create(request.model, request.options)).release();
+        return [];
       case 'hold':
         held.set(request.key, toTensor(request.parcel));
         return [];

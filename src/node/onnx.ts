@@ -3,9 +3,13 @@ import { Worker } from 'node:worker_threads';
 import { inputName, outputName, toOnnx } from '../backends/onnx/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Element, Executable, FloatBackend, NodeOf, Program, Tensor } from '../program/index.ts';
-import { same } from '../program/index.ts';
+import { same, trace } from '../program/index.ts';
 import type { Envelope, Parcel, Reply, Request, Signature } from './onnx-worker.ts';
 import { serve } from './onnx-worker.ts';
+
+/** Where ONNX Runtime computes: its execution providers, those that a machine may have. */
+export const devices = ['cpu', 'cuda', 'webgpu'] as const;
+export type Device = (typeof devices)[number];
 
 /** How much ONNX Runtime may rewrite a graph. From `basic` on it merges equal nodes, which undoes recomputation on purpose. */
 export type Optimisation = 'disabled' | 'basic' | 'extended' | 'all';
@@ -42,6 +46,8 @@ export interface OnnxBackend extends FloatBackend {
     program: Program,
     options: { readonly state: ReadonlyMap<string, Tensor>; readonly bound?: ReadonlyMap<string, Tensor> },
   ): Promise<Step>;
+  /** Throws a `usage` error where the machine lacks a provider; the first compilation does the same. */
+  ready(): Promise<void>;
   /** Ends the worker; executables of this backend are dead afterwards. */
   close(): Promise<void>;
 }
@@ -56,12 +62,13 @@ export function onnxBackend(options: OnnxOptions = {}): OnnxBackend {
   const tensors = new HeldTensors(thread);
   let sessions = 0;
   let checked: Promise<void> | undefined;
+  const ready = (): Promise<void> => (checked ??= checkProviders(thread, options));
   const compile = async (
     program: Program,
     bound: ReadonlyMap<string, Tensor>,
     state: ReadonlyMap<string, Tensor>,
   ): Promise<Session> => {
-    await (checked ??= checkProviders(thread, options.providers ?? ['cpu']));
+    await ready();
     const session = new Session(thread, tensors, sessions++, program);
     await session.create(options, bound, state);
     return session;
@@ -74,6 +81,7 @@ export function onnxBackend(options: OnnxOptions = {}): OnnxBackend {
     async compileStep(program, { state, bound = new Map() }): Promise<Step> {
       return compile(program, bound, state);
     },
+    ready,
     close: () => thread.close(),
   };
 }
@@ -89,15 +97,47 @@ function sessionOptions({ providers = ['cpu'], threads = 1, optimisation = 'all'
   };
 }
 
-async function checkProviders(thread: Thread, wanted: readonly string[]): Promise<void> {
+/**
+ * Makes sure that the machine has the providers. What ONNX Runtime lists may lack its libraries or a device, so a session is tried;
+ * where one fails, all are, and the error names those that there are.
+ */
+async function checkProviders(thread: Thread, options: OnnxOptions): Promise<void> {
+  const { providers = ['cpu'] } = options;
+  if (providers.every((name) => name === 'cpu')) return;
   const reply = await thread.ask({ kind: 'providers' });
-  const available = 'providers' in reply ? reply.providers : [];
-  for (const name of wanted)
-    if (!available.includes(name))
-      throw new SottoError('usage', `the execution provider ${name} is not available`, {
-        remedy: `choose from ${available.join(', ')}`,
-      });
+  const listed = 'providers' in reply ? reply.providers : [];
+  const attempt = async (name: string): Promise<string | undefined> => {
+    if (!listed.includes(name)) return 'ONNX Runtime was built without it';
+    if (name === 'cpu') return undefined;
+    return await thread.ask({ kind: 'try', model: probe(), options: sessionOptions({ providers: [name] }) }).then(
+      () => undefined,
+      (error: SottoError) =>
+        error.reason
+          .split('\n')[0]!
+          .replace(/^.* was false\. /, '')
+          .slice(0, 300),
+    );
+  };
+  for (const name of providers) {
+    const problem = await attempt(name);
+    if (problem === undefined) continue;
+    const others: string[] = [];
+    for (const other of listed) if (other !== name && (await attempt(other)) === undefined) others.push(other);
+    throw new SottoError('usage', `this machine cannot compute on ${name}: ${problem}`, {
+      place: { field: 'device' },
+      remedy: `choose from what there is: ${others.join(', ')}`,
+    });
+  }
 }
+
+/** A program of one product, to see whether a provider works at all. */
+const probe = (): Uint8Array =>
+  toOnnx(
+    trace((ops) => {
+      const x = ops.input('x', [2, 2], 'public');
+      return { y: ops.matmul(x, x) };
+    }),
+  );
 
 type InputNode = NodeOf<'input'>;
 
@@ -158,7 +198,7 @@ class Session implements Executable, Step {
       state: resident,
     };
     const moved = [model.buffer as ArrayBuffer, ...buffers(packed), ...buffers(resident.map(({ parcel }) => parcel))];
-    await this.#thread.ask(request, moved).catch((error: unknown) => explain(error, options.providers ?? ['cpu']));
+    await this.#thread.ask(request, moved);
   }
 
   async run(feeds: ReadonlyMap<string, Tensor>, outputs?: readonly string[]): Promise<Map<string, Tensor>> {
@@ -219,13 +259,6 @@ class Session implements Executable, Step {
     const type = typeOf(element);
     return { name: inputName(name), type, shape, values: new arrays[type](values) };
   }
-}
-
-/** A provider that ONNX Runtime lists may still lack its libraries. */
-function explain(error: unknown, providers: readonly string[]): never {
-  if (providers.every((name) => name === 'cpu') || !(error instanceof SottoError)) throw error;
-  const reason = `no session with the execution providers ${providers.join(', ')}: ${error.reason}`;
-  throw new SottoError('usage', reason, { remedy: 'install their libraries or use cpu', cause: error });
 }
 
 const types: Readonly<Record<Element, Parcel['type']>> = { float: 'float32', index: 'int32', byte: 'uint8' };

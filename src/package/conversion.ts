@@ -2,7 +2,7 @@ import { type Conversion, convertCheckpoint, type Initialisation, type LayerRepo
 import { SottoError } from '../errors/index.ts';
 import { type Files, type LlamaConfig, type Plan, parsePlan, type VitConfig, writeCheckpoint } from '../models/index.ts';
 import type { OnnxBackend } from '../node/index.ts';
-import { onnxBackend } from '../node/onnx.ts';
+import { type Device, onnxBackend } from '../node/onnx.ts';
 import type { Tensor } from '../program/index.ts';
 import { batches, encodeDocuments, type RunOptions, writeTexts } from '../train/index.ts';
 import type { LoadedModel } from './model.ts';
@@ -24,6 +24,8 @@ export interface ConvertOptions {
   /** What tables allow beyond what calibration saw. */
   readonly margin?: number | undefined;
   readonly seed?: number | undefined;
+  /** Where ONNX Runtime computes; the processor where absent. */
+  readonly device?: Device | undefined;
   readonly onLayer?: ((report: LayerReport, layers: number) => void) | undefined;
   readonly onWriting?: (() => void) | undefined;
 }
@@ -37,9 +39,9 @@ const batchRows = 4;
 /** Fits and calibrates a model under a plan, untrained: layer by layer on what its converted predecessors produce. */
 export async function convertModel(model: LoadedModel, options: ConvertOptions = {}): Promise<Conversion> {
   const { config } = model;
-  const { plan: wanted = 'full-p8', initialisation = 'direct', margin, onLayer } = options;
+  const { plan: wanted = 'full-p8', initialisation = 'direct', margin, device = 'cpu', onLayer } = options;
   const plan = typeof wanted === 'string' ? parsePlan(wanted, config, 'plan') : wanted;
-  const backend = onnxBackend();
+  const backend = onnxBackend({ providers: [device] });
   try {
     return await convertCheckpoint({
       checkpoint: model.checkpoint,

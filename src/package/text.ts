@@ -15,7 +15,7 @@ import {
   type Sampler,
   traceLlamaPrivate,
 } from '../models/index.ts';
-import { onnxBackend } from '../node/onnx.ts';
+import { type Device, onnxBackend } from '../node/onnx.ts';
 import { nodePlatform } from '../party/platform.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import type { LoadedModel } from './model.ts';
@@ -31,6 +31,8 @@ export interface TextRequest {
   readonly sample?: Sampler | undefined;
   readonly onToken?: ((id: number) => void) | undefined;
   readonly keepLogits?: boolean | undefined;
+  /** Of the onnx backend; the processor where absent. */
+  readonly device?: Device | undefined;
 }
 
 /** The Llama of a model that writes. Throws a `model` error for other architectures. */
@@ -45,7 +47,7 @@ export function writer(model: LoadedModel): LlamaConfig {
 /** Writes a text in the clear. */
 export async function writeText(model: LoadedModel, backend: ClearBackend, request: TextRequest): Promise<GeneratedIds> {
   if (backend === 'fixed') return await simulateText(model, request);
-  return await withFloatBackend(backend, async (float) =>
+  const write = async (float: FloatBackend): Promise<GeneratedIds> =>
     generateFloat({
       config: writer(model),
       plan: model.plan,
@@ -53,14 +55,18 @@ export async function writeText(model: LoadedModel, backend: ClearBackend, reque
       backend: float,
       maxNewTokens: request.newTokens,
       ...request,
-    }),
-  );
+    });
+  return await withFloatBackend(backend, write, request.device);
 }
 
 /** Gives a float backend to `work` and ends its threads afterwards. */
-export async function withFloatBackend<T>(name: 'onnx' | 'reference', work: (backend: FloatBackend) => Promise<T>): Promise<T> {
+export async function withFloatBackend<T>(
+  name: 'onnx' | 'reference',
+  work: (backend: FloatBackend) => Promise<T>,
+  device: Device = 'cpu',
+): Promise<T> {
   if (name === 'reference') return await work(referenceBackend());
-  const backend = onnxBackend();
+  const backend = onnxBackend({ providers: [device] });
   try {
     return await work(backend);
   } finally {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -152,6 +153,16 @@ describe('sotto train', () => {
     const ended = await sottoHere(['train', file]);
     expect(ended.code).toBe(3);
     expect(ended.stderr).toContain('field steps');
+  });
+
+  it('computes on the device it is told to, or names those that there are and makes no folder', async () => {
+    const file = join(folder, 'tiny.json');
+    await writeFile(file, JSON.stringify(recipe));
+    const directory = join(folder, 'device');
+    const ended = await sottoHere(['train', file, '--data', folder, '--directory', directory, '--device', 'cuda']);
+    expect(existsSync(directory)).toBe(ended.code === 0);
+    if (ended.code !== 0) expect(ended.stderr).toMatch(/cannot compute on cuda: .*choose from what there is: .*cpu/s);
+    expect((await sottoHere(['train', file, '--device', 'abacus'])).code).toBe(2);
   });
 });
 
