@@ -12,6 +12,7 @@ import { registerGenerate } from './generate.ts';
 import { registerInspect } from './inspect.ts';
 import { registerParty } from './party.ts';
 import { registerPull } from './pull.ts';
+import { registerServe } from './serve.ts';
 import type { Terminal } from './terminal.ts';
 import { registerTrain } from './train.ts';
 
@@ -51,6 +52,7 @@ export function commandLine(terminal: Terminal): Command {
   registerPull(program, terminal);
   registerInspect(program, terminal);
   registerDemo(program, terminal);
+  registerServe(program, terminal);
   registerParty(program, terminal);
   registerCertificates(program, terminal);
   return program;

@@ -81,3 +81,23 @@ export const topPOption = () =>
   new Option('--top-p <p>', 'draw from the most likely tokens of this probability').argParser(number(1e-6, 1)).default(1);
 export const seedOption = () => new Option('--seed <n>', 'of the draws').argParser(whole(0, Number.MAX_SAFE_INTEGER)).default(0);
 export const samplingOf = ({ temperature, topP, seed }: SamplingFlags): SamplingOptions => ({ temperature, topP, seed });
+
+/** Certificates of a party, for `tls:` and `wss:` addresses. */
+export interface TlsFlags {
+  readonly authority?: string;
+  readonly certificate?: string;
+  readonly key?: string;
+}
+export const tlsOptions = (): Option[] => [
+  new Option('--authority <file>', 'the certificate of the authority that signed those of all parties, for encrypted addresses'),
+  new Option('--certificate <file>', "this party's certificate; a client may do without"),
+  new Option('--key <file>', "the certificate's private key"),
+];
+export function tlsOf({ authority, certificate, key }: TlsFlags) {
+  if (authority !== undefined) return { tls: { authority, certificate, key } };
+  if (certificate === undefined && key === undefined) return {};
+  throw new SottoError('usage', 'a certificate or key is given without the authority', {
+    place: { field: '--authority' },
+    remedy: "name the authority's certificate, by which peers are known",
+  });
+}

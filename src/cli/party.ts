@@ -2,7 +2,6 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Setting } from '../backends/cost/index.ts';
-import { SottoError } from '../errors/index.ts';
 import { sampler, streamingDecoder } from '../models/index.ts';
 import { type ClientTask, type RoleReport, readPixels, runClient, runDealer, runServer } from '../party/index.ts';
 import {
@@ -15,8 +14,11 @@ import {
   samplingOf,
   seedOption,
   settingOption,
+  type TlsFlags,
   temperatureOption,
   timeoutOption,
+  tlsOf,
+  tlsOptions,
   tokenIds,
   topPOption,
   whole,
@@ -25,7 +27,8 @@ import { bytes, seconds } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
 const help = `
-Each party is a process of its own and serves one run: start the dealer, then the server, then the client. Addresses are
+Each party is a process of its own and serves one run: start the dealer, then the server, then the client. The client also comes to
+\`sotto serve\` and \`sotto dealer\`, which stand for many. Addresses are
 unix:/path/to/socket, tcp:host:port or tls:host:port. The first two are neither encrypted nor authenticated; tls is TLS 1.3 with
 certificates of one authority, each naming its party's role (\`sotto certificates\` makes a set to try it with).
 
@@ -36,11 +39,10 @@ Examples:
   $ sotto party dealer --listen tls:0.0.0.0:7001 --authority ca.pem --certificate dealer.pem --key dealer-key.pem
 `;
 
-interface CommonFlags {
+type OptionOf = () => Option;
+
+interface CommonFlags extends TlsFlags {
   readonly timeout: number;
-  readonly authority?: string;
-  readonly certificate?: string;
-  readonly key?: string;
   readonly json?: true;
 }
 
@@ -68,10 +70,11 @@ export function registerParty(program: Command, terminal: Terminal): void {
 
 const listenOption = () => new Option('--listen <address>', 'where this party waits').makeOptionMandatory();
 const dealerOption = () => new Option('--dealer <address>', 'where the dealer waits, or the helper').makeOptionMandatory();
-const authorityOption = () =>
-  new Option('--authority <file>', 'the certificate of the authority that signed those of all parties, for tls: addresses');
-const certificateOption = () => new Option('--certificate <file>', "this party's certificate; a client may do without");
-const keyOption = () => new Option('--key <file>', "the certificate's private key");
+const [authorityOption, certificateOption, keyOption] = [0, 1, 2].map((at) => () => tlsOptions()[at]!) as [
+  OptionOf,
+  OptionOf,
+  OptionOf,
+];
 const stateOption = (role: string) =>
   new Option('--state <folder>', 'where bundles and claims are kept').default(
     join(homedir(), '.sotto', role),
@@ -200,15 +203,7 @@ function taskOf(flags: ClientFlags, say: (piece: string) => void): { task: Clien
 }
 
 /** What every party is told: its patience, and its certificates where there are any. */
-function common({ timeout, authority, certificate, key }: CommonFlags) {
-  const timeoutMilliseconds = timeout * 1000;
-  if (authority !== undefined) return { timeoutMilliseconds, tls: { authority, certificate, key } };
-  if (certificate === undefined && key === undefined) return { timeoutMilliseconds };
-  throw new SottoError('usage', 'a certificate or key is given without the authority', {
-    place: { field: '--authority' },
-    remedy: "name the authority's certificate, by which peers are known",
-  });
-}
+const common = (flags: CommonFlags) => ({ timeoutMilliseconds: flags.timeout * 1000, ...tlsOf(flags) });
 
 const announce =
   (role: string, terminal: Terminal) =>

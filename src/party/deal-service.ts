@@ -14,6 +14,7 @@ import {
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { TurnedAway } from './admission.ts';
+import { attending } from './attend.ts';
 import { type BundleStore, openBundleStore, type StoredHeader } from './bundles.ts';
 import { type Control, parseControl, receiveControl, receiveEither, sameProgram, sendControl } from './control.ts';
 import { partyCredentials } from './credentials.ts';
@@ -208,7 +209,7 @@ class Dealer {
     const joining = this.#joins.expect(agreed.bundle, 'client', timeoutMilliseconds, session.aborted);
     joining.catch(() => undefined);
     await sendControl(server, agreed);
-    const client = session.adopt(await joining);
+    const client = session.adopt(await attending(server, (attention) => attention.guard(joining)));
     sameProgram('client', this.#joined.get(client)!.program, traced.hash);
     const masked = held ?? (await setup());
     const channels = { client, server };

@@ -147,6 +147,7 @@ function knownAs(channel: Channel, peer: string): Channel {
   return {
     peer,
     counters: channel.counters,
+    gone: channel.gone,
     send: (kind, payload) => renamed(channel.send(kind, payload)),
     receive: () => renamed(channel.receive()),
     close: (reason) => channel.close(reason),

@@ -5,7 +5,6 @@ export { type NodeClientOptions as ClientOptions, runClient } from './client-nod
 export { type DealServiceOptions, serveDealer } from './deal-service.ts';
 export { type DealerOptions, runDealer } from './dealer.ts';
 export { type LaunchOptions, type LaunchResult, launchLocal } from './launch.ts';
-export { type LogFormat, logger } from './log.ts';
 export { readManifest, traceRun } from './manifest.ts';
 export { readPixels } from './pixels.ts';
 export type { ClientReport, Role, RoleReport, ScopeReport } from './report.ts';

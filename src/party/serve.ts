@@ -11,6 +11,7 @@ import { type RingProgram, schedule } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect } from '../node/sockets.ts';
+import { attending } from './attend.ts';
 import { openBundleStore } from './bundles.ts';
 import {
   type Control,
@@ -169,7 +170,12 @@ class Server {
   }
 
   /** Orders by the copy that the dealer holds, on a connection of the session's own. */
-  async #order(session: Session, { run, traced, clientNonce }: Asked) {
+  #order(session: Session, client: Channel, asked: Asked) {
+    // While the dealer is waited for the client may go, and has nothing to say.
+    return attending(client, (attention) => attention.guard(this.#ordered(session, asked)));
+  }
+
+  async #ordered(session: Session, { run, traced, clientNonce }: Asked) {
     const { link, toDealer, model } = this.#parts;
     const copy = await Promise.race([link.copyFor(run, traced), session.aborted]);
     const dealer = session.adopt(await toDealer(), 'offline');
@@ -179,13 +185,13 @@ class Server {
 
   async #fromDealer(session: Session, client: Channel, asked: Asked): Promise<void> {
     const { model, store } = this.#parts;
-    const { dealer, agreed, copy } = await this.#order(session, asked);
+    const { dealer, agreed, copy } = await this.#order(session, client, asked);
     const { platform, seeds } = await this.#begin(session, client, asked, agreed, copy.seed);
     const { bundle: id, program, weights } = agreed;
     await runBundle(store, { id, program, ring: asked.run.ring, weights, createdFor: 'server' }, client, TextEnded, {
       fill: async (sink) => {
         await session.phase('offline', async () => {
-          await serverFromDealer(platform, seeds, dealer, sink);
+          await attending(client, (attention) => serverFromDealer(platform, seeds, attention.guarded(dealer), sink));
           await serverFromClient(seeds, client, sink);
         });
         // The dealer is out of it before the first byte of the run.
@@ -215,10 +221,12 @@ class Server {
 
   async #withHelper(session: Session, client: Channel, asked: Asked): Promise<void> {
     const { model, options } = this.#parts;
-    const { dealer, agreed, copy } = await this.#order(session, asked);
+    const { dealer, agreed, copy } = await this.#order(session, client, asked);
     const { platform, seeds } = await this.#begin(session, client, asked, agreed, copy.seed);
     const { token } = await receiveControl(client, 'beside');
-    const beside = await this.#besides.expect(token, 'client', options.timeoutMilliseconds, session.aborted);
+    const beside = await attending(client, (attention) =>
+      attention.guard(this.#besides.expect(token, 'client', options.timeoutMilliseconds, session.aborted)),
+    );
     beside.allow?.(largestFrameBytes(asked.traced.ringProgram));
     const live = { ...serverRun(client, model).run, helper: dealer, material: session.adopt(beside, 'offline') };
     await session.phase('online', () =>

@@ -119,13 +119,16 @@ const tooLong = (milliseconds: number): SottoError =>
 /** Waits for the seat; a server's client hears of it meanwhile, which also shows when it has gone. */
 async function seated(ticket: Ticket, client: Channel | undefined): Promise<void> {
   const seat = ticket.seat.then(() => true);
+  const gone = (client?.gone ?? new Promise<never>(() => {})).then((error): never => {
+    throw error;
+  });
+  gone.catch(() => undefined);
   for (let first = true; ; first = false) {
     let cancel = (): void => {};
     const pause = new Promise<false>((resolve) => {
       cancel = systemAlarm(first ? 0 : waitingMilliseconds, () => resolve(false));
     });
-    const ready = await Promise.race([seat, pause]);
-    cancel();
+    const ready = await Promise.race([seat, pause, gone]).finally(() => cancel());
     if (ready) return;
     if (client !== undefined) await sendControl(client, { type: 'waiting', ahead: ticket.ahead() });
   }

@@ -1,0 +1,211 @@
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Setting } from '../backends/cost/index.ts';
+import { type Service, serveDealer, serveModel } from '../party/index.ts';
+import { errorFields, type Log, type LogFormat, logger } from '../party/log.ts';
+import {
+  fractionOption,
+  number,
+  type RingFlags,
+  ringOf,
+  ringOption,
+  settingOption,
+  type TlsFlags,
+  tlsOf,
+  tlsOptions,
+  whole,
+} from './options.ts';
+import type { Terminal } from './terminal.ts';
+
+const help = `
+These processes stand until SIGTERM or SIGINT: they then admit nobody, give sessions --drain seconds to end, end the rest with a reason and
+exit with 0; a second signal ends them at once. Clients come with \`sotto party client\`. docs/operating.md has the whole story.
+
+Examples:
+  $ sotto dealer --listen tls:0.0.0.0:7001 --authority authority.pem --certificate dealer.pem --key dealer-key.pem
+  $ sotto serve --model converted --listen tls:0.0.0.0:7002 --dealer tls:dealer.example:7001 \\
+      --authority authority.pem --certificate server.pem --key server-key.pem \\
+      --prepare 4 --prepare-tokens 16:16 --metrics 127.0.0.1:9100
+`;
+
+interface StandingFlags extends TlsFlags {
+  readonly listen: string[];
+  readonly timeout: number;
+  readonly handshakeTimeout: number;
+  readonly sessionTimeout: number;
+  readonly maxSessions: number;
+  readonly maxWaiting: number;
+  readonly maxPromptTokens: number;
+  readonly maxNewTokens: number;
+  readonly maxMemory?: number;
+  readonly metrics?: string;
+  readonly log: LogFormat;
+  readonly drain: number;
+}
+
+interface Shape {
+  readonly promptTokens: number;
+  readonly newTokens: number;
+}
+
+interface ServeFlags extends StandingFlags, RingFlags {
+  readonly model: string;
+  readonly dealer: string;
+  readonly setting: Setting;
+  readonly state: string;
+  readonly prepare: number;
+  readonly prepareTokens: Shape[];
+}
+
+interface DealFlags extends StandingFlags {
+  readonly state: string;
+  readonly maxMasked: number;
+  readonly maxBundles: number;
+}
+
+export function registerServe(program: Command, terminal: Terminal): void {
+  const serve = program
+    .command('serve')
+    .summary('serve a model privately to many clients')
+    .description('Stands as the server: owns the weights, learns how long prompts and texts are, and nothing of what they say.')
+    .requiredOption('--model <folder>', 'a checkpoint')
+    .addOption(new Option('--dealer <address>', 'where the dealer waits, or the helper').makeOptionMandatory())
+    .addOption(settingOption())
+    .addOption(stateOption('server'))
+    .addOption(
+      new Option('--prepare <n>', 'bundles of each shape that are made before clients come')
+        .argParser(whole(0, 10_000))
+        .default(0),
+    )
+    .addOption(
+      new Option('--prepare-tokens <prompt:new>', 'a shape to make bundles for; may be given again')
+        .argParser((text: string, shapes: Shape[]) => [...shapes, shapeOf(text)])
+        .default([], 'none'),
+    )
+    .addOption(ringOption())
+    .addOption(fractionOption());
+  standingOptions(serve, { maxSessions: 8 }).action(async (flags: ServeFlags) => {
+    const { model, dealer, setting, state, prepareTokens, prepare: count } = flags;
+    const ring = ringOf(flags);
+    const shapes = prepareTokens.map((shape) => ({ task: 'generate', ...shape, ring }) as const);
+    const options = { ...standing(flags, terminal), model, dealer, setting, state, prepare: { count, shapes } };
+    await untilSignalled(await serveModel(options), flags.drain, options.log);
+  });
+  registerDeal(
+    program,
+    terminal,
+    'dealer',
+    'Makes correlated randomness before runs: sees no prompt, no weight and no message of a run.',
+  );
+  registerDeal(program, terminal, 'helper', 'Makes it while runs go on, and sees as little. Serve with --setting helper then.');
+}
+
+function registerDeal(program: Command, terminal: Terminal, setting: Setting, description: string): void {
+  const deal = program
+    .command(setting)
+    .summary(`stand as the ${setting} of servers and their clients`)
+    .description(description)
+    .addOption(stateOption(setting))
+    .addOption(
+      new Option('--max-masked <megabytes>', 'masked weights in memory, of all servers').argParser(number(1, 1e7)).default(4096),
+    )
+    .addOption(
+      new Option('--max-bundles <n>', "clients' halves on disk; the oldest is burned for a new one")
+        .argParser(whole(1, 1_000_000))
+        .default(1000),
+    );
+  standingOptions(deal, { maxSessions: 16 }).action(async (flags: DealFlags) => {
+    const { state, maxMasked, maxBundles: maximumBundles } = flags;
+    const options = { ...standing(flags, terminal), setting, state, maximumMaskedBytes: maxMasked * 1e6, maximumBundles };
+    await untilSignalled(await serveDealer(options), flags.drain, options.log);
+  });
+}
+
+const stateOption = (role: string) =>
+  new Option('--state <folder>', 'where bundles and claims are kept').default(
+    join(homedir(), '.sotto', role),
+    `~/.sotto/${role}`,
+  );
+
+function standingOptions(command: Command, { maxSessions }: { maxSessions: number }): Command {
+  const seconds = (name: string, description: string, low: number, usual: number): Option =>
+    new Option(`--${name} <seconds>`, description).argParser(number(low, 86_400)).default(usual);
+  const count = (name: string, description: string, low: number, usual: number): Option =>
+    new Option(`--${name} <n>`, description).argParser(whole(low, 1_000_000)).default(usual);
+  command.addOption(
+    new Option('--listen <address>', 'where this party waits; may be given again')
+      .argParser((text: string, all: string[] | undefined) => [...(all ?? []), text])
+      .makeOptionMandatory(),
+  );
+  for (const option of [
+    seconds('timeout', 'how long a known peer may be silent', 0.1, 120),
+    seconds('handshake-timeout', 'how long a stranger has to become known', 0.1, 10),
+    seconds('session-timeout', 'how long a session may last', 1, 3600),
+    count('max-sessions', 'sessions side by side', 1, maxSessions),
+    count('max-waiting', 'peers that wait for one; more are turned away', 0, 32),
+    count('max-prompt-tokens', 'longest prompt of a run', 1, 1024),
+    count('max-new-tokens', 'longest text of a run', 1, 256),
+    new Option('--max-memory <megabytes>', 'begin no session while the process holds more').argParser(number(1, 1e7)),
+    new Option('--metrics <host:port>', 'answer /healthz, /readyz and /metrics over HTTP there'),
+    new Option('--log <format>', 'of the lines on stderr').choices(['json', 'text']).default('text'),
+    seconds('drain', 'how long sessions have to end after a signal', 0, 30),
+    ...tlsOptions(),
+  ])
+    command.addOption(option);
+  return command.addHelpText('after', help);
+}
+
+function standing(flags: StandingFlags, terminal: Terminal) {
+  const { listen, maxSessions, maxWaiting, maxPromptTokens, maxNewTokens, maxMemory, metrics } = flags;
+  return {
+    listen,
+    limits: {
+      maximumSessions: maxSessions,
+      maximumWaiting: maxWaiting,
+      maximumPromptTokens: maxPromptTokens,
+      maximumNewTokens: maxNewTokens,
+      maximumResidentBytes: maxMemory === undefined ? undefined : maxMemory * 1e6,
+    },
+    timeoutMilliseconds: flags.timeout * 1000,
+    handshakeMilliseconds: flags.handshakeTimeout * 1000,
+    maximumSessionMilliseconds: flags.sessionTimeout * 1000,
+    metrics,
+    log: logger(flags.log, terminal.error, () => new Date()),
+    ...tlsOf(flags),
+  };
+}
+
+function shapeOf(text: string): Shape {
+  const parts = /^(\d{1,6}):(\d{1,6})$/.exec(text);
+  const [promptTokens, newTokens] = [Number(parts?.[1]), Number(parts?.[2])];
+  if (parts === null || promptTokens < 1 || newTokens < 1)
+    throw new InvalidArgumentError('Expected the tokens of prompt and text, such as 16:32.');
+  return { promptTokens, newTokens };
+}
+
+/** Stands until a signal has drained the service; a second signal ends the process at once. */
+async function untilSignalled(service: Service, drainSeconds: number, log: Log): Promise<void> {
+  // A defect in one session must not end the others.
+  const survive = (error: unknown): void => log('error', 'unhandled', errorFields(error));
+  process.on('unhandledRejection', survive);
+  const signals = ['SIGTERM', 'SIGINT'] as const;
+  let drain: () => void = () => {};
+  const signalled = new Promise<void>((resolve) => {
+    drain = resolve;
+  });
+  let told = false;
+  const onSignal = (): void => {
+    if (told) process.exit(1);
+    told = true;
+    drain();
+  };
+  for (const signal of signals) process.on(signal, onSignal);
+  try {
+    await signalled;
+    await service.drain(drainSeconds * 1000);
+  } finally {
+    for (const signal of signals) process.off(signal, onSignal);
+    process.off('unhandledRejection', survive);
+  }
+}
