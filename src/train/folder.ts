@@ -58,10 +58,15 @@ const toJson = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.
 async function lock(directory: string): Promise<() => Promise<void>> {
   const path = join(directory, 'lock');
   for (let attempt = 0; attempt < 2; attempt++) {
-    const file = await open(path, 'wx').catch(() => undefined);
+    const file = await open(path, 'wx').catch((cause: { code?: string }) => {
+      if (cause.code === 'EEXIST') return undefined;
+      throw asError(directory, 'lock', cause);
+    });
     if (file !== undefined) {
-      await file.writeFile(`${process.pid}\n`);
-      await file.close();
+      await file
+        .writeFile(`${process.pid}\n`)
+        .finally(() => file.close())
+        .catch((cause) => Promise.reject(asError(directory, 'lock', cause)));
       return () => rm(path, { force: true });
     }
     const owner = Number.parseInt(await readFile(path, 'utf8').catch(() => ''), 10);
@@ -132,7 +137,9 @@ export async function openLog(
   await files.write('log.jsonl', new TextEncoder().encode(lines.map(toLine).join('')));
   const append = async (line: LogLine): Promise<void> => {
     lines.push(line);
-    await appendFile(join(directory, 'log.jsonl'), toLine(line));
+    await appendFile(join(directory, 'log.jsonl'), toLine(line)).catch((cause) =>
+      Promise.reject(asError(directory, 'log.jsonl', cause)),
+    );
   };
   return { lines, append };
 }
