@@ -23,9 +23,9 @@ export async function faults(words: readonly string[]): Promise<object> {
       count: { type: 'string', default: '1000' },
       seed: { type: 'string', default: '1' },
       only: { type: 'string', multiple: true },
-      timeout: { type: 'string', default: '1500' },
-      lines: { type: 'string', default: '8' },
-      processes: { type: 'string', default: '4' },
+      timeout: { type: 'string', default: '3000' },
+      lines: { type: 'string', default: '6' },
+      processes: { type: 'string', default: '3' },
       // Tells of every fault whose run ended later than so many milliseconds after it.
       slow: { type: 'string', default: 'Infinity' },
       write: { type: 'boolean', default: false },
@@ -61,7 +61,7 @@ export async function faults(words: readonly string[]): Promise<object> {
     if (values.write) writeFileSync(resultsFile, markdown(rows, result));
     return result;
   } finally {
-    spares.end();
+    await spares.end();
     rmSync(root, { recursive: true, force: true });
   }
 }
@@ -140,7 +140,7 @@ interface Tools {
 
 async function attempt(fault: Fault, bed: Prepared, tools: Tools): Promise<Verdict> {
   const right = bed.right.get(variantName(fault.variant))!;
-  const failed = (why: string): Verdict => ({ result: 'failure', why, milliseconds: 0, named: 0, errors: 0 });
+  const failed = (why: string): Verdict => ({ result: 'failure', why, milliseconds: 0, named: 0, errors: 0, ends: [] });
   let timer: NodeJS.Timeout | undefined;
   const watchdog = new Promise<typeof hang>((resolve) => {
     timer = setTimeout(() => resolve(hang), 30_000 + 10 * bed.timeoutMilliseconds);
@@ -176,10 +176,14 @@ function report(rows: readonly Row[], total: number, seed: number, slow: number)
   if (verdict.result === 'failure') {
     const { phase, role } = placeOf(fault);
     console.log(`FAILURE ${fault.number} (${fault.kind}, ${phase}, ${role}): ${verdict.why}`);
-    console.log(`  ${JSON.stringify(fault)}\n  again: npm run bench -- faults --seed ${seed} --only ${fault.number}`);
+    console.log(
+      `  ${JSON.stringify(fault)}\n  ${verdict.ends.join('\n  ')}\n  again: npm run bench -- faults --seed ${seed} --only ${fault.number}`,
+    );
   }
   if (verdict.milliseconds > slow)
-    console.log(`${Math.round(verdict.milliseconds)} ms: ${verdict.result} ${JSON.stringify(fault)}`);
+    console.log(
+      `${Math.round(verdict.milliseconds)} ms: ${verdict.result} ${JSON.stringify(fault)}\n  ${verdict.ends.join('\n  ')}`,
+    );
   if (rows.length % 50 === 0 || rows.length === total) {
     const failures = rows.filter((row) => row.verdict.result === 'failure').length;
     console.log(`${rows.length} of ${total} faults, ${failures} failures`);

@@ -100,7 +100,8 @@ export async function forgedField(bed: Bed, fault: Extract<Fault, { kind: 'progr
     tokens: outcomes.tokens,
     logits: outcomes.logits,
     stored: storedOf(outcomes),
-    culprits: [fault.from],
+    // Who joins a session by the name that it was given is all that the dealer sees.
+    culprits: fault.field === 'bundle' ? [fault.from, 'client'] : [fault.from],
     struckAt,
   };
 }
@@ -113,34 +114,42 @@ function forge(message: Record<string, unknown>, [name, ...rest]: readonly strin
       typeof value === 'number' ? value + 1 : `${value === undefined ? '' : value}`.replace(/^./, (c) => (c === '0' ? '1' : '0'));
 }
 
-/** Role processes that are ready before they are wanted: starting one takes longer than a run. */
+/** A role process that has loaded and listens for its order. */
+async function readyRole(preload: string): Promise<ChildProcess> {
+  const child = forkRole(['--import', `data:text/javascript,${encodeURIComponent(`${tellsWhenReady}\n${preload}`)}`]);
+  await once(child, 'message');
+  return child;
+}
+const tellsWhenReady = `
+  const ready = (event) => {
+    if (event !== 'message') return;
+    process.off('newListener', ready);
+    process.send({ type: 'ready' });
+  };
+  process.on('newListener', ready);
+`;
+
+/** Processes that are ready before they are wanted: starting one takes longer than a run. */
 export class Spares {
-  readonly #ready: { readonly child: ChildProcess; readonly at: number }[] = [];
+  readonly #ready: Promise<ChildProcess>[] = [];
   readonly #count: number;
 
   constructor(count: number) {
     this.#count = count;
   }
 
-  /** One that has had time to load. */
   async take(): Promise<ChildProcess> {
-    while (this.#ready.length < this.#count) this.#ready.push({ child: forkRole(), at: performance.now() });
-    const { child, at } = this.#ready.shift()!;
-    this.#ready.push({ child: forkRole(), at: performance.now() });
-    const age = performance.now() - at;
-    if (age < loadMilliseconds) await new Promise((resolve) => setTimeout(resolve, loadMilliseconds - age));
-    return child;
+    while (this.#ready.length <= this.#count) this.#ready.push(readyRole(''));
+    return await this.#ready.shift()!;
   }
 
-  end(): void {
-    for (const { child } of this.#ready.splice(0)) child.kill('SIGKILL');
+  async end(): Promise<void> {
+    for (const child of await Promise.all(this.#ready.splice(0))) child.kill('SIGKILL');
   }
 }
-const loadMilliseconds = 2500;
 
 /** Both clocks of a process jump when it gets the signal. */
-const jumping = (milliseconds: number): string =>
-  `data:text/javascript,${encodeURIComponent(`
+const jumping = (milliseconds: number): string => `
     import { performance } from 'node:perf_hooks';
     let ahead = 0;
     const own = performance.now.bind(performance);
@@ -151,13 +160,13 @@ const jumping = (milliseconds: number): string =>
       static now() { return Real.now() + ahead; }
     };
     process.on('SIGUSR2', () => { ahead = ${milliseconds}; });
-  `)}`;
+  `;
 
 type OfProcess = Extract<Fault, { victim: Role; moment: Moment }>;
 
 /** One role runs as a process and is killed, stopped, started again, held for a while, or has its clocks moved. */
 export async function processFault(bed: Bed, fault: OfProcess, spares: Spares): Promise<Seen & { readonly outcomes: Outcomes }> {
-  const spare = fault.kind === 'clock' ? await clockProcess(fault.milliseconds) : await spares.take();
+  const spare = fault.kind === 'clock' ? await readyRole(jumping(fault.milliseconds)) : await spares.take();
   // The same order again goes to a process that is new to it.
   const second = fault.kind === 'restart' ? await spares.take() : undefined;
   const children = [spare, ...(second === undefined ? [] : [second])];
@@ -198,12 +207,6 @@ export async function processFault(bed: Bed, fault: OfProcess, spares: Spares): 
     victim: fault.kind === 'clock' ? undefined : fault.victim,
     struckAt,
   };
-}
-
-async function clockProcess(milliseconds: number): Promise<ChildProcess> {
-  const child = forkRole(['--import', jumping(milliseconds)]);
-  await new Promise((resolve) => setTimeout(resolve, loadMilliseconds));
-  return child;
 }
 
 /** Where a role's store lies in a run's directory. */

@@ -34,6 +34,8 @@ export interface Verdict {
   /** Parties whose error names the one at fault, and all that ended with an error. */
   readonly named: number;
   readonly errors: number;
+  /** How each party ended, in words. */
+  readonly ends: readonly string[];
 }
 
 const roleNames = /\b(client|server|dealer|helper)\b/g;
@@ -49,9 +51,23 @@ export function judge(fault: Fault, seen: Seen, right: Right, limitMilliseconds:
   const named = errors.filter((error) => seen.culprits.some((culprit) => mentioned(error).has(culprit))).length;
   const last = Math.max(...survivors.map(({ outcome }) => outcome.at));
   const milliseconds = seen.struckAt === undefined ? 0 : Math.max(0, last - seen.struckAt);
-  const why = wrong(fault, seen, right) ?? late(milliseconds, limitMilliseconds) ?? blame(errors.length, named, seen);
+  const why =
+    wrong(fault, seen, right) ??
+    (errors.length > 0 ? late(milliseconds, limitMilliseconds) : undefined) ??
+    blame(errors.length, named, seen);
   const result = why === undefined ? (errors.length === 0 ? 'exact' : 'error') : 'failure';
-  return { result, ...(why === undefined ? {} : { why }), milliseconds, named, errors: errors.length };
+  return {
+    result,
+    ...(why === undefined ? {} : { why }),
+    milliseconds,
+    named,
+    errors: errors.length,
+    ends: seen.ends.map((end) => inWords(end, seen)),
+  };
+}
+
+function inWords({ role, outcome: { at, error } }: Seen['ends'][number], { struckAt = at }: Seen): string {
+  return `${role} after ${Math.round(at - struckAt)} ms: ${error === undefined ? 'well' : `${error.place?.party}: ${error.reason}`}`;
 }
 
 function wrong(fault: Fault, seen: Seen, right: Right): string | undefined {
@@ -80,10 +96,7 @@ function farthest(given: readonly Float64Array[], right: readonly Float64Array[]
 const late = (milliseconds: number, limit: number): string | undefined =>
   milliseconds > limit ? `an end ${Math.round(milliseconds)} ms after the fault, where ${limit} are allowed` : undefined;
 
-function blame(errors: number, named: number, { culprits, ends, victim }: Seen): string | undefined {
+function blame(errors: number, named: number, { culprits }: Seen): string | undefined {
   if (errors === 0 || named > 0 || culprits.length === 0) return undefined;
-  const said = ends.flatMap(({ role, outcome }) =>
-    outcome.error === undefined || role === victim ? [] : [`${role}: ${outcome.error.place?.party}: ${outcome.error.reason}`],
-  );
-  return `nobody names the ${culprits.join(' or the ')}: ${said.join('; ')}`;
+  return `nobody names the ${culprits.join(' or the ')}`;
 }

@@ -122,7 +122,8 @@ export function startRole(
     child.on('message', (event: RoleEvent) => {
       if (event.type === 'listening') heard(event.address);
       else if (event.type === 'report') resolve(event.report);
-      else if (event.type === 'error') reject(Object.assign(new Error(event.error.reason), event.error));
+      else if (event.type === 'error')
+        reject(Object.assign(new Error(event.error.reason), { name: typeOf(event.error) }, event.error));
     });
     child.on('exit', () => setTimeout(() => reject(new Error('ended')), 50));
   });
@@ -130,6 +131,10 @@ export function startRole(
   child.send(order);
   return { child, listening, report };
 }
+
+/** What is no error of sotto's own is told as a defect. */
+const typeOf = ({ remedy }: { readonly remedy: string }): string =>
+  remedy.includes('a defect of sotto') ? 'Error' : 'SottoError';
 
 export interface PartiesOptions extends LineOptions {
   /** A directory of this run's own. */
