@@ -6,6 +6,7 @@ import { type FixedInLoop, fixedInLoop } from './fixed.ts';
 import { type LogLine, openLog, type RunFolder, readState, writeState } from './folder.ts';
 import { type LossOptions, type LossWeights, lossProgram, type Metric, teacherPrefix } from './losses.ts';
 import { optimiserStates, type Pass, passes, passStates, schedule, type Trained, trainingStep } from './optimiser.ts';
+import { curves } from './plot.ts';
 import type { Recipe } from './recipe.ts';
 import type { Samples } from './samples.ts';
 
@@ -32,7 +33,15 @@ type Tracing = (batch: number) => Program;
 /** What the loop takes from a recipe. */
 type Steps = Pick<
   Recipe,
-  'batch' | 'steps' | 'optimiser' | 'accumulate' | 'checkpoint' | 'logGradientNorms' | 'checkpointEvery' | 'evaluateEvery'
+  | 'name'
+  | 'batch'
+  | 'steps'
+  | 'optimiser'
+  | 'accumulate'
+  | 'checkpoint'
+  | 'logGradientNorms'
+  | 'checkpointEvery'
+  | 'evaluateEvery'
 >;
 
 export interface Training {
@@ -172,6 +181,7 @@ async function runSteps(training: Training, { step, evaluation, log, from }: Run
       rate,
       seconds: secondsBefore + seconds,
     });
+    if (evaluating) await folder.files.write('curves.svg', new TextEncoder().encode(curves(recipe.name, log.lines)));
     if (n % recipe.checkpointEvery === 0 || n === steps || stopping)
       await writeState(folder.files, before + n, await step.readState());
     const done = n - from;

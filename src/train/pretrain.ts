@@ -5,6 +5,7 @@ import { parseLlamaConfig } from '../models/config.ts';
 import { exactPlan, traceLlama } from '../models/index.ts';
 import { loadTokenizer } from '../models/tokenizer.ts';
 import type { Tensor } from '../program/index.ts';
+import { modelCard } from './card.ts';
 import { encodeDocuments } from './data.ts';
 import type { RunFolder } from './folder.ts';
 import { floatInputs } from './graft.ts';
@@ -44,6 +45,7 @@ export async function pretrain(recipe: PretrainRecipe, folder: RunFolder, texts:
     tensors: namedTensors(result.weights),
     dtype: recipe.dtype,
     companions: folder.start,
+    extra: { 'README.md': modelCard(recipe, result.log) },
   });
   return result;
 }

@@ -6,6 +6,7 @@ import type { Files } from '../models/files.ts';
 import { exactPlan, traceVit } from '../models/index.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
 import { type Preprocessor, parsePreprocessor } from '../models/preprocess.ts';
+import { modelCard } from './card.ts';
 import type { PictureSet } from './data/index.ts';
 import type { RunFolder } from './folder.ts';
 import { floatInputs } from './graft.ts';
@@ -71,7 +72,13 @@ async function pretrainVision(
   });
   if (!result.finished) return result;
   const tensors = namedTensors(result.weights);
-  await writeCheckpoint(folder.result, { config: checkpoint.config, tensors, dtype: recipe.dtype, companions: folder.start });
+  await writeCheckpoint(folder.result, {
+    config: checkpoint.config,
+    tensors,
+    dtype: recipe.dtype,
+    companions: folder.start,
+    extra: { 'README.md': modelCard(recipe, result.log) },
+  });
   return result;
 }
 
