@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { LayerPlan } from '../models/index.ts';
 import { type Inspection, inspectModel } from '../package/inspection.ts';
+import type { Bounded } from '../program/index.ts';
 import { jsonOption } from './options.ts';
 import { bytes, table } from './table.ts';
 import { painter, printJson, type Terminal } from './terminal.ts';
@@ -75,13 +76,17 @@ function print(found: Inspection, { tensors: listed }: InspectFlags, terminal: T
 }
 
 function describe({ activation, attention, norm }: LayerPlan): string[] {
-  const act = activation.kind === 'quadratic' ? `quadratic per ${activation.per}` : activation.kind;
+  const act = 'per' in activation ? `${activation.kind} per ${activation.per}` : activation.kind;
   if (attention.kind === 'softmax') return [act, 'softmax', '', tableText(norm?.table)];
-  return [act, `power ${attention.exponent}`, tableText(attention.table), tableText(norm?.table)];
+  const name = attention.kind === 'power' ? `power ${attention.exponent}` : attention.kind;
+  return [act, name, tableText(attention.table), tableText(norm?.table)];
 }
 
-const tableText = (table: { rangeBits: number; indexBits: number; extraBits: number } | undefined): string =>
-  table === undefined ? '–' : `[0, 2^${table.rangeBits}) by 2^${table.indexBits}`;
+function tableText(table: Bounded | undefined): string {
+  if (table === undefined) return '–';
+  if (table.method !== 'newton') return `[0, 2^${table.rangeBits}) by 2^${table.indexBits}`;
+  return `[${table.low}, ${table.high}] by ${table.iterations} iterations`;
+}
 
 function wrapped(parts: readonly string[], width: number): string {
   const lines = [''];

@@ -76,6 +76,26 @@ export async function fitActivation<P>(subject: Subject<P>, options: FitOptions)
   }
 }
 
+/** The lines a·x through zero nearest to the activation on what one layer does: what stands in a bilinear gate. */
+export async function fitLine<P>(subject: Subject<P>, options: FitOptions): Promise<Pick<Quadratics, 'a' | 'relativeError'>> {
+  const { program, layer, per } = options;
+  const channels = program.nodes[activationNodes(program, layer).argument]!.shape.at(-1)!;
+  const width = per === 'layer' ? 1 : channels;
+  const [products, squares] = [new Float64Array(width), new Float64Array(width)];
+  let energy = 0;
+  await observeActivation(subject, options, ({ x, f, w }) => {
+    for (let i = 0; i < x.length; i++) {
+      const weight = w === undefined ? 1 : w[i]!;
+      products[i % width]! += weight * x[i]! * f[i]!;
+      squares[i % width]! += weight * x[i]! ** 2;
+      energy += weight * f[i]! ** 2;
+    }
+  });
+  const a = Float32Array.from(products, (product, i) => (squares[i]! > 0 ? product / squares[i]! : 0));
+  const explained = products.reduce((sum, product, i) => sum + a[i]! * product, 0);
+  return { a, relativeError: 1 - explained / energy };
+}
+
 /** Arguments, exact values and weights of one batch, row by row of channels. */
 interface Sample {
   readonly x: ArrayLike<number>;

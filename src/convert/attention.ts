@@ -3,6 +3,8 @@ import { attentionNode, observe, type Subject, type Weights } from './observe.ts
 
 export interface AttentionFit {
   readonly exponent: number;
+  /** `row`: x = 1 + (s − mean of the row) / c. `head`: x = 1 + (s − mean of the head) / c, a public number for the whole calibration. */
+  readonly centre?: 'row' | 'head';
   readonly epsilon: number;
   /** Shifts that let a row's mean power exceed this on calibration are not taken, so that a table can span them; 200 by default. */
   readonly meanPowerLimit?: number;
@@ -11,6 +13,8 @@ export interface AttentionFit {
 export interface AttentionShift {
   /** c for every query head, in the order of the query matrix. */
   readonly shifts: Float64Array;
+  /** The mean score of every head, where they are centred by it. */
+  readonly means: Float64Array | undefined;
   /** Σ (power − softmax)² / Σ softmax² of the mixed values, at those c. */
   readonly relativeError: number;
 }
@@ -29,7 +33,7 @@ export async function fitAttention<P>(
     readonly backend: FloatBackend;
   },
 ): Promise<AttentionShift> {
-  const { program, layer, heads, weights, backend, exponent, epsilon, meanPowerLimit = 200 } = options;
+  const { program, layer, heads, weights, backend, exponent, epsilon, centre = 'row', meanPowerLimit = 200 } = options;
   const { node, index, scores, values } = attentionNode(program, layer);
   const causal = node.inputs[2] !== undefined && program.nodes[node.inputs[2]]!.shape.length > 1;
   const grid = Array.from({ length: 29 }, (_, i) => exponent * 2 ** (-3 + i / 4));
@@ -41,7 +45,9 @@ export async function fitAttention<P>(
     ['values', values],
     ['mixed', index],
   ]);
-  await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
+  const watched = { program, nodes, weights, feeds: subject.feeds, backend };
+  const means = centre === 'head' ? await headMeans(watched, heads, causal) : undefined;
+  await observe(watched, (found) => {
     const shape = found.get('scores')!.shape;
     const mixed = found.get('mixed')!.values;
     for (let i = 0; i < mixed.length; i++) energy += mixed[i]! ** 2;
@@ -49,7 +55,7 @@ export async function fitAttention<P>(
     const s = found.get('scores')!.values;
     const v = found.get('values')!.values;
     grid.forEach((c, at) => {
-      addErrors(layout, { s, v, mixed }, { c, exponent, epsilon }, (head, error, meanPower) => {
+      addErrors(layout, { s, v, mixed }, { c, exponent, epsilon, means }, (head, error, meanPower) => {
         errors[head * grid.length + at]! += error;
         largest[head * grid.length + at] = Math.max(largest[head * grid.length + at]!, meanPower);
       });
@@ -66,7 +72,22 @@ export async function fitAttention<P>(
     shifts[head] = grid[best]!;
     error += errors[first + best]!;
   }
-  return { shifts, relativeError: error / energy };
+  return { shifts, means, relativeError: error / energy };
+}
+
+/** The mean of the unmasked scores of every head. */
+async function headMeans(watched: Parameters<typeof observe>[0], heads: number, causal: boolean): Promise<Float64Array> {
+  const [sums, counts] = [new Float64Array(heads), new Float64Array(heads)];
+  await observe(watched, (found) => {
+    const { shape, values: s } = found.get('scores')!;
+    const layout = rowLayout(shape, found.get('values')!.shape, heads, causal);
+    for (let row = 0; row < layout.rows; row++) {
+      const [head, length, start] = [layout.head(row), layout.length(row), row * layout.keys];
+      for (let k = 0; k < length; k++) sums[head]! += s[start + k]!;
+      counts[head]! += length;
+    }
+  });
+  return sums.map((sum, head) => sum / counts[head]!);
 }
 
 /** Scores (…, groups of heads, heads of a group × tokens, keys) row by row. */
@@ -103,7 +124,7 @@ const rowStride = 4;
 function addErrors(
   layout: RowLayout,
   { s, v, mixed }: { s: ArrayLike<number>; v: ArrayLike<number>; mixed: ArrayLike<number> },
-  { c, exponent, epsilon }: { c: number; exponent: number; epsilon: number },
+  { c, exponent, epsilon, means }: { c: number; exponent: number; epsilon: number; means: Float64Array | undefined },
   add: (head: number, error: number, meanPower: number) => void,
 ): void {
   const { rows, keys, width } = layout;
@@ -115,7 +136,7 @@ function addErrors(
     const values = layout.valueStart(row) * width;
     let mean = 0;
     for (let k = 0; k < length; k++) mean += s[start + k]!;
-    mean /= length;
+    mean = means === undefined ? mean / length : means[layout.head(row)]!;
     sums.fill(0);
     let total = 0;
     for (let k = 0; k < length; k++) {

@@ -1,10 +1,10 @@
 import { SottoError } from '../errors/index.ts';
 import type { Checkpoint } from '../models/checkpoint.ts';
 import { parseModelConfig } from '../models/config.ts';
-import { type LayerPlan, type Plan, planOf } from '../models/plan.ts';
+import { type ActivationPlan, type AttentionPlan, type LayerPlan, type Plan, planOf } from '../models/plan.ts';
 import type { NamedTensor } from '../models/safetensors.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
-import { fitActivation, type Initialisation } from './activation.ts';
+import { fitActivation, fitLine, type Initialisation } from './activation.ts';
 import { type AttentionFit, fitAttention, foldShifts } from './attention.ts';
 import { calibrate } from './calibrate.ts';
 import type { Subject } from './observe.ts';
@@ -62,13 +62,11 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
     checkKept(own, plan.layers[layer]!, layer);
     const at: Place = { subject, layer, weights, backend };
     const attentionError =
-      attention.kind === 'power' && own.attention.kind !== 'power'
-        ? await replaceAttention(at, current, { ...attention, ...limitOf(options) })
-        : undefined;
+      own.attention.kind === 'softmax' ? await replaceAttention(at, current, attention, limitOf(options)) : undefined;
     current = withLayer(current, layer, { ...own, attention });
     const activationError =
-      activation.kind === 'quadratic' && own.activation.kind !== 'quadratic'
-        ? await replaceActivation(at, current, activation.per, options)
+      'per' in activation && own.activation.kind === 'exact'
+        ? await replaceActivation(at, current, activation, options)
         : undefined;
     current = withLayer(current, layer, plan.layers[layer]!);
     const report = {
@@ -117,14 +115,33 @@ interface Place {
   readonly backend: FloatBackend;
 }
 
-/** Fits the shifts of a layer's heads and folds them into its query matrix; gives the relative error. */
+/**
+ * Fits what an attention has to fit: the shifts of a layer's heads, which are folded into its query matrix, or scale and shift of an
+ * `l2quad`, which are weights. Gives the relative error, or undefined where the plan's form has nothing to fit.
+ */
 async function replaceAttention(
   { subject, layer, weights, backend }: Place,
   plan: Plan,
-  settings: AttentionFit,
-): Promise<number> {
+  attention: AttentionPlan,
+  limit: { meanPowerLimit?: number },
+): Promise<number | undefined> {
+  if (attention.kind !== 'power' && attention.kind !== 'l2quad') return undefined;
+  const settings: AttentionFit = {
+    ...limit,
+    epsilon: attention.epsilon,
+    ...(attention.kind === 'power' ? { exponent: attention.exponent } : { exponent: 2, centre: 'head' }),
+  };
   const program = subject.trace(plan);
   const fit = await fitAttention(subject, { ...settings, program, layer, heads: subject.heads, weights, backend });
+  if (fit.means !== undefined) {
+    const { means } = fit;
+    const put = (part: 'scale' | 'shift', f: (c: number, head: number) => number): void => {
+      weights.set(subject.quadName(layer, part), { shape: [subject.heads], values: Float32Array.from(fit.shifts, f) });
+    };
+    put('scale', (c) => 1 / c);
+    put('shift', (c, head) => 1 - means[head]! / c);
+    return fit.relativeError;
+  }
   for (const part of ['weight', 'bias']) {
     const name = `${subject.queryName(layer)}.${part}`;
     const tensor = weights.get(name);
@@ -134,15 +151,21 @@ async function replaceAttention(
   return fit.relativeError;
 }
 
-/** Fits a layer's quadratics and adds their coefficients to the weights; gives the relative error. */
+/** Fits a layer's quadratics or lines and adds their coefficients to the weights; gives the relative error. */
 async function replaceActivation(
   { subject, layer, weights, backend }: Place,
   plan: Plan,
-  per: 'layer' | 'channel',
+  { kind, per }: ActivationPlan & { per: 'layer' | 'channel' },
   { initialisation, weighted = true, seed }: Pick<ConversionOptions, 'initialisation' | 'weighted' | 'seed'>,
 ): Promise<number> {
   const program = subject.trace(plan);
-  const fit = await fitActivation(subject, { program, layer, weights, backend, per, initialisation, weighted, seed });
+  const options = { program, layer, weights, backend, per, initialisation, weighted, seed };
+  if (kind === 'bilinear') {
+    const { a, relativeError } = await fitLine(subject, options);
+    weights.set(subject.coefficientName(layer, 'a'), { shape: [a.length], values: a });
+    return relativeError;
+  }
+  const fit = await fitActivation(subject, options);
   for (const part of ['a', 'b', 'c'] as const)
     weights.set(subject.coefficientName(layer, part), { shape: [fit[part].length], values: fit[part] });
   return fit.relativeError;

@@ -19,6 +19,8 @@ export interface Subject<P> {
   /** The published prefix of the query matrix and bias of a layer. */
   queryName(layer: number): string;
   coefficientName(layer: number, part: 'a' | 'b' | 'c'): string;
+  /** The two numbers a head of an `l2quad`. */
+  quadName(layer: number, part: 'scale' | 'shift'): string;
   /** Values per row of a norm, and what the norm adds under its root. */
   readonly hiddenSize: number;
   readonly normEpsilon: number;

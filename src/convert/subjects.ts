@@ -47,6 +47,7 @@ export function llamaSubject(config: LlamaConfig, { rows, batch }: CalibrationId
     normEpsilon: config.rmsNormEps,
     queryName: (layer) => `model.layers.${layer}.self_attn.q_proj`,
     coefficientName: (layer, part) => `model.layers.${layer}.mlp.act.${part}`,
+    quadName: (layer, part) => `model.layers.${layer}.self_attn.quad.${part}`,
     trace: (plan) => traceLlama(config, plan, { batch, tokens }),
     feeds,
     targets: feeds.map((feed) => nextTokens(feed.get('ids')!.values as Int32Array, { batch, tokens })),
@@ -78,6 +79,7 @@ export function vitSubject(config: VitConfig, { pixels, labels }: CalibrationPix
     normEpsilon: config.layerNormEps,
     queryName: (layer) => `vit.encoder.layer.${layer}.attention.attention.query`,
     coefficientName: (layer, part) => `vit.encoder.layer.${layer}.intermediate.act.${part}`,
+    quadName: (layer, part) => `vit.encoder.layer.${layer}.attention.attention.quad.${part}`,
     trace: (plan) => traceVit(config, plan, { batch: due[0]! }),
     feeds: pixels.map((tensor) => new Map([['pixels', tensor]])),
     targets: labels?.map((values) => ({

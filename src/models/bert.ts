@@ -1,6 +1,15 @@
 import { SottoError } from '../errors/index.ts';
 import { type Ops, type Program, type Ref, type Shape, trace } from '../program/index.ts';
-import { activate, attend, type Context, encoderContext, type Layer, serverWeights, type WeightSource } from './block.ts';
+import {
+  activate,
+  attend,
+  type Context,
+  encoderContext,
+  type Layer,
+  learntScores,
+  serverWeights,
+  type WeightSource,
+} from './block.ts';
 import type { BertConfig } from './config.ts';
 import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm, layerNormStack } from './folded.ts';
 import { type ActivationPlan, type Plan, poolerPlan } from './plan.ts';
@@ -59,6 +68,11 @@ function publishedLayer(ops: Ops<Ref>, config: BertConfig, plan: Plan, index: nu
     keyValueHeads: heads,
     headDim,
     attention,
+    adjustScores: (scores) =>
+      learntScores(ops, { attention, heads, keyValueHeads: heads }, scores, {
+        scale: () => weight(name('attention.self.quad.scale'), [heads]),
+        shift: () => weight(name('attention.self.quad.shift'), [heads]),
+      }),
     attentionNorm: same,
     queryKeyValue: (x) => [
       ops.scale(linear(ops, weight, x, name('attention.self.query'), d), 1 / Math.sqrt(headDim)),
@@ -203,10 +217,17 @@ export function traceBertPrivate(config: BertConfig, plan: Plan, { tokens }: { t
 function privateHead(ops: Ops<Ref>, plan: Plan, dense: Ref, classes: number, weight: WeightSource): Ref {
   const pooler = poolerPlan(plan);
   const unused = (): never => {
-    throw new Error('a quadratic has its coefficients in the matrices');
+    throw new Error('the coefficients are in the matrices');
   };
-  if (pooler.kind !== 'quadratic')
-    return foldedLinear(ops, weight, pool(ops, pooler, dense, unused), 'private/head', classes, true);
+  if (pooler.kind !== 'quadratic' && pooler.kind !== 'quad')
+    return foldedLinear(
+      ops,
+      weight,
+      pooler.kind === 'bilinear' ? dense : pool(ops, pooler, dense, unused),
+      'private/head',
+      classes,
+      true,
+    );
   const squares = foldedLinear(ops, weight, ops.square(dense), 'private/head.square', classes, false);
   return ops.add(squares, foldedLinear(ops, weight, dense, 'private/head.linear', classes, true));
 }

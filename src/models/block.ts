@@ -1,6 +1,6 @@
-import type { Ops, Ref, Shape } from '../program/index.ts';
+import type { Ops, PowerArgument, Ref, Shape } from '../program/index.ts';
 import type { ActivationName } from './config.ts';
-import type { ActivationPlan, AttentionPlan } from './plan.ts';
+import { type ActivationPlan, type AttentionPlan, fixedQuad } from './plan.ts';
 
 /** What one transformer block is made of. Models supply it in two forms: as published, and folded for private runs. */
 export interface Layer {
@@ -8,6 +8,8 @@ export interface Layer {
   readonly keyValueHeads: number;
   readonly headDim: number;
   readonly attention: AttentionPlan;
+  /** What an attention with learnt numbers does to its scores (…, Hkv, G·Q, K) before they are squared. */
+  adjustScores(scores: Ref): Ref;
   /** (…, T, d) → (…, T, d). */
   attentionNorm(x: Ref): Ref;
   /** (…, T, d) → (…, T, H·Dh), (…, T, Hkv·Dh), (…, T, Hkv·Dh); 1/√Dh already in the first. */
@@ -55,13 +57,43 @@ export function attend(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, conte
     return [grouped, ...context.remember(index, now, splitHeads(ops, value, keyValueHeads))] as const;
   });
   const scores = ops.scope('scores', () => ops.matmul(q, ops.transposed(keys))); // (…, Hkv, G·Q, K)
-  const mixed = ops.scope('weights', () => weigh(ops, layer.attention, scores, values, context)); // (…, Hkv, G·Q, Dh)
+  const mixed = ops.scope('weights', () => weigh(ops, layer, scores, values, context)); // (…, Hkv, G·Q, Dh)
   return ops.scope('out', () => layer.attentionOut(mergeHeads(ops, mixed, heads, headDim))); // (…, Q, d)
 }
 
-function weigh(ops: Ops<Ref>, plan: AttentionPlan, scores: Ref, values: Ref, { mask, inverseLengths }: Context): Ref {
+function weigh(ops: Ops<Ref>, layer: Layer, scores: Ref, values: Ref, { mask, inverseLengths }: Context): Ref {
+  const { attention: plan } = layer;
   if (plan.kind === 'softmax') return ops.softmaxAttention(scores, values, mask);
-  return ops.powerAttention(scores, values, mask, inverseLengths, plan);
+  const { epsilon, table } = plan;
+  const raised = plan.kind === '2quad' ? ops.offset(scores, plan.shift) : layer.adjustScores(scores);
+  return ops.powerAttention(raised, values, mask, inverseLengths, { ...powerOf(plan), epsilon, table });
+}
+
+/** What the attention of a plan raises, and to which power. */
+export function powerOf(plan: Exclude<AttentionPlan, { kind: 'softmax' }>): { argument: PowerArgument; exponent: number } {
+  if (plan.kind === 'power') return { argument: 'centred', exponent: plan.exponent };
+  return plan.kind === '2relu' ? { argument: 'rectified', exponent: 1 } : { argument: 'plain', exponent: 2 };
+}
+
+/**
+ * The scores (…, Hkv, G·Q, K) of an `l2quad` times `scale` plus `shift`, one number a head (H) each; other plans have none. The private
+ * programs have the scale in their query matrices.
+ */
+export function learntScores(
+  ops: Ops<Ref>,
+  { attention, heads, keyValueHeads }: Pick<Layer, 'attention' | 'heads' | 'keyValueHeads'>,
+  scores: Ref,
+  number: { scale?: () => Ref; shift: () => Ref },
+): Ref {
+  if (attention.kind !== 'l2quad') return scores;
+  const groups = heads / keyValueHeads;
+  const rows = ops.shape(scores).at(-2)!;
+  const spread = (perHead: Ref): Ref => {
+    const apart = ops.reshape(perHead, [keyValueHeads, groups, 1]);
+    return ops.reshape(ops.broadcast(apart, [keyValueHeads, groups, rows / groups]), [keyValueHeads, rows, 1]);
+  };
+  const scaled = number.scale === undefined ? scores : ops.multiply(scores, spread(number.scale()));
+  return ops.add(scaled, spread(number.shift()));
 }
 
 function wanted(ops: Ops<Ref>, x: Ref, { queries }: Context): Ref {
@@ -97,7 +129,7 @@ function swapped(ops: Ops<Ref>, x: Ref): Ref {
   return ops.transpose(x, [...Array(rank - 3).keys(), rank - 2, rank - 3, rank - 1]);
 }
 
-/** The activation of a plan; `coefficient` gives a, b and c of a quadratic, (1) or (width). */
+/** The activation of a plan; `coefficient` gives a, b and c of a quadratic or a of a bilinear, (1) or (width). */
 export function activate(
   ops: Ops<Ref>,
   plan: ActivationPlan,
@@ -107,7 +139,10 @@ export function activate(
 ): Ref {
   if (plan.kind === 'relu') return ops.relu(x);
   if (plan.kind === 'exact') return exactActivations[exact](ops, x);
+  if (plan.kind === 'quad')
+    return ops.offset(ops.add(ops.scale(ops.square(x), fixedQuad.a), ops.scale(x, fixedQuad.b)), fixedQuad.c);
   const shape = [plan.per === 'layer' ? 1 : ops.shape(x).at(-1)!];
+  if (plan.kind === 'bilinear') return ops.multiply(x, coefficient('a', shape));
   return ops.quadratic(x, coefficient('a', shape), coefficient('b', shape), coefficient('c', shape));
 }
 

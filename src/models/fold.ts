@@ -3,7 +3,7 @@ import type { Shape } from '../program/index.ts';
 import { bertNames } from './bert.ts';
 import type { BertConfig, LlamaConfig, ModelConfig, VitConfig } from './config.ts';
 import { foldedName } from './folded.ts';
-import { type ActivationPlan, type Plan, poolerPlan } from './plan.ts';
+import { type ActivationPlan, fixedQuad, type LayerPlan, type Plan, poolerPlan } from './plan.ts';
 import { patchCount } from './vit.ts';
 
 export interface FoldedTensor {
@@ -19,7 +19,12 @@ interface FoldedPart {
   readonly out: number;
   readonly bias: boolean;
   readonly scale?: number;
+  /** Multiplies its outputs, each number as many neighbours as it takes. */
+  readonly outputs?: Vector | undefined;
 }
+
+/** A vector by its name, by name and stored width, or one number throughout. */
+type Vector = string | { readonly name: string; readonly width: number } | { readonly value: number };
 
 /**
  * The private weights of a Llama, one after the other, never more than one layer at a time in memory. Norm gains go into the next
@@ -34,17 +39,22 @@ export async function* foldLlama(config: LlamaConfig, plan: Plan, read: ReadTens
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const name = (part: string): string => `model.layers.${layer}.${part}`;
     const part = (text: string, out: number, bias: boolean, scale = 1): FoldedPart => ({ name: name(text), out, bias, scale });
+    const query = part('self_attn.q_proj', wide, attentionBias, 1 / Math.sqrt(headDim));
+    const quad = quadNames(name('self_attn'), plan.layers[layer]!, config.numAttentionHeads);
     yield* folded(foldedName(layer, 'attention.qkv'), d, { gain: name('input_layernorm.weight') }, [
-      part('self_attn.q_proj', wide, attentionBias, 1 / Math.sqrt(headDim)),
+      { ...query, outputs: quad?.scale },
       part('self_attn.k_proj', narrow, attentionBias),
       part('self_attn.v_proj', narrow, attentionBias),
     ]);
+    yield* foldedShift(tensor, layer, quad);
     yield* folded(foldedName(layer, 'attention.out'), wide, {}, [part('self_attn.o_proj', d, attentionBias)]);
+    const { activation } = plan.layers[layer]!;
+    const gate =
+      activation.kind === 'bilinear' ? { name: name('mlp.act.a'), width: coefficientWidth(activation, ff) } : undefined;
     yield* folded(foldedName(layer, 'mlp.gateUp'), d, { gain: name('post_attention_layernorm.weight') }, [
-      part('mlp.gate_proj', ff, mlpBias),
+      { ...part('mlp.gate_proj', ff, mlpBias), outputs: gate },
       part('mlp.up_proj', ff, mlpBias),
     ]);
-    const { activation } = plan.layers[layer]!;
     if (activation.kind === 'quadratic') {
       const width = coefficientWidth(activation, ff);
       for (const letter of ['a', 'b', 'c'])
@@ -72,22 +82,19 @@ export async function* foldVit(config: VitConfig, plan: Plan, read: ReadTensor):
     const name = (part: string): string => `vit.encoder.layer.${layer}.${part}`;
     const norm = (part: string) => ({ gain: name(`${part}.weight`), shift: name(`${part}.bias`) });
     const part = (text: string, out: number, bias: boolean, scale = 1): FoldedPart => ({ name: name(text), out, bias, scale });
+    const query = part('attention.attention.query', d, qkvBias, 1 / Math.sqrt(headDim));
+    const quad = quadNames(name('attention.attention'), plan.layers[layer]!, config.numAttentionHeads);
     yield* folded(foldedName(layer, 'attention.qkv'), d, norm('layernorm_before'), [
-      part('attention.attention.query', d, qkvBias, 1 / Math.sqrt(headDim)),
+      { ...query, outputs: quad?.scale },
       part('attention.attention.key', d, qkvBias),
       part('attention.attention.value', d, qkvBias),
     ]);
+    yield* foldedShift(tensor, layer, quad);
     yield* folded(foldedName(layer, 'attention.out'), d, {}, [part('attention.output.dense', d, true)]);
     yield* folded(foldedName(layer, 'mlp.up'), d, norm('layernorm_after'), [part('intermediate.dense', ff, true)]);
     const { activation } = plan.layers[layer]!;
     const down = part('output.dense', d, true);
-    if (activation.kind !== 'quadratic') yield* folded(foldedName(layer, 'mlp.down'), ff, {}, [down]);
-    else {
-      const width = coefficientWidth(activation, ff);
-      const coefficient = (letter: string) => ({ name: name(`intermediate.act.${letter}`), width });
-      yield* folded(foldedName(layer, 'mlp.down.square'), ff, { gain: coefficient('a') }, [{ ...down, bias: false }]);
-      yield* folded(foldedName(layer, 'mlp.down.linear'), ff, { gain: coefficient('b'), shift: coefficient('c') }, [down]);
-    }
+    yield* foldActivated(folded, foldedName(layer, 'mlp.down'), ff, down, activation, name('intermediate.act'));
   }
   const classes = config.labels.length;
   const norm = { gain: 'vit.layernorm.weight', shift: 'vit.layernorm.bias' };
@@ -137,11 +144,13 @@ export async function* foldBert(config: BertConfig, plan: Plan, read: ReadTensor
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const name = (part: string): string => names.layer(layer, part);
     const part = (text: string, out: number, scale = 1): FoldedPart => ({ name: name(text), out, bias: true, scale });
+    const quad = quadNames(name('attention.self'), plan.layers[layer]!, config.numAttentionHeads);
     yield* folded(foldedName(layer, 'attention.qkv'), d, left(before), [
-      part('attention.self.query', d, 1 / Math.sqrt(headDim)),
+      { ...part('attention.self.query', d, 1 / Math.sqrt(headDim)), outputs: quad?.scale },
       part('attention.self.key', d),
       part('attention.self.value', d),
     ]);
+    yield* foldedShift(tensor, layer, quad);
     const out = foldedName(layer, 'attention.out');
     yield* ending(out, before, folded(out, d, {}, [part('attention.output.dense', d)]));
     const middle = name('attention.output.LayerNorm');
@@ -157,6 +166,22 @@ export async function* foldBert(config: BertConfig, plan: Plan, read: ReadTensor
   yield* foldActivated(folded, 'private/head', d, head, poolerPlan(plan), names.poolerAct);
 }
 
+/** Where the two numbers a head of an `l2quad` stand; undefined for every other attention. */
+function quadNames(attention: string, plan: LayerPlan, heads: number) {
+  if (plan.attention.kind !== 'l2quad') return undefined;
+  return { scale: { name: `${attention}.quad.scale`, width: heads }, shift: { name: `${attention}.quad.shift`, width: heads } };
+}
+
+async function* foldedShift(
+  tensor: CheckedReader,
+  layer: number,
+  quad: ReturnType<typeof quadNames>,
+): AsyncGenerator<[string, FoldedTensor]> {
+  if (quad === undefined) return;
+  const { name, width } = quad.shift;
+  yield [foldedName(layer, 'attention.shift'), { shape: [width], values: await tensor(name, width) }];
+}
+
 /** The matrix behind an activation; behind a quadratic, one for the squares and one for the values, W(a∘u² + b∘u + c). */
 async function* foldActivated(
   folded: Folder,
@@ -166,9 +191,12 @@ async function* foldActivated(
   activation: ActivationPlan,
   coefficients: string,
 ): AsyncGenerator<[string, FoldedTensor]> {
-  if (activation.kind !== 'quadratic') return yield* folded(name, inputs, {}, [part]);
-  const width = coefficientWidth(activation, inputs);
-  const coefficient = (letter: string) => ({ name: `${coefficients}.${letter}`, width });
+  if (activation.kind === 'exact' || activation.kind === 'relu') return yield* folded(name, inputs, {}, [part]);
+  const coefficient = (letter: 'a' | 'b' | 'c'): Vector =>
+    activation.kind === 'quad'
+      ? { value: fixedQuad[letter] }
+      : { name: `${coefficients}.${letter}`, width: coefficientWidth(activation, inputs) };
+  if (activation.kind === 'bilinear') return yield* folded(name, inputs, { gain: coefficient('a') }, [part]);
   yield* folded(`${name}.square`, inputs, { gain: coefficient('a') }, [{ ...part, bias: false }]);
   yield* folded(`${name}.linear`, inputs, { gain: coefficient('b'), shift: coefficient('c') }, [part]);
 }
@@ -189,7 +217,7 @@ async function* foldPictureEmbedding(
   yield ['private/embedding.class', { shape: [1, d], values: first.map((value, at) => value + positions[at]!) }];
 }
 
-const coefficientWidth = (activation: ActivationPlan & { kind: 'quadratic' }, width: number): number =>
+const coefficientWidth = (activation: ActivationPlan & { kind: 'quadratic' | 'bilinear' }, width: number): number =>
   activation.per === 'layer' ? 1 : width;
 
 type CheckedReader = (name: string, length: number) => Promise<Float64Array>;
@@ -208,18 +236,19 @@ function checkedReader(read: ReadTensor): CheckedReader {
 
 /** What is folded into a matrix from its left: x ↦ gain ∘ x + shift. A name stands for a vector of the matrix's inputs. */
 interface Left {
-  readonly gain?: string | { name: string; width: number };
-  readonly shift?: string | { name: string; width: number };
+  readonly gain?: Vector;
+  readonly shift?: Vector;
 }
 type Folder = (name: string, inputs: number, left: Left, parts: readonly FoldedPart[]) => AsyncGenerator<[string, FoldedTensor]>;
 
 /** Fuses parts along `out`: `name` (in, out) and, where a part or a shift needs it, `name.bias` (out). */
 function folder(tensor: CheckedReader): Folder {
-  const vector = async (source: Left['gain'], width: number): Promise<Float64Array | undefined> => {
+  const vector = async (source: Vector | undefined, width: number): Promise<Float64Array | undefined> => {
     if (source === undefined) return undefined;
+    if (typeof source !== 'string' && 'value' in source) return new Float64Array(width).fill(source.value);
     const { name, width: stored } = typeof source === 'string' ? { name: source, width } : source;
     const values = await tensor(name, stored);
-    return stored === width ? values : new Float64Array(width).fill(values[0]!);
+    return Float64Array.from({ length: width }, (_, at) => values[Math.floor((at * stored) / width)]!);
   };
   return async function* (name, inputs, left, parts) {
     const outputs = parts.reduce((sum, part) => sum + part.out, 0);
@@ -227,10 +256,12 @@ function folder(tensor: CheckedReader): Folder {
     const matrix = new Float64Array(inputs * outputs);
     const bias = new Float64Array(outputs);
     let column = 0;
-    for (const { name: source, out, bias: hasBias, scale = 1 } of parts) {
+    for (const { name: source, out, bias: hasBias, scale: common = 1, outputs: own } of parts) {
       const values = await tensor(`${source}.weight`, out * inputs);
       const added = hasBias ? await tensor(`${source}.bias`, out) : undefined;
+      const scales = await vector(own, out);
       for (let row = 0; row < out; row++) {
+        const scale = common * (scales?.[row] ?? 1);
         let constant = added?.[row] ?? 0;
         for (let k = 0; k < inputs; k++) {
           const value = values[row * inputs + k]!;

@@ -1,5 +1,5 @@
 import type { Ops, Ref, Shape } from '../program/index.ts';
-import { activate, type Layer, type WeightSource } from './block.ts';
+import { activate, type Layer, learntScores, type WeightSource } from './block.ts';
 import type { ActivationName } from './config.ts';
 import type { LayerPlan, NormPlan } from './plan.ts';
 
@@ -77,7 +77,9 @@ export function foldedLayer(ops: Ops<Ref>, stack: FoldedStack, plan: LayerPlan, 
     foldedLinear(ops, weight, x, foldedName(index, part), out, bias);
   const part = (x: Ref, start: number, end: number): Ref => ops.slice(x, ops.shape(x).length - 1, start, end);
   const coefficient = (name: string, shape: Shape): Ref => weight(foldedName(index, `mlp.act.${name}`), shape);
-  const activation = (x: Ref): Ref => activate(ops, plan.activation, stack.activation, x, coefficient);
+  // The coefficients of a bilinear are in the matrix before (a gate) or behind it.
+  const activation = (x: Ref): Ref =>
+    plan.activation.kind === 'bilinear' ? x : activate(ops, plan.activation, stack.activation, x, coefficient);
   const norm = (x: Ref): Ref => foldedNorm(ops, stack, plan.norm, x);
 
   const gatedMlp = (x: Ref): Ref => {
@@ -89,7 +91,7 @@ export function foldedLayer(ops: Ops<Ref>, stack: FoldedStack, plan: LayerPlan, 
   };
   const plainMlp = (x: Ref): Ref => {
     const up = ops.scope('up', () => linear(x, 'mlp.up', intermediateSize, stack.mlpBias)); // (T, ff)
-    if (plan.activation.kind !== 'quadratic') {
+    if (plan.activation.kind !== 'quadratic' && plan.activation.kind !== 'quad') {
       const hidden = ops.scope('act', () => activation(up));
       return ops.scope('down', () => linear(hidden, 'mlp.down', hiddenSize, stack.mlpBias));
     }
@@ -107,6 +109,10 @@ export function foldedLayer(ops: Ops<Ref>, stack: FoldedStack, plan: LayerPlan, 
     keyValueHeads,
     headDim,
     attention: plan.attention,
+    adjustScores: (scores) =>
+      learntScores(ops, { attention: plan.attention, heads, keyValueHeads }, scores, {
+        shift: () => weight(foldedName(index, 'attention.shift'), [heads]),
+      }),
     attentionNorm: norm,
     queryKeyValue: (x) => {
       const all = linear(x, 'attention.qkv', wide + 2 * narrow, stack.attentionBias);

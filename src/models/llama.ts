@@ -1,6 +1,16 @@
 import { SottoError } from '../errors/index.ts';
+import { sineAndCosine } from '../math/elementary.ts';
 import { type Ops, type Program, type Ref, type Shape, trace } from '../program/index.ts';
-import { activate, block, type Context, causalMask, type Layer, serverWeights, type WeightSource } from './block.ts';
+import {
+  activate,
+  block,
+  type Context,
+  causalMask,
+  type Layer,
+  learntScores,
+  serverWeights,
+  type WeightSource,
+} from './block.ts';
 import type { LlamaConfig } from './config.ts';
 import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
 import type { Plan } from './plan.ts';
@@ -25,6 +35,11 @@ function publishedLayer(ops: Ops<Ref>, config: LlamaConfig, plan: Plan, index: n
     keyValueHeads: numKeyValueHeads,
     headDim,
     attention,
+    adjustScores: (scores) =>
+      learntScores(ops, { attention, heads: numAttentionHeads, keyValueHeads: numKeyValueHeads }, scores, {
+        scale: () => weight(name('self_attn.quad.scale'), [numAttentionHeads]),
+        shift: () => weight(name('self_attn.quad.shift'), [numAttentionHeads]),
+      }),
     attentionNorm: (x) => normed(x, 'input_layernorm'),
     queryKeyValue: (x) => [
       ops.scale(linear(x, 'self_attn.q_proj', numAttentionHeads * headDim, attentionBias), 1 / Math.sqrt(headDim)),
@@ -258,8 +273,8 @@ export function rotaryRows(
   for (let at = 0; at < cos.length; at++) {
     const position = start + Math.floor(at / config.headDim);
     const angle = position * frequencies[at % frequencies.length]!;
-    cos[at] = Math.cos(angle);
-    sin[at] = Math.sin(angle);
+    // Parties whose engines differ must get the same bits.
+    ({ cosine: cos[at], sine: sin[at] } = sineAndCosine(angle));
   }
   return { cos, sin };
 }

@@ -1,21 +1,41 @@
 import { z } from 'zod';
 import { SottoError } from '../errors/index.ts';
-import type { BoundedTable } from '../program/index.ts';
+import type { Bounded, BoundedTable } from '../program/index.ts';
 
-/** What stands where the activation stood. `exact` is the one that config.json names; coefficients of a quadratic are weights. */
+/**
+ * What stands where the activation stood. `exact` is the one that config.json names; `quadratic` a·x² + b·x + c and `bilinear` a·x have
+ * their coefficients among the weights (a bilinear gate is a product of two linear maps); `quad` is 0.125 x² + 0.25 x + 0.5.
+ */
 export type ActivationPlan =
   | { readonly kind: 'exact' }
   | { readonly kind: 'quadratic'; readonly per: 'layer' | 'channel' }
+  | { readonly kind: 'bilinear'; readonly per: 'layer' | 'channel' }
+  | { readonly kind: 'quad' }
   | { readonly kind: 'relu' };
 
-/** How scores become weights: softmax, or the centred power of `powerAttention` with its table of 1 / (mean power + epsilon). */
+/** MPCFormer's fixed quadratic. */
+export const fixedQuad = { a: 0.125, b: 0.25, c: 0.5 } as const;
+
+/**
+ * How scores become weights: softmax, or one of the forms of `powerAttention`, x^p / Σ x^p: `power` with x = 1 + s − mean(s); `2quad`
+ * (s + shift)²; `l2quad` (scale · s + shift)², both numbers learnt, one a head; `2relu` max(s, 0). `table` is how a ring evaluates
+ * 1 / (mean power + epsilon), an argument that stays in a known range; without one it is a comparison function.
+ */
 export type AttentionPlan =
   | { readonly kind: 'softmax' }
-  | { readonly kind: 'power'; readonly exponent: number; readonly epsilon: number; readonly table?: BoundedTable | undefined };
+  | ({ readonly kind: 'power'; readonly exponent: number } & Quotient)
+  | ({ readonly kind: '2quad'; readonly shift: number } & Quotient)
+  | ({ readonly kind: 'l2quad' } & Quotient)
+  | ({ readonly kind: '2relu' } & Quotient);
 
-/** The table of 1/√ over a row's sum of squares; without one the norm runs on float backends only. */
+interface Quotient {
+  readonly epsilon: number;
+  readonly table?: Bounded | undefined;
+}
+
+/** How a ring evaluates 1/√ over a row's sum of squares: by table, by Newton's iteration, or where absent by comparisons. */
 export interface NormPlan {
-  readonly table?: BoundedTable | undefined;
+  readonly table?: Bounded | undefined;
 }
 
 export interface LayerPlan {
@@ -49,27 +69,41 @@ export interface PlannedModel {
 }
 
 const whole = (low: number, high: number) => z.number().int().min(low).max(high);
-const table = z.strictObject({
-  rangeBits: whole(-16, 40),
-  indexBits: whole(1, 16),
-  extraBits: whole(0, 24),
-  interpolation: z.enum(['linear', 'none']).optional(),
-});
+const positive = z
+  .number()
+  .gt(0)
+  .max(2 ** 40);
+const newton = z.strictObject({ method: z.literal('newton'), low: positive, high: positive, iterations: whole(1, 24) });
+const table = z.discriminatedUnion('method', [
+  z.strictObject({
+    method: z.literal('table').optional(),
+    rangeBits: whole(-16, 40),
+    indexBits: whole(1, 16),
+    extraBits: whole(0, 24),
+    interpolation: z.enum(['linear', 'none']).optional(),
+  }),
+  newton.refine(({ low, high }) => low < high, { path: ['high'], error: 'must be above low' }),
+]);
 const norm = z.strictObject({ table: table.optional() });
 const exponents = [2, 4, 8, 16];
 const activation = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('exact') }),
   z.strictObject({ kind: z.literal('quadratic'), per: z.enum(['layer', 'channel']) }),
+  z.strictObject({ kind: z.literal('bilinear'), per: z.enum(['layer', 'channel']) }),
+  z.strictObject({ kind: z.literal('quad') }),
   z.strictObject({ kind: z.literal('relu') }),
 ]);
+const quotient = { epsilon: z.number().gt(0).max(1e6), table: table.optional() };
 const attention = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('softmax') }),
   z.strictObject({
     kind: z.literal('power'),
     exponent: z.number().refine((p) => exponents.includes(p), { error: `must be one of ${exponents.join(', ')}` }),
-    epsilon: z.number().gt(0).max(1e6),
-    table: table.optional(),
+    ...quotient,
   }),
+  z.strictObject({ kind: z.literal('2quad'), shift: z.number().min(-1e6).max(1e6), ...quotient }),
+  z.strictObject({ kind: z.literal('l2quad'), ...quotient }),
+  z.strictObject({ kind: z.literal('2relu'), ...quotient }),
 ]);
 const range = z.object({ maxAbs: z.number().min(0) }).catchall(z.number());
 const planSchema = z.strictObject({
@@ -102,8 +136,33 @@ export function exactPlan(model: PlannedModel): Plan {
 
 /** Every layer polynomial: a quadratic per channel, power attention, norms by default tables. */
 export function fullPlan(model: PlannedModel, exponent: number): Plan {
-  const layers = Array.from({ length: model.numHiddenLayers }, () => polynomialLayer(model, exponent));
-  return { name: `full-p${exponent}`, layers, finalNorm: { table: defaultNormTable(model.hiddenSize) } };
+  const table = defaultAttentionTable(exponent);
+  const attention: AttentionPlan = { kind: 'power', exponent, epsilon: defaultEpsilon, table };
+  return wholePlan(model, `full-p${exponent}`, { kind: 'quadratic', per: 'channel' }, attention);
+}
+
+/** MPCFormer's (its fixed quadratic and 2Quad with c = 5), the same with what can be learnt, and 2ReLU. */
+const variants = {
+  mpcformer: [{ kind: 'quad' }, { kind: '2quad', shift: 5 }],
+  'full-2quad': [
+    { kind: 'quadratic', per: 'channel' },
+    { kind: '2quad', shift: 5 },
+  ],
+  'full-l2quad': [{ kind: 'quadratic', per: 'channel' }, { kind: 'l2quad' }],
+  'full-2relu': [{ kind: 'relu' }, { kind: '2relu' }],
+} as const;
+
+function variantPlan(model: PlannedModel, name: keyof typeof variants): Plan {
+  const [activation, attention] = variants[name];
+  // Where scores are not centred, mean squares have no usual size: a table needs calibration.
+  const table = attention.kind === '2relu' ? {} : { table: { rangeBits: 8, indexBits: 12, extraBits: 8 } };
+  return wholePlan(model, name, activation, { ...attention, epsilon: defaultEpsilon, ...table });
+}
+
+function wholePlan(model: PlannedModel, name: string, activation: ActivationPlan, attention: AttentionPlan): Plan {
+  const norm: NormPlan = { table: defaultNormTable(model.hiddenSize) };
+  const layer: LayerPlan = { activation, attention, norm };
+  return { name, layers: Array.from({ length: model.numHiddenLayers }, () => layer), finalNorm: norm };
 }
 
 /** The last `count` layers polynomial (their errors travel least), the others exact. */
@@ -114,16 +173,9 @@ export function hybridPlan(model: PlannedModel, count: number, exponent = 4): Pl
   return { name: `hybrid-${count}`, layers, finalNorm: full.finalNorm };
 }
 
-function polynomialLayer(model: PlannedModel, exponent: number): LayerPlan {
-  return {
-    activation: { kind: 'quadratic', per: 'channel' },
-    attention: { kind: 'power', exponent, epsilon: defaultEpsilon, table: defaultAttentionTable(exponent) },
-    norm: { table: defaultNormTable(model.hiddenSize) },
-  };
-}
-
 /**
- * A plan from its name (`exact`, `full-p2`, `full-p4`, `full-p8`, `full-p16`, `hybrid-K`) or from an object that nobody has checked.
+ * A plan from its name (`exact`, `full-p2`, `full-p4`, `full-p8`, `full-p16`, `hybrid-K`, `mpcformer`, `full-2quad`, `full-l2quad`,
+ * `full-2relu`) or from an object that nobody has checked.
  * Throws a `model` error that names the field; `source` is what errors print as the file.
  */
 export function parsePlan(value: unknown, model: PlannedModel, source = 'plan'): Plan {
@@ -151,19 +203,22 @@ export const poolerPlan = (plan: Plan): ActivationPlan =>
 
 /** True where no part of the plan needs an exponential, an error function or a comparison. */
 export function isPolynomial(plan: Plan): boolean {
-  return plan.layers.every((layer) => layer.activation.kind === 'quadratic' && layer.attention.kind === 'power');
+  const exact = new Set<string>(['exact', 'relu', 'softmax', '2relu']);
+  return plan.layers.every(({ activation, attention }) => !exact.has(activation.kind) && !exact.has(attention.kind));
 }
 
 function namedPlan(name: string, model: PlannedModel, source: string): Plan {
   if (name === 'exact') return exactPlan(model);
   const full = /^full-p(2|4|8|16)$/.exec(name);
   if (full) return fullPlan(model, Number(full[1]));
+  if (Object.hasOwn(variants, name)) return variantPlan(model, name as keyof typeof variants);
   const hybrid = /^hybrid-(\d{1,4})$/.exec(name);
   const count = Number(hybrid?.[1]);
   if (hybrid && count <= model.numHiddenLayers) return hybridPlan(model, count);
   throw new SottoError('model', `there is no plan ${JSON.stringify(name.slice(0, 80))} for ${model.numHiddenLayers} layers`, {
     place: { file: source, field: '(whole)' },
-    remedy: 'name exact, full-p2, full-p4, full-p8, full-p16 or hybrid-K with K at most the number of layers',
+    remedy:
+      'name exact, full-p2, full-p4, full-p8, full-p16, mpcformer, full-2quad, full-l2quad, full-2relu or hybrid-K with K at most the number of layers',
   });
 }
 

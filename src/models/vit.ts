@@ -1,5 +1,14 @@
 import { type Ops, type Program, type Ref, type Shape, trace } from '../program/index.ts';
-import { activate, block, type Context, encoderContext, type Layer, serverWeights, type WeightSource } from './block.ts';
+import {
+  activate,
+  block,
+  type Context,
+  encoderContext,
+  type Layer,
+  learntScores,
+  serverWeights,
+  type WeightSource,
+} from './block.ts';
 import type { VitConfig } from './config.ts';
 import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm, layerNormStack } from './folded.ts';
 import type { Plan } from './plan.ts';
@@ -22,6 +31,11 @@ function publishedLayer(ops: Ops<Ref>, config: VitConfig, plan: Plan, index: num
     keyValueHeads: heads,
     headDim,
     attention,
+    adjustScores: (scores) =>
+      learntScores(ops, { attention, heads, keyValueHeads: heads }, scores, {
+        scale: () => named('attention.attention.quad.scale', [heads]),
+        shift: () => named('attention.attention.quad.shift', [heads]),
+      }),
     attentionNorm: (x) => normed(x, 'layernorm_before'),
     queryKeyValue: (x) => [
       ops.scale(linear(x, 'attention.attention.query', d, qkvBias), 1 / Math.sqrt(headDim)),

@@ -1,6 +1,6 @@
 import { nf4Pairs } from './nf4.ts';
 import { size } from './shapes.ts';
-import type { Composite, NodeOf, Ops, Ref } from './types.ts';
+import type { Composite, NodeOf, Ops, PowerArgument, Ref } from './types.ts';
 
 type Lowering = { [C in Composite]: (ops: Ops<Ref>, node: NodeOf<C>, ...inputs: Ref[]) => Ref };
 
@@ -9,6 +9,15 @@ const meanOverLast = (ops: Ops<Ref>, x: Ref): Ref => ops.scale(ops.sum(x, [last(
 
 /** Large and finite: adding it to a masked score makes its exponential vanish in float32 as in float64. */
 export const maskedScore = 1e9;
+
+/** What a power attention raises, zero where masked. */
+export function powerArgument(ops: Ops<Ref>, argument: PowerArgument, scores: Ref, mask: Ref, inverseLengths: Ref): Ref {
+  const masked = ops.multiply(scores, mask);
+  if (argument === 'plain') return masked;
+  if (argument === 'rectified') return ops.relu(masked);
+  const mean = ops.multiply(ops.sum(masked, [last(ops, scores)]), inverseLengths);
+  return ops.multiply(ops.offset(ops.subtract(masked, mean), 1), mask);
+}
 
 /** What every composite means in smaller operations. */
 export const lowerings: Lowering = {
@@ -54,9 +63,7 @@ export const lowerings: Lowering = {
   powerAttention: (ops, node, scores, values, mask, inverseLengths) => {
     const { exponent, epsilon, table } = node.parameters;
     const axis = last(ops, scores!);
-    const masked = ops.multiply(scores!, mask!);
-    const mean = ops.multiply(ops.sum(masked, [axis]), inverseLengths!);
-    let power = ops.multiply(ops.offset(ops.subtract(masked, mean), 1), mask!);
+    let power = powerArgument(ops, node.parameters.argument, scores!, mask!, inverseLengths!);
     for (let p = exponent; p > 1; p /= 2) power = ops.square(power);
     const numerator = ops.multiply(ops.matmul(power, values!), inverseLengths!);
     const denominator = ops.multiply(ops.sum(power, [axis]), inverseLengths!);

@@ -1,7 +1,7 @@
 import { elementOf, shapeOf } from './shapes.ts';
-import type { BoundedTable, Element, Node, NodeOf, Operation, Ops, Owner, Program, Ref, Shape } from './types.ts';
+import type { Bounded, Element, Node, NodeOf, Operation, Ops, Owner, PowerArgument, Program, Ref, Shape } from './types.ts';
 
-type Table = { table?: BoundedTable | undefined };
+type Table = { table?: Bounded | undefined };
 
 /** Records what a model does as a program. Also used to build programs from programs (lowering, gradients). */
 export class Tracer implements Ops<Ref> {
@@ -104,9 +104,10 @@ export class Tracer implements Ops<Ref> {
     values: Ref,
     mask: Ref,
     inverseLengths: Ref,
-    options: { exponent: number; epsilon: number } & Table,
+    options: { argument?: PowerArgument | undefined; exponent: number; epsilon: number } & Table,
   ): Ref {
-    const parameters = { exponent: options.exponent, epsilon: options.epsilon, table: options.table };
+    const { argument = 'centred', exponent, epsilon, table } = options;
+    const parameters = { argument, exponent, epsilon, table };
     return this.push('powerAttention', [scores, values, mask, inverseLengths], parameters);
   }
   embedding = (table: Ref, indices: Ref): Ref => this.push('embedding', [table, indices], {});

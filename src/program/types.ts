@@ -61,11 +61,29 @@ export interface Primitives {
  * costs two more hops and a row's product; without it the error is that of half a step or less than one.
  */
 export interface BoundedTable {
+  readonly method?: 'table' | undefined;
   readonly rangeBits: number;
   readonly indexBits: number;
   readonly extraBits: number;
   readonly interpolation?: 'linear' | 'none' | undefined;
 }
+
+/**
+ * Newton's iteration from a straight line over arguments in [low, high]: products and truncations alone, four hops an iteration.
+ * Outside of the range it diverges; `fixed` refuses what it meets there.
+ */
+export interface NewtonIteration {
+  readonly method: 'newton';
+  readonly low: number;
+  readonly high: number;
+  readonly iterations: number;
+}
+
+/** How a ring evaluates a function of a row scalar in a bounded range. Float backends compute it exactly, whatever stands here. */
+export type Bounded = BoundedTable | NewtonIteration;
+
+/** What a power attention raises: the centred scores 1 + s − mean(s), the scores as they are, or their positive part. */
+export type PowerArgument = 'centred' | 'plain' | 'rectified';
 
 /** Operations with a default lowering (composites.ts): a backend takes them whole or gets them lowered. */
 export interface Composites {
@@ -80,23 +98,28 @@ export interface Composites {
   softmax: object;
   logSoftmax: object;
   /** 1 / (x + epsilon) for x ≥ 0. */
-  reciprocal: { readonly epsilon: number; readonly table: BoundedTable | undefined };
+  reciprocal: { readonly epsilon: number; readonly table: Bounded | undefined };
   /** 1 / √(factor·x + epsilon) for x ≥ 0. */
-  inverseSquareRoot: { readonly factor: number; readonly epsilon: number; readonly table: BoundedTable | undefined };
+  inverseSquareRoot: { readonly factor: number; readonly epsilon: number; readonly table: Bounded | undefined };
   /** (x) or (x, gain), over the last axis. */
-  rmsNorm: { readonly epsilon: number; readonly table: BoundedTable | undefined };
+  rmsNorm: { readonly epsilon: number; readonly table: Bounded | undefined };
   /** (x), or (x, gain, bias), over the last axis. */
-  layerNorm: { readonly epsilon: number; readonly table: BoundedTable | undefined };
+  layerNorm: { readonly epsilon: number; readonly table: Bounded | undefined };
   /** (x (…, T, D), cos (T, D), sin (T, D)): the two halves of D rotate into each other. */
   rotary: object;
   /** (scores (…, Q, K), values (…, K, D), mask) → softmax over the unmasked keys, times the values. The mask is 0/1 and broadcasts. */
   softmaxAttention: object;
   /**
    * (scores (…, Q, K), values (…, K, D), mask, inverseLengths): with n the row's number of unmasked keys (inverseLengths = 1/n,
-   * shape (…, Q, 1)) and x = mask · (1 + s − mean(mask·s)), the weights are x^exponent and the result is
+   * shape (…, Q, 1)) and x the masked argument (1 + s − mean(mask·s) where centred), the weights are x^exponent and the result is
    * (Σ x^p v / n) / (epsilon + Σ x^p / n).
    */
-  powerAttention: { readonly exponent: number; readonly epsilon: number; readonly table: BoundedTable | undefined };
+  powerAttention: {
+    readonly argument: PowerArgument;
+    readonly exponent: number;
+    readonly epsilon: number;
+    readonly table: Bounded | undefined;
+  };
   /** (table (V, d), indices (…)): a gather whose indices may be a party's secret. */
   embedding: object;
   /** (logits (…, V), labels (…), weights (…)): Σ weights · −log softmax[label], a scalar of shape []. */
@@ -175,10 +198,10 @@ export interface Ops<T> {
   quadratic(x: T, a: T, b: T, c: T): T;
   softmax(x: T): T;
   logSoftmax(x: T): T;
-  reciprocal(x: T, options: { epsilon: number; table?: BoundedTable | undefined }): T;
-  inverseSquareRoot(x: T, options: { factor: number; epsilon: number; table?: BoundedTable | undefined }): T;
-  rmsNorm(x: T, options: { gain?: T | undefined; epsilon: number; table?: BoundedTable | undefined }): T;
-  layerNorm(x: T, options: { gain?: T | undefined; bias?: T | undefined; epsilon: number; table?: BoundedTable | undefined }): T;
+  reciprocal(x: T, options: { epsilon: number; table?: Bounded | undefined }): T;
+  inverseSquareRoot(x: T, options: { factor: number; epsilon: number; table?: Bounded | undefined }): T;
+  rmsNorm(x: T, options: { gain?: T | undefined; epsilon: number; table?: Bounded | undefined }): T;
+  layerNorm(x: T, options: { gain?: T | undefined; bias?: T | undefined; epsilon: number; table?: Bounded | undefined }): T;
   rotary(x: T, cos: T, sin: T): T;
   softmaxAttention(scores: T, values: T, mask: T): T;
   powerAttention(
@@ -186,7 +209,7 @@ export interface Ops<T> {
     values: T,
     mask: T,
     inverseLengths: T,
-    options: { exponent: number; epsilon: number; table?: BoundedTable | undefined },
+    options: { argument?: PowerArgument | undefined; exponent: number; epsilon: number; table?: Bounded | undefined },
   ): T;
   embedding(table: T, indices: T): T;
   crossEntropy(logits: T, labels: T, weights: T): T;

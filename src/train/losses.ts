@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { Program, Ref } from '../program/index.ts';
-import { prune, size, Tracer } from '../program/index.ts';
+import { powerArgument, prune, size, Tracer } from '../program/index.ts';
 import { graft } from './graft.ts';
 
 /** The weight of each term; a term of weight 0 is not computed. */
@@ -136,9 +136,7 @@ function rangePenalty({ ops, weights }: LossContext): Ref {
     if (node.operation !== 'powerAttention' || node.scope.startsWith(teacherPrefix)) return [];
     const [scores, , mask, inverseLengths] = node.inputs as [Ref, Ref, Ref, Ref];
     const axis = node.shape.length - 1;
-    const masked = ops.multiply(scores, mask);
-    const mean = ops.multiply(ops.sum(masked, [axis]), inverseLengths);
-    let power = ops.multiply(ops.offset(ops.subtract(masked, mean), 1), mask);
+    let power = powerArgument(ops, node.parameters.argument, scores, mask, inverseLengths);
     for (let p = node.parameters.exponent; p > 1; p /= 2) power = ops.square(power);
     const meanPower = ops.multiply(ops.sum(power, [axis]), inverseLengths);
     const excess = ops.relu(ops.offset(ops.log(meanPower), -Math.log(limit)));

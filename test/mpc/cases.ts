@@ -276,6 +276,19 @@ export const cases: readonly Case[] = [
     server: all(3, { w: 1, v: 1 }),
   },
   {
+    name: 'a step of Newton’s iteration: y on one opening, squared, times t, and widened for 3 y',
+    bits: 3,
+    build: (p) => {
+      const m = p.ring.ring.bits - 1;
+      const y = p.narrow(p.mixed('x', 'w'), 1);
+      p.narrowSquare(y, m);
+      p.narrowProduct(p.mixed('y', 'v'), y, [m + 1, m]);
+      p.ring.pin(p.widen(y, m));
+    },
+    client: all(3, { x: 1, y: 1 }, 21),
+    server: all(3, { w: 1, v: 1 }, 5),
+  },
+  {
     name: 'one floating wire, narrowed twice and truncated',
     bits: 3,
     build: (p) => {

@@ -89,6 +89,11 @@ export class Tiny {
     const { shape } = this.ring.node(x);
     return this.ring.push('narrowProduct', parts, { moduli }, { shape, state: 'floating', fraction: 0 });
   }
+  /** The sum of an opened narrow value's two parts, in the whole ring. */
+  widen(x: number, modulus: number): number {
+    const { e, rest } = this.ring.openNarrow(x, modulus);
+    return this.ring.push('widen', [e, rest], {}, { shape: this.ring.node(x).shape, state: 'floating', fraction: 0 });
+  }
   lookup(index: number, indexBits: number, tables: readonly (readonly number[])[]): number {
     const shape = [tables.length, ...this.ring.node(index).shape];
     const parameters = { indexBits, tables: tables.map((table) => Float64Array.from(table)) };

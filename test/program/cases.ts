@@ -226,10 +226,17 @@ export const cases: Record<Operation, (random: Random) => Case> = {
       (_, i) => 1 / hidden.values.slice(i * k, (i + 1) * k).reduce((sum, bit) => sum + bit, 0),
     );
     const inputs = [spread(random, [...leading, q, k]), spread(random, [...leading, k, d])];
+    const [argument, exponent] = (
+      [
+        ['centred', 4],
+        ['plain', 2],
+        ['rectified', 1],
+      ] as const
+    )[whole(random, 0, 2)]!;
     return {
       inputs,
       build: (ops, s, v) => {
-        const options = { exponent: 4, epsilon: 1e-2 };
+        const options = { argument, exponent, epsilon: 1e-2 };
         return ops.powerAttention(s!, v!, ops.constant(hidden.values, hidden.shape), ops.constant(lengths, [q, 1]), options);
       },
     };

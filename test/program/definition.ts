@@ -182,12 +182,13 @@ const definitions: { [P in Operation]: Definition<P> } = {
       );
     },
   powerAttention:
-    ({ parameters: { exponent, epsilon } }, scores, values, mask) =>
+    ({ parameters: { argument, exponent, epsilon } }, scores, values, mask) =>
     (...index) => {
       const allowed = range(width(scores!)).filter((k) => read(mask!, tail(index, k)) === 1);
       const score = (k: number): number => scores!.at(...tail(index, k));
       const mean = allowed.reduce((sum, k) => sum + score(k), 0) / allowed.length;
-      const weight = (k: number): number => (1 + score(k) - mean) ** exponent / allowed.length;
+      const raised = { centred: (s: number) => 1 + s - mean, plain: (s: number) => s, rectified: (s: number) => Math.max(0, s) };
+      const weight = (k: number): number => raised[argument](score(k)) ** exponent / allowed.length;
       const value = (k: number): number => values!.at(...index.slice(0, -2), k, index.at(-1)!);
       return (
         allowed.reduce((sum, k) => sum + weight(k) * value(k), 0) / (epsilon + allowed.reduce((sum, k) => sum + weight(k), 0))

@@ -1,6 +1,6 @@
 import { SottoError } from '../../errors/index.ts';
 import type { Block, RingKernels } from '../../kernels/index.ts';
-import type { RingNode, RingParameters } from '../ring/index.ts';
+import type { RingNode, RingNodeOf, RingParameters } from '../ring/index.ts';
 
 /** A value of the simulation: its words, and the largest magnitude among them as signed integers. */
 export interface FixedValue {
@@ -36,6 +36,26 @@ export class RangeGuard {
         remedy: `use a wider ring than ${bits} bits, fewer than ${fraction} fraction bits, or recalibrate the plan on data like this`,
       },
     );
+  }
+
+  /** A table index is a plain integer: it has no fraction bits, and what helps is another table. */
+  beyondTable(node: RingNodeOf<'lookup'>, index: number): never {
+    const entries = 2 ** node.parameters.indexBits;
+    throw new SottoError('range', `lookup: index ${index} of a table of ${entries} entries`, {
+      place: { scope: node.scope },
+      remedy: 'recalibrate the plan on data like this, or with a larger --margin',
+    });
+  }
+
+  /** The range that an iteration was made for. */
+  between(node: RingNode, value: number, [low, high]: readonly [number, number]): void {
+    if (value >= low && value <= high) return;
+    const real = (integer: number): string => (integer / 2 ** node.fraction).toPrecision(4);
+    const reason = `an argument is ${real(value)} of the power of two above its range, which spans ${real(low)} to ${real(high)} of it`;
+    throw new SottoError('range', reason, {
+      place: { scope: node.scope },
+      remedy: 'recalibrate the plan on data like this, or with a larger --margin',
+    });
   }
 
   /** A cheap bound first; where it does not settle the question, the exact result in float64 does. */

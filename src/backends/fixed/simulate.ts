@@ -231,7 +231,9 @@ function meanings(program: RingProgram, options: SimulationOptions, output: (nam
     truncate: (node, x) => truncated(node, x!),
     narrow: (node, x) => truncated(node, x!),
     openNarrow: (node, x) => {
-      if (x!.most >= 2 ** (node.parameters.modulus - 2)) guard.fail(node, x!.most, 'a value of');
+      const { modulus, range } = node.parameters;
+      if (x!.most >= 2 ** (modulus - 2)) guard.fail(node, x!.most, 'a value of');
+      if (range !== undefined) for (const value of guard.integers(x!.block)) guard.between(node, value, range);
       return x!;
     },
     widen: (_, __, x) => x!,
@@ -259,7 +261,7 @@ function lookup(kernels: RingKernels, guard: RangeGuard, node: RingNodeOf<'looku
   const results = new Float64Array(tables.length * indices.length);
   indices.forEach((index, row) => {
     // The rounding of an index may reach one past either end, where rotation reads the other end's entry.
-    if (index < 0 || index >= 2 ** indexBits) guard.fail(node, index, 'a table index of');
+    if (index < 0 || index >= 2 ** indexBits) guard.beyondTable(node, index);
     tables.forEach((values, t) => {
       results[t * indices.length + row] = values[index]!;
     });

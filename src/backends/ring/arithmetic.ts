@@ -1,7 +1,7 @@
 import { SottoError } from '../../errors/index.ts';
 import { size } from '../../program/index.ts';
 import type { RingBuilder } from './builder.ts';
-import { allIntegers, foldConstants, maxAbs, uniformPowerOfTwo } from './constants.ts';
+import { exactBits, foldConstants, maxAbs, uniformPowerOfTwo } from './constants.ts';
 import { Factors } from './factors.ts';
 import type { RingParameters } from './types.ts';
 import type { ConstantValue, ServerValue, SharedValue, Site, Value } from './value.ts';
@@ -20,7 +20,8 @@ export const defaultQuantisation = (ring: RingParameters): QuantiseOptions =>
   ring.bits >= 48
     ? {
         integerBits: 14,
-        factorBits: Math.min(16, ring.bits - 2 - 14 - 2 * ring.fraction),
+        // What fits beside F fraction bits: a factor that does not fit beside 2F has its other operand truncated first.
+        factorBits: Math.min(16, ring.bits - 2 - 14 - ring.fraction),
         argumentBits: ring.bits >= 60 ? 10 : 8,
       }
     : {
@@ -173,14 +174,43 @@ export class Arithmetic {
         by === 1 ? this.out.push('reshape', [wide], {}, result) : this.out.push('multiplyInteger', [wide], { by }, result);
       return this.wire(made, x.headBits + exponent);
     }
-    if (allIntegers(y.values)) return this.multiplyEncoded(node, x, y, 0, head);
-    const bits = this.options.factorBits - Math.floor(Math.log2(most));
-    const fitting = this.fits(x.fraction + this.options.factorBits, x.headBits) ? x : { ...x, ...this.shortened(x) };
+    const exact = exactBits(y.values);
+    if (exact === 0) return this.multiplyEncoded(node, x, y, 0, head);
+    if (this.#averages(x, most)) return this.average(node, x, y);
+    const bits = exact ?? this.options.factorBits - Math.floor(Math.log2(most));
+    const room = this.fits(x.fraction + (exact ?? this.options.factorBits), x.headBits);
+    const fitting = room ? x : { ...x, ...this.shortened(x, x.fraction - bits) };
     return this.multiplyEncoded(node, fitting, y, bits, Math.max(0, x.headBits + Math.ceil(Math.log2(most))));
   }
 
-  shortened(x: SharedValue): { node: number; fraction: number } {
-    const fraction = Math.min(x.fraction, this.ring.fraction);
+  /** A row's sum by at most one over its length. */
+  #averages(x: SharedValue, most: number): boolean {
+    const made = this.out.node(x.node);
+    return made.operation === 'sum' && most * made.parameters.axis < 1.001;
+  }
+
+  /**
+   * A row's sum by one over its length: no larger than what was summed, so that it has the scale of its terms. Where the factor's bits do not
+   * fit, the sum drops as many before: of one number a row, and what it loses is divided by the length.
+   */
+  average(node: Site, x: SharedValue, y: ConstantValue): Value {
+    if (uniformPowerOfTwo(y.values) !== undefined) return this.multiplyConstant(node, x, y);
+    const [most, least] = [
+      maxAbs(y.values),
+      y.values.reduce((low, value) => Math.min(low, Math.abs(value)), Number.POSITIVE_INFINITY),
+    ];
+    const { factorBits } = this.options;
+    // Between the longest and the shortest row, half of the bits go to either.
+    const bits = factorBits - Math.floor(Math.log2(most)) + Math.ceil(Math.log2(most / least) / 2);
+    const direct = [bits, ...(most / least > 1 && factorBits >= 14 ? [factorBits] : [])];
+    for (const fitting of direct)
+      if (this.fits(x.fraction + fitting, x.headBits)) return this.multiplyEncoded(node, x, y, fitting, x.headBits);
+    return this.multiplyEncoded(node, { ...x, ...this.shortened(x, x.fraction - bits) }, y, bits, x.headBits);
+  }
+
+  /** Before a public factor: a small one makes what is lost small too, so that the product may keep the scale that x had. */
+  shortened(x: SharedValue, most: number): { node: number; fraction: number } {
+    const fraction = Math.min(x.fraction, this.ring.fraction, Math.max(2, most));
     return { node: this.at(x, fraction), fraction };
   }
 

@@ -1,39 +1,64 @@
 import { type NodeOf, type Shape, size } from '../../program/index.ts';
 import type { Arithmetic } from './arithmetic.ts';
 import { maxAbs } from './constants.ts';
+import type { Nonlinear } from './nonlinear.ts';
 import type { ConstantValue, SharedValue, Site, Value } from './value.ts';
 
 /**
  * Power attention (see its lowering in program/composites.ts) with scores packed to what the mask leaves of them: a causal layer sends
  * only the lower triangle. Means, sums and centring are local on the untruncated scores; squares and truncations see the packed ones.
  */
-export function powerAttention(on: Arithmetic, node: NodeOf<'powerAttention'>, inputs: readonly Value[]): Value {
+export function powerAttention(
+  on: Arithmetic,
+  nonlinear: Nonlinear,
+  node: NodeOf<'powerAttention'>,
+  inputs: readonly Value[],
+): Value {
   const [scores, values, mask, inverseLengths] = inputs as [Value, Value, Value, Value];
-  const { exponent, epsilon, table } = node.parameters;
-  if (scores.kind !== 'shared' || mask.kind !== 'constant') return on.fail(node, 'needs shared scores and a public mask');
+  const { argument, exponent, epsilon, table } = node.parameters;
+  if (scores.kind !== 'shared' || mask.kind !== 'constant' || inverseLengths.kind !== 'constant')
+    return on.fail(node, 'needs shared scores and a public mask');
   const { shape } = scores;
   const rows: Shape = [...shape.slice(0, -1), 1];
   const at = (operation: string, extents: Shape): Site => ({ operation, scope: node.scope, shape: extents });
   const wide = at('powerAttention', shape);
   const masked = on.multiply(wide, scores, mask);
-  const mean = on.multiply(at('mean', rows), on.sum(at('sum', rows), masked, [shape.length - 1]), inverseLengths);
-  const one: ConstantValue = { kind: 'constant', shape: [], values: Float64Array.of(1) };
-  const centred = on.multiply(wide, on.add(wide, on.subtract(wide, masked, mean), one), mask) as SharedValue;
+  const centred = (): Value => {
+    const sum = on.sum(at('sum', rows), masked, [shape.length - 1]) as SharedValue;
+    const mean = on.average(at('mean', rows), sum, inverseLengths);
+    const one: ConstantValue = { kind: 'constant', shape: [], values: Float64Array.of(1) };
+    return on.multiply(wide, on.add(wide, on.subtract(wide, masked, mean), one), mask);
+  };
+  const raised = (argument === 'centred' ? centred() : masked) as SharedValue;
   const lengths = prefixes(mask, shape);
   const packed = lengths === undefined ? undefined : packing(shape, lengths);
-  let power: Value = packed === undefined ? centred : packed.pack(on, centred);
+  let power: Value = packed === undefined ? raised : packed.pack(on, raised);
+  if (argument === 'rectified') power = nonlinear.rectified(power as SharedValue);
   for (let p = exponent; p > 1; p /= 2) power = on.factors.square(at('square', (power as SharedValue).shape), power);
   const unpack = (value: SharedValue): SharedValue => (packed === undefined ? value : packed.unpack(on, value));
+  const [lengthFactors, floors] = quotientScale(inverseLengths, epsilon);
   const weights = unpack(on.operand(power as SharedValue));
-  const numerator = on.multiply(
-    at('numerator', node.shape),
-    on.matmul(at('matmul', node.shape), weights, values),
-    inverseLengths,
-  );
+  const numerator = on.multiply(at('numerator', node.shape), on.matmul(at('matmul', node.shape), weights, values), lengthFactors);
   const total = on.sum(at('sum', rows), unpack(power as SharedValue), [shape.length - 1]);
-  const denominator = on.multiply(at('denominator', rows), total, inverseLengths);
-  const inverse = on.factors.rowFunction(at('reciprocal', rows), denominator, table, (t) => 1 / (t + epsilon));
+  const scaled = on.multiply(at('denominator', rows), total, lengthFactors);
+  const denominator = maxAbs(floors.values) === 0 ? scaled : on.add(at('denominator', rows), scaled, floors);
+  const inverse = nonlinear.rowFunction(at('reciprocal', rows), denominator, table, { power: -1, factor: 1, epsilon });
   return on.multiply(at('quotient', node.shape), numerator, inverse);
+}
+
+/**
+ * Numerator and denominator may carry any common factor. Rows of different lengths n get the exact 2^−k ≤ 1/n instead of a rounded 1/n, with
+ * which epsilon must be n/2^k of itself: the second value is what the denominator lacks then.
+ */
+function quotientScale(inverseLengths: ConstantValue, epsilon: number): [ConstantValue, ConstantValue] {
+  const { values, shape } = inverseLengths;
+  const uniform = values.every((value) => value === values[0]);
+  const factors = uniform ? values : values.map((inverse) => 2 ** Math.floor(Math.log2(inverse)));
+  const floors = factors.map((factor, row) => (factor / values[row]! - 1) * epsilon);
+  return [
+    { kind: 'constant', shape, values: factors },
+    { kind: 'constant', shape, values: floors },
+  ];
 }
 
 /** How many keys each row of the last two axes sees, where every row sees a prefix and some see fewer than all. */

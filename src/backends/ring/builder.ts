@@ -107,11 +107,13 @@ export class RingBuilder {
     );
   }
 
-  /** The three parts in which a narrow value enters products: Ê, A and the sign of e. Sent once. */
-  openNarrow(x: number, modulus: number): Opened {
+  /** The three parts in which a narrow value enters products: Ê, A and the sign of e. Sent once; `range` as in types.ts. */
+  openNarrow(x: number, modulus: number, range?: readonly [number, number]): Opened {
     const { shape, fraction } = this.node(x);
     const part = { shape, fraction, state: 'opening' } as const;
-    const e = this.once(`open narrow ${x}`, () => this.push('openNarrow', [x], { modulus }, part));
+    const e = this.once(`open narrow ${x}`, () =>
+      this.push('openNarrow', [x], { modulus, ...(range === undefined ? {} : { range }) }, part),
+    );
     const sign = this.once(`opened sign ${x}`, () => this.push('openedSign', [e], { modulus }, { ...part, fraction: 0 }));
     const rest = this.once(`unmask ${x}`, () => this.push('unmask', [x, e, sign], { modulus }, part));
     return { e, rest, sign, modulus };

@@ -11,8 +11,13 @@ export function uniformPowerOfTwo(values: Float64Array): number | undefined {
 }
 
 export const maxAbs = (values: Float64Array): number => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-export const allIntegers = (values: Float64Array): boolean =>
-  values.every((value) => Number.isInteger(value) && Math.abs(value) < 2 ** 20);
+
+/** The fewest fraction bits, twelve at most, with which all values are integers. */
+export function exactBits(values: Float64Array): number | undefined {
+  for (let bits = 0; bits <= 12; bits++)
+    if (values.every((value) => Number.isInteger(value * 2 ** bits) && Math.abs(value) < 2 ** 20)) return bits;
+  return undefined;
+}
 
 export function moveConstant(node: Node, x: ConstantValue): ConstantValue {
   if (node.operation === 'reshape') return { ...x, shape: node.shape };

@@ -4,7 +4,7 @@ import { type BoundedFunction, interpolatedTable } from './tables.ts';
 import type { SharedValue, Site, Value } from './value.ts';
 
 /** A factor of an elementwise product, in the ring of 2^modulus. */
-interface Factor {
+export interface Factor {
   readonly node: number;
   readonly fraction: number;
   readonly modulus: number;
@@ -20,7 +20,7 @@ export class Factors {
 
   product(node: Site, x: SharedValue, y: SharedValue): SharedValue {
     const { options } = this.#arithmetic;
-    return this.#arithmetic.wire(this.#multiplied(node.shape, ...this.#pair(x, y)), options.integerBits);
+    return this.#arithmetic.wire(this.multiplied(node.shape, ...this.#pair(x, y)), options.integerBits);
   }
 
   square(node: Site, x: Value): Value {
@@ -44,9 +44,7 @@ export class Factors {
    * A bounded function of a row scalar by table and linear interpolation: the index and the remainder come from two truncations side
    * by side, the table is read at the shared index, and value + slope · rest is truncated once.
    */
-  rowFunction(node: Site, x: Value, table: BoundedTable | undefined, f: BoundedFunction): Value {
-    if (table === undefined)
-      return this.#arithmetic.fail(node, 'has no table', 'calibrate the plan: sotto convert writes the tables');
+  rowFunction(node: Site, x: Value, table: BoundedTable, f: BoundedFunction): Value {
     const argument = this.#arithmetic.shared(node, x);
     const { values, slopes, restBits } = interpolatedTable(f, table, this.#arithmetic.ring, node.scope);
     const F = this.#arithmetic.ring.fraction;
@@ -66,7 +64,7 @@ export class Factors {
     const below = this.#arithmetic.out.raise(index, restBits);
     const rest = this.#arithmetic.out.push('subtract', [fine, below], {}, { shape: node.shape, state: 'pinned', fraction: F });
     const slope = { node: this.#arithmetic.out.pin(part(1)), fraction: precise, modulus: this.#arithmetic.ring.bits };
-    const step = this.#multiplied(node.shape, slope, { node: rest, fraction: F, modulus: this.#arithmetic.ring.bits - drop });
+    const step = this.multiplied(node.shape, slope, { node: rest, fraction: F, modulus: this.#arithmetic.ring.bits - drop });
     const result = { shape: node.shape, state: 'floating', fraction: F + precise } as const;
     const sum = this.#arithmetic.out.push('add', [this.#arithmetic.out.raise(part(0), F), step], {}, result);
     return this.#arithmetic.wire(sum, this.#arithmetic.options.integerBits, precise);
@@ -91,7 +89,7 @@ export class Factors {
   }
 
   /** The elementwise product of two factors, floating in the whole ring. */
-  #multiplied(shape: Shape, x: Factor, y: Factor): number {
+  multiplied(shape: Shape, x: Factor, y: Factor): number {
     const result = { shape, state: 'floating', fraction: x.fraction + y.fraction } as const;
     if (x.modulus + y.modulus === 2 * this.#arithmetic.ring.bits) {
       const wide = [x, y].map(({ node }) => this.#arithmetic.out.broadcast(node, shape));

@@ -1,9 +1,11 @@
+import { exponential as exp, hyperbolicTangent } from '../../math/elementary.ts';
 import { erf } from '../../math/index.ts';
-import type { Composite, Node, NodeOf, Shape } from '../../program/index.ts';
+import type { Bounded, Composite, Node, Shape } from '../../program/index.ts';
 import type { Arithmetic } from './arithmetic.ts';
+import { newton, type RowFunction, rowValue } from './newton.ts';
 import { type BoundedShape, fitBounded, fitOctaves } from './splines.ts';
 import type { Piecewise } from './types.ts';
-import type { ConstantValue, SharedValue, TokenValue, Value } from './value.ts';
+import type { ConstantValue, SharedValue, Site, TokenValue, Value } from './value.ts';
 
 /** A wire of which only the low bits are used from here on: as narrow as its scale allows, pinned. */
 interface Low {
@@ -13,10 +15,10 @@ interface Low {
 }
 
 const shapes = {
-  sigmoid: { f: (x: number) => 1 / (1 + Math.exp(-x)), low: -16, high: 16, stepBits: -2, left: 0, right: [1, 0] },
-  tanh: { f: Math.tanh, low: -8, high: 8, stepBits: -3, left: -1, right: [1, 0] },
+  sigmoid: { f: (x: number) => 1 / (1 + exp(-x)), low: -16, high: 16, stepBits: -2, left: 0, right: [1, 0] },
+  tanh: { f: hyperbolicTangent, low: -8, high: 8, stepBits: -3, left: -1, right: [1, 0] },
   erf: { f: erf, low: -4, high: 4, stepBits: -3, left: -1, right: [1, 0] },
-  silu: { f: (x: number) => x / (1 + Math.exp(-x)), low: -16, high: 16, stepBits: -2, left: 0, right: [0, 1] },
+  silu: { f: (x: number) => x / (1 + exp(-x)), low: -16, high: 16, stepBits: -2, left: 0, right: [0, 1] },
   gelu: { f: (x: number) => (x / 2) * (1 + erf(x * Math.SQRT1_2)), low: -4, high: 4, stepBits: -2, left: 0, right: [0, 1] },
 } as const satisfies Record<string, BoundedShape>;
 
@@ -24,7 +26,7 @@ const shapes = {
 export const exactComposites: readonly Composite[] = ['relu', 'sigmoid', 'silu', 'gelu', 'softmax', 'softmaxAttention'];
 
 /** e^x on [−14, 2) and zero below; what is larger is out of range. */
-const exponential: BoundedShape = { f: Math.exp, low: -14, high: 2, stepBits: -2, left: 0, right: undefined };
+const exponential: BoundedShape = { f: exp, low: -14, high: 2, stepBits: -2, left: 0, right: undefined };
 
 /** The maximum of a softmax row may be this much too small at every level of its tree: the exponential's table has room for it. */
 const maximumStepBits = -3;
@@ -54,12 +56,12 @@ export class Nonlinear {
       case 'exp':
         return this.#exponential(this.#low(on.shared(node, x!)), on.options.argumentBits);
       case 'relu':
-        return this.#rectified(on.shared(node, x!));
+        return this.rectified(on.shared(node, x!));
       case 'step':
         return this.#step(this.#low(on.shared(node, x!)));
       case 'maximum': {
         if (x!.kind === 'constant') return this.convert(node, [y!, x!]);
-        return on.add(node, this.#rectified(on.subtract(node, x!, y!) as SharedValue), y!);
+        return on.add(node, this.rectified(on.subtract(node, x!, y!) as SharedValue), y!);
       }
       case 'max':
         return this.#max(node, on.shared(node, x!), node.parameters.axis);
@@ -79,7 +81,7 @@ export class Nonlinear {
   }
 
   /** 1 / √(factor·x + epsilon) without a table of a plan: over all means of squares that the ring can tell apart. */
-  inverseSquareRoot(x: SharedValue, factor: number, epsilon: number): SharedValue {
+  #inverseSquareRoot(x: SharedValue, factor: number, epsilon: number): SharedValue {
     // x / 2^shift is about the mean: the same integer with the point moved.
     const shift = Math.ceil(-Math.log2(factor));
     const scaled = { ...x, fraction: x.fraction + shift };
@@ -87,10 +89,13 @@ export class Nonlinear {
     return this.#octaves(scaled, (u) => 1 / Math.sqrt(factor * 2 ** shift * u + epsilon), { low: this.#smallest(), high });
   }
 
-  /** 1 / (x + epsilon) without a table of a plan. */
-  reciprocal(node: NodeOf<'reciprocal'>, x: Value): SharedValue {
-    const { epsilon } = node.parameters;
-    return this.#octaves(this.#on.shared(node, x), (t) => 1 / (t + epsilon), this.#octavesOf());
+  /** A function of a row scalar: by the table or the iteration that a plan names, else over all arguments that the ring can tell apart. */
+  rowFunction(site: Site, x: Value, method: Bounded | undefined, f: RowFunction): Value {
+    const shared = this.#on.shared(site, x);
+    if (method?.method === 'newton') return newton(this.#on, site, shared, method, f);
+    if (method !== undefined) return this.#on.factors.rowFunction(site, shared, method, (t) => rowValue(f, t));
+    if (f.power === -0.5) return this.#inverseSquareRoot(shared, f.factor, f.epsilon);
+    return this.#octaves(shared, (t) => 1 / (t + f.epsilon), this.#octavesOf());
   }
 
   /** x / y for y > 0. */
@@ -172,7 +177,7 @@ export class Nonlinear {
     const scales = this.#scales(x.fraction + reach + 1, 4);
     const shift = 2 ** reach - high;
     const moved = { ...x, node: this.#addConstant(x.node, shift * 2 ** x.fraction) };
-    const shape = { ...exponential, f: (t: number) => Math.exp(t - shift), low: low + shift, high: high + shift };
+    const shape = { ...exponential, f: (t: number) => exp(t - shift), low: low + shift, high: high + shift };
     return this.#on.wire(this.#piecewise(moved, fitBounded(shape, scales), scales.result), 4);
   }
 
@@ -190,7 +195,7 @@ export class Nonlinear {
     return this.#piecewise(x, parameters, x.fraction);
   }
 
-  #rectified(x: SharedValue): SharedValue {
+  rectified(x: SharedValue): SharedValue {
     const low = this.#low(x);
     const argumentBits = this.#on.options.argumentBits;
     return this.#on.wire(this.#linearAbove(low, low.fraction + argumentBits + 2, 0), argumentBits + 1);

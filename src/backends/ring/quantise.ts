@@ -102,19 +102,19 @@ class Quantiser {
       case 'sum':
         return this.#on.sum(node, x!, node.parameters.axes);
       case 'powerAttention':
-        return powerAttention(this.#on, node, inputs);
+        return powerAttention(this.#on, this.#nonlinear, node, inputs);
       case 'stopGradient':
         return x!;
       case 'embedding':
       case 'gather':
         return this.#embedding(node, x!, y!);
-      case 'reciprocal':
-        if (node.parameters.table === undefined) return this.#nonlinear.reciprocal(node, x!);
-        return this.#on.factors.rowFunction(node, x!, node.parameters.table, (t) => 1 / (t + node.parameters.epsilon));
+      case 'reciprocal': {
+        const { epsilon, table } = node.parameters;
+        return this.#nonlinear.rowFunction(node, x!, table, { power: -1, factor: 1, epsilon });
+      }
       case 'inverseSquareRoot': {
         const { factor, epsilon, table } = node.parameters;
-        if (table === undefined) return this.#nonlinear.inverseSquareRoot(this.#on.shared(node, x!), factor, epsilon);
-        return this.#on.factors.rowFunction(node, x!, node.parameters.table, (t) => 1 / Math.sqrt(factor * t + epsilon));
+        return this.#nonlinear.rowFunction(node, x!, table, { power: -0.5, factor, epsilon });
       }
       default:
         return (

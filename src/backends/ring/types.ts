@@ -89,8 +89,11 @@ export interface RingOperations {
    * accepts narrow values: subtract, move, lookup (which looks at low bits alone) and openNarrow.
    */
   narrow: { readonly bits: number };
-  /** Masks a pinned value of Z_2^modulus and gives it to the client: Ê = e − 2^modulus·[top bit of e] − 2^(modulus − 2). */
-  openNarrow: { readonly modulus: number };
+  /**
+   * Masks a pinned value of Z_2^modulus and gives it to the client: Ê = e − 2^modulus·[top bit of e] − 2^(modulus − 2). Where a `range` of
+   * signed integers is given, `fixed` refuses values outside of it; a run sees none of it.
+   */
+  openNarrow: { readonly modulus: number; readonly range?: readonly [low: number, high: number] };
   /** Ê → 1 − [top bit of e], which both sides know. */
   openedSign: { readonly modulus: number };
   /** (x, Ê, sign) → A with x = Ê + A in the whole ring: the carry of the masks is a correlation, nothing is sent. */
