@@ -1,3 +1,4 @@
+import { power } from '../math/elementary.ts';
 import type { LlamaConfig } from './config.ts';
 
 /**
@@ -8,7 +9,7 @@ export function ropeFrequencies(config: Pick<LlamaConfig, 'headDim' | 'ropeTheta
   const { headDim, ropeTheta, ropeScaling: scaling } = config;
   const frequencies = new Float64Array(headDim / 2);
   for (let pair = 0; pair < frequencies.length; pair++) {
-    const frequency = ropeTheta ** ((-2 * pair) / headDim);
+    const frequency = power(ropeTheta, (-2 * pair) / headDim);
     if (scaling === null) frequencies[pair] = frequency;
     else if (scaling.type === 'linear') frequencies[pair] = frequency / scaling.factor;
     else {
