@@ -21,9 +21,12 @@ export interface LayerOrder {
   readonly role: 'client' | 'server' | 'dealer';
   readonly directory: string;
   readonly layer: LayerCase;
+  /** Connections lead through a relay that listens beside every party. */
+  readonly relayed?: boolean;
 }
 export interface LayerResult {
   readonly role: LayerOrder['role'];
+  readonly setupSeconds: number;
   /** Per run. */
   readonly onlineSeconds: number[];
   readonly offlineSeconds: number[];
@@ -47,10 +50,10 @@ async function barrier(channel: Channel): Promise<void> {
   await channel.receive();
 }
 
-async function open({ role, directory }: LayerOrder): Promise<Channel[]> {
+async function open({ role, directory, relayed }: LayerOrder): Promise<Channel[]> {
   const at = (name: string): string => `unix:${directory}/${name}.socket`;
   const join = async (name: string): Promise<Channel> => {
-    const channel = await connect({ address: at(name), peer: name, timeoutMilliseconds });
+    const channel = await connect({ address: at(relayed ? `near-${name}` : name), peer: name, timeoutMilliseconds });
     return channel;
   };
   if (role === 'client') return [await join('server'), await join('dealer')];
@@ -70,12 +73,14 @@ async function run(order: LayerOrder): Promise<LayerResult> {
   const tensors = role === 'server' ? weights() : new Map();
   const weight = async (name: string) => tensors.get(name)!;
   let start = sent();
+  const began = platform.now();
   const channels =
     role === 'client' ? { server: first, dealer: second, client: first } : { dealer: first, client: second, server: first };
   const maskSeed = role === 'client' ? await clientSetup(platform, session, channels) : new Uint8Array(0);
   const masked = role === 'dealer' ? await dealerSetup(platform, session, channels) : new Map<string, Uint8Array>();
   if (role === 'server') await serverSetup(platform, session, channels, weight);
   const setup = sent() - start;
+  const setupSeconds = (platform.now() - began) / 1000;
   const result = { onlineSeconds: [] as number[], offlineSeconds: [] as number[], computeSeconds: [] as number[] };
   let [offline, online] = [0, 0];
   let ledger: Ledger | undefined;
@@ -111,6 +116,7 @@ async function run(order: LayerOrder): Promise<LayerResult> {
   await Promise.all([first, second].map((channel) => channel.close()));
   return {
     role,
+    setupSeconds,
     ...result,
     sentBytes: { setup, offline, online },
     hops: ledger?.hops ?? 0,

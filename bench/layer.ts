@@ -81,7 +81,8 @@ function layerBytes(client: LayerResult): number {
   return own.reduce((sum, [, bytes]) => sum + bytes, 0) + client.hops * frameHeaderBytes;
 }
 
-function party(order: LayerOrder): Promise<LayerResult> {
+/** One role of a layer in a process of its own. */
+export function party(order: LayerOrder): Promise<LayerResult> {
   return new Promise((resolve, reject) => {
     const child = fork(fileURLToPath(new URL('./layer-party.ts', import.meta.url)), [], { serialization: 'advanced' });
     child.on('message', (result) => resolve(result as LayerResult));

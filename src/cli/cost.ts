@@ -1,15 +1,23 @@
-import { stat } from 'node:fs/promises';
+import { stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { z } from 'zod';
-import type { Setting } from '../backends/cost/index.ts';
+import { type MachineProfile, parseMachine, type Setting } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type Files, loadShape, type ModelShape, type Plan, type PlannedModel, parsePlan } from '../models/index.ts';
 import { readJson } from '../models/json.ts';
-import { lan, type Network, wan } from '../net/shaped.ts';
+import { type Network, networks, parseNetwork } from '../net/shaped.ts';
 import { folderFiles } from '../node/files.ts';
-import { forecastModel, forecastShape, networkSeconds, type RunForecast, type RunLength } from '../package/forecast.ts';
+import {
+  forecastModel,
+  forecastShape,
+  networkSeconds,
+  type RunForecast,
+  type RunLength,
+  type Timing,
+} from '../package/forecast.ts';
+import { measureMachine } from '../package/machine.ts';
 import { openModel } from '../package/model.ts';
 import { fractionOption, jsonOption, type RingFlags, ringOf, ringOption, settingOption, whole } from './options.ts';
 import { progress } from './progress.ts';
@@ -20,24 +28,29 @@ interface CostFlags extends RingFlags {
   readonly model?: string;
   readonly shape?: string;
   readonly plan?: string;
-  readonly promptTokens: number;
+  readonly promptTokens?: number;
   readonly newTokens: number;
   readonly setting: Setting;
   readonly network?: string;
+  readonly machine?: string;
+  readonly measureMachine?: string;
   readonly json?: true;
 }
 
 const help = `
 A shape is a file of dimensions; bert-base, vit-base, gpt2 and llama2-7b come with the package. A plan is full-p2, full-p4,
 full-p8, full-p16 or a file; a model brings its own. Bytes are those of frames, headers included; handshakes are not.
-Seconds are bytes over the bandwidth plus half a round trip for every hop: what the parties compute comes on top.
-
-A network is lan (16 Gbit/s, 0.1 ms round trip), wan (400 Mbit/s, 20 ms) or a JSON file such as
+With a network, seconds are forecast: the parties' programs are walked through with the network's latency and bandwidth, the same in
+both directions, and a machine's measured speeds, a core for every party. Networks: ${networks.map(({ name }) => name).join(', ')};
+BANDWIDTH:ROUNDTRIP such as 100mbit:40ms; or a JSON file such as
   { "name": "home", "bitsPerSecond": 1e8, "roundTripSeconds": 0.03 }
+The machine is the one that the package was measured on; --measure-machine measures yours, in about half a minute.
 
 Examples:
   $ sotto cost --shape bert-base --plan full-p8 --prompt-tokens 128 --network wan
   $ sotto cost --model converted --prompt-tokens 16 --new-tokens 32
+  $ sotto cost --measure-machine mine.json
+  $ sotto cost --shape gpt2 --prompt-tokens 128 --network 100mbit:40ms --machine mine.json
   $ sotto cost --shape ./my-shape.json --plan full-p2 --prompt-tokens 64 --json
 `;
 
@@ -49,29 +62,49 @@ export function registerCost(program: Command, terminal: Terminal): void {
     .addOption(new Option('--model <folder>', 'a checkpoint').conflicts('shape'))
     .option('--shape <name>', 'dimensions without weights: a name or a file')
     .option('--plan <name>', "replacements: a name or a file (default: the model's own; full-p2 for shapes)")
-    .requiredOption('--prompt-tokens <n>', 'tokens of the prompt', whole(1, 1_000_000))
+    .addOption(new Option('--prompt-tokens <n>', 'tokens of the prompt').argParser(whole(1, 1_000_000)))
     .addOption(new Option('--new-tokens <n>', 'tokens to write').argParser(whole(1, 1_000_000)).default(1))
     .addOption(settingOption())
     .addOption(ringOption())
     .addOption(fractionOption())
-    .option('--network <name>', 'lan, wan or a file: adds seconds')
+    .option('--network <name>', 'a name, BANDWIDTH:ROUNDTRIP or a file: adds seconds')
+    .option('--machine <file>', 'a measured machine (default: the one that sotto was measured on)')
+    .option('--measure-machine <file>', 'time the engine on this machine and write what was measured')
     .addOption(jsonOption())
     .addHelpText('after', help)
     .action((flags: CostFlags) => cost(flags, terminal));
 }
 
 async function cost(flags: CostFlags, terminal: Terminal): Promise<void> {
+  if (flags.measureMachine !== undefined) {
+    await measure(flags.measureMachine, terminal);
+    if (flags.model === undefined && flags.shape === undefined) return;
+  }
+  const { promptTokens, setting } = flags;
+  if (promptTokens === undefined)
+    throw new SottoError('usage', 'the number of tokens was not given', {
+      place: { field: '--prompt-tokens' },
+      remedy: 'say how long the prompt is',
+    });
   const ring = ringOf(flags);
-  const run: RunLength = { promptTokens: flags.promptTokens, newTokens: flags.newTokens };
+  const run: RunLength = { promptTokens, newTokens: flags.newTokens };
+  const network = flags.network === undefined ? undefined : await networkOf(flags.network);
+  const timing = network === undefined ? undefined : { network, machine: await machineOf(flags, terminal) };
   const bar = progress(terminal, false);
   bar.show('tracing the program');
-  const { subject, plan, forecast } = await forecastOf(flags, terminal, ring, run).finally(() => bar.end());
-  const network = flags.network === undefined ? undefined : await networkOf(flags.network);
-  const expected = network === undefined ? undefined : networkSeconds(forecast.total, network);
-  const { setting } = flags;
+  const { subject, plan, forecast } = await forecastOf(flags, terminal, ring, run, timing).finally(() => bar.end());
   if (flags.json) {
-    const timing = network === undefined ? {} : { network, seconds: { ...expected, computing: 'excluded' } };
-    printJson(terminal, { subject, plan, setting, ring, ...run, ...forecast, ...timing });
+    const { seconds: expected, ...bytes } = forecast;
+    const timed =
+      timing === undefined
+        ? {}
+        : {
+            network,
+            machine: timing.machine.name,
+            seconds: { ...expected, firstRun: timing.machine.firstRunSeconds },
+            networkSeconds: networkSeconds(forecast.total, timing.network),
+          };
+    printJson(terminal, { subject, plan, setting, ring, ...run, ...bytes, ...timed });
     return;
   }
   const length = run.newTokens > 1 ? `${run.promptTokens} + ${run.newTokens} tokens` : `${run.promptTokens} tokens`;
@@ -79,10 +112,30 @@ async function cost(flags: CostFlags, terminal: Terminal): Promise<void> {
     `${subject}, plan ${plan}, ${length}, ring ${ring.bits} with ${ring.fraction} fraction bits, setting ${setting}\n\n`,
   );
   terminal.out(costTable(forecast));
-  if (network === undefined || expected === undefined) return;
-  terminal.out(
-    `\nOn ${network.name} (${network.bitsPerSecond / 1e6} Mbit/s, ${network.roundTripSeconds * 1e3} ms round trip), computing excluded:\n` +
-      `  setup ${seconds(expected.setup)} (once a model), offline ${seconds(expected.offline)}, online ${seconds(expected.online)}\n`,
+  if (timing !== undefined) terminal.out(secondsText(forecast, timing));
+}
+
+async function measure(file: string, terminal: Terminal): Promise<void> {
+  const bar = progress(terminal, false);
+  const machine = await measureMachine((step) => bar.show(`measuring ${step}`)).finally(() => bar.end());
+  await writeFile(file, `${JSON.stringify(machine, null, 2)}\n`);
+  terminal.error(`sotto cost: measured ${machine.name}, written to ${file}\n`);
+}
+
+async function machineOf({ machine }: CostFlags, terminal: Terminal): Promise<MachineProfile> {
+  const path = machine ?? join(terminal.packageFolder, 'artefacts', 'machine.json');
+  return parseMachine(await readJson(folderFiles(dirname(path)), basename(path), 2 ** 20), path);
+}
+
+function secondsText({ seconds: expected }: RunForecast, { network, machine }: Timing): string {
+  if (expected === undefined) return '';
+  const { setup, offline, online } = expected;
+  const name = /^[\d.]+[kmg]bit:/i.test(network.name) ? '' : `${network.name}: `;
+  return (
+    `\nOn ${name}${network.bitsPerSecond / 1e6} Mbit/s, ${network.roundTripSeconds * 1e3} ms round trip, and ${machine.name}:\n` +
+    `  setup ${seconds(setup)} (once a model), offline ${seconds(offline)}, online ${seconds(online.seconds)}\n` +
+    `  online: the network ${seconds(online.networkSeconds)}, the client computes ${seconds(online.clientComputeSeconds)}, the server ` +
+    `${seconds(online.serverComputeSeconds)}; a process's first run takes about ${seconds(machine.firstRunSeconds)} more\n`
   );
 }
 
@@ -91,12 +144,13 @@ async function forecastOf(
   terminal: Terminal,
   ring: RingParameters,
   run: RunLength,
+  timing: Timing | undefined,
 ): Promise<{ subject: string; plan: string; forecast: RunForecast }> {
-  const { setting } = flags;
+  const options = { ring, run, setting: flags.setting, ...(timing === undefined ? {} : { timing }) };
   if (flags.model !== undefined) {
     const model = await openModel(flags.model);
     const plan = flags.plan === undefined ? model.plan : await planFrom(flags.plan, model.config);
-    return { subject: flags.model, plan: plan.name ?? 'unnamed', forecast: forecastModel(model, { ring, run, plan, setting }) };
+    return { subject: flags.model, plan: plan.name ?? 'unnamed', forecast: forecastModel(model, { ...options, plan }) };
   }
   if (flags.shape === undefined)
     throw new SottoError('usage', 'neither --model nor --shape was given', { remedy: 'name what the forecast is for' });
@@ -104,7 +158,7 @@ async function forecastOf(
     ? await loadShape(folderFiles(dirname(flags.shape)), basename(flags.shape).replace(/\.json$/, ''))
     : await shippedShape(folderFiles(join(terminal.packageFolder, 'shapes')), flags.shape);
   const plan = await planFrom(flags.plan ?? 'full-p2', shape);
-  return { subject: shape.name, plan: plan.name ?? 'unnamed', forecast: forecastShape(shape, { ring, run, plan, setting }) };
+  return { subject: shape.name, plan: plan.name ?? 'unnamed', forecast: forecastShape(shape, { ...options, plan }) };
 }
 
 const shippedShapes = ['bert-base', 'vit-base', 'gpt2', 'llama2-7b'];
@@ -131,14 +185,14 @@ const networkSchema = z.strictObject({
 });
 
 async function networkOf(text: string): Promise<Network> {
-  if (text === 'lan') return lan;
-  if (text === 'wan') return wan;
+  const known = parseNetwork(text);
+  if (known !== undefined) return known;
   const result = networkSchema.safeParse(await readJson(folderFiles(dirname(text)), basename(text), 2 ** 16));
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
   throw new SottoError('input', issue.message, {
     place: { file: text, field: issue.path.join('.') || '(whole)' },
-    remedy: 'give a name, bitsPerSecond and roundTripSeconds; or use lan or wan',
+    remedy: `give a name, bitsPerSecond and roundTripSeconds; or use ${networks.map(({ name }) => name).join(', ')}`,
     cause: result.error,
   });
 }

@@ -9,8 +9,31 @@ export interface Network {
   readonly roundTripSeconds: number;
 }
 
-export const lan: Network = { name: 'lan', bitsPerSecond: 16e9, roundTripSeconds: 0.0001 };
-export const wan: Network = { name: 'wan', bitsPerSecond: 400e6, roundTripSeconds: 0.02 };
+/** The declared shapes: what forecasts and benches call a network. `marill-lan` is that of MARILL's measurements (16 Gbit/s, 0.1 ms each way). */
+export const networks = [
+  { name: 'lan', bitsPerSecond: 1e9, roundTripSeconds: 0.0003 },
+  { name: 'lan-10g', bitsPerSecond: 10e9, roundTripSeconds: 0.0003 },
+  { name: 'marill-lan', bitsPerSecond: 16e9, roundTripSeconds: 0.0002 },
+  { name: 'metro', bitsPerSecond: 400e6, roundTripSeconds: 0.01 },
+  { name: 'wan', bitsPerSecond: 100e6, roundTripSeconds: 0.04 },
+] as const satisfies readonly Network[];
+
+const bitUnits: Record<string, number> = { kbit: 1e3, mbit: 1e6, gbit: 1e9 };
+const secondUnits: Record<string, number> = { us: 1e-6, ms: 1e-3, s: 1 };
+
+/**
+ * A network by its name in `networks`, or as `BANDWIDTH:ROUNDTRIP`, such as `100mbit:40ms`: the bandwidth of each direction (kbit, mbit or
+ * gbit a second) and the time there and back (us, ms or s). Undefined where the text is neither.
+ */
+export function parseNetwork(text: string): Network | undefined {
+  const declared = networks.find(({ name }) => name === text);
+  if (declared !== undefined) return declared;
+  const match = /^(\d{1,9}(?:\.\d{1,9})?)(kbit|mbit|gbit):(\d{1,9}(?:\.\d{1,9})?)(us|ms|s)$/i.exec(text);
+  if (match === null) return undefined;
+  const bitsPerSecond = Number(match[1]) * bitUnits[match[2]!.toLowerCase()]!;
+  const roundTripSeconds = Number(match[3]) * secondUnits[match[4]!.toLowerCase()]!;
+  return bitsPerSecond > 0 ? { name: text, bitsPerSecond, roundTripSeconds } : undefined;
+}
 
 /** As much as the link's send buffer holds before `send` waits. */
 const bufferBytes = 4 * 2 ** 20;

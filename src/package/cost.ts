@@ -3,12 +3,18 @@ export {
   type Costs,
   type Forecast,
   forecast,
+  type MachineProfile,
   type OnlineBytes,
+  type OnlineSeconds,
+  onlineSeconds,
+  parseMachine,
   perLayer,
+  type RunSeconds,
+  runSeconds,
   type ScopeCosts,
   type SentBytes,
 } from '../backends/cost/index.ts';
-export { lan, type Network, shaped, wan } from '../net/shaped.ts';
+export { type Network, networks, parseNetwork, shaped } from '../net/shaped.ts';
 export {
   forecastModel,
   forecastShape,
@@ -16,4 +22,6 @@ export {
   networkSeconds,
   type RunForecast,
   type RunLength,
+  type Timing,
 } from './forecast.ts';
+export { measureMachine } from './machine.ts';

@@ -1,4 +1,13 @@
-import { type Costs, forecast, perLayer, type ScopeCosts, type Setting } from '../backends/cost/index.ts';
+import {
+  type Costs,
+  forecast,
+  type MachineProfile,
+  perLayer,
+  type RunSeconds,
+  runSeconds,
+  type ScopeCosts,
+  type Setting,
+} from '../backends/cost/index.ts';
 import { quantise, type RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import {
@@ -29,15 +38,31 @@ export interface NetworkSeconds {
 export interface RunForecast {
   readonly perLayer: readonly ScopeCosts[];
   readonly total: Costs;
+  /** Of parties that each have a core of a machine, on a network. */
+  readonly seconds?: RunSeconds;
+}
+
+/** What bytes are turned into seconds with. */
+export interface Timing {
+  readonly network: Network;
+  readonly machine: MachineProfile;
+}
+
+interface ForecastOptions {
+  readonly ring: RingParameters;
+  readonly run: RunLength;
+  readonly setting?: Setting;
+  /** Seconds are forecast where it is given. */
+  readonly timing?: Timing;
 }
 
 /** What a private run of a loaded model would send, under its own plan or another one. Weights are not read. */
 export function forecastModel(
   model: Pick<LoadedModel, 'config' | 'plan'>,
-  { ring, run, plan = model.plan, setting }: { ring: RingParameters; run: RunLength; plan?: Plan; setting?: Setting },
+  { run, plan = model.plan, ...options }: ForecastOptions & { plan?: Plan },
 ): RunForecast {
   const { config } = model;
-  return forecastProgram(privateProgram(config, plan, run), ring, setting);
+  return forecastProgram(privateProgram(config, plan, run), options);
 }
 
 function privateProgram(config: ModelConfig, plan: Plan, run: RunLength): Program {
@@ -47,21 +72,20 @@ function privateProgram(config: ModelConfig, plan: Plan, run: RunLength): Progra
 }
 
 /** The same for dimensions without weights. */
-export function forecastShape(
-  shape: ModelShape,
-  { ring, run, plan, setting }: { ring: RingParameters; run: RunLength; plan: Plan; setting?: Setting },
-): RunForecast {
+export function forecastShape(shape: ModelShape, { run, plan, ...options }: ForecastOptions & { plan: Plan }): RunForecast {
   if (shape.kind === 'encoder' && run.newTokens > 1)
     throw new SottoError('usage', `${shape.name} is an encoder: it writes nothing`, {
       place: { field: 'newTokens' },
       remedy: 'leave the number of new tokens out',
     });
-  return forecastProgram(traceShape(shape, plan, run), ring, setting);
+  return forecastProgram(traceShape(shape, plan, run), options);
 }
 
-function forecastProgram(program: Program, ring: RingParameters, setting?: Setting): RunForecast {
+function forecastProgram(program: Program, { ring, setting, timing }: Omit<ForecastOptions, 'run'>): RunForecast {
   const ringProgram = quantise(program, ring);
-  return { perLayer: perLayer(ringProgram), total: forecast(ringProgram, setting).total };
+  const bytes = { perLayer: perLayer(ringProgram), total: forecast(ringProgram, setting).total };
+  if (timing === undefined) return bytes;
+  return { ...bytes, seconds: runSeconds(ringProgram, timing.machine, timing.network, setting) };
 }
 
 /** Bytes over the bandwidth, one direction after the other, and half a round trip for every hop. Computing is not in it. */

@@ -17,7 +17,14 @@ interface Costs {
 interface Cost {
   perLayer: (Costs & { scope: string })[];
   total: Costs;
-  seconds: { setup: number; offline: number; online: number };
+  seconds: { setup: number; offline: number; online: OnlineSeconds; firstRun: number };
+  networkSeconds: { setup: number; offline: number; online: number };
+}
+interface OnlineSeconds {
+  seconds: number;
+  networkSeconds: number;
+  clientComputeSeconds: number;
+  serverComputeSeconds: number;
 }
 
 const folder = await temporaryFolder();
@@ -45,14 +52,52 @@ describe('sotto cost', () => {
     expect(sent - sum).toBeLessThan(total.online.hops * 64);
   });
 
-  it('turns bytes and hops into seconds of a network, computing excluded', async () => {
+  it('turns bytes, hops and work into seconds of a network and a machine', async () => {
     const network = { name: 'home', bitsPerSecond: 1e8, roundTripSeconds: 0.03 };
     const file = join(folder, 'home.json');
     await writeFile(file, JSON.stringify(network));
-    const { total, seconds } = await sottoJson<Cost>([...bert, '--network', file]);
+    const { total, seconds, networkSeconds } = await sottoJson<Cost>([...bert, '--network', file]);
     const { clientToServerBytes, serverToClientBytes, hops } = total.online;
-    expect(seconds.online).toBeCloseTo((8 * (clientToServerBytes + serverToClientBytes)) / 1e8 + hops * 0.015, 9);
-    expect(seconds).toMatchObject({ computing: 'excluded' });
+    const alone = (8 * (clientToServerBytes + serverToClientBytes)) / 1e8 + hops * 0.015;
+    expect(networkSeconds.online).toBeCloseTo(alone, 9);
+    const { online } = seconds;
+    // Handling frames comes on top of the network; the parties compute one after the other, and a little beside one another.
+    expect(online.networkSeconds).toBeGreaterThan(alone * 0.95);
+    expect(online.networkSeconds).toBeLessThan(alone * 1.1);
+    expect(online.seconds).toBeGreaterThan(online.networkSeconds);
+    expect(online.seconds).toBeLessThanOrEqual(
+      online.networkSeconds + online.clientComputeSeconds + online.serverComputeSeconds + 1e-9,
+    );
+    expect(seconds.offline).toBeGreaterThan(networkSeconds.offline / 3);
+  });
+
+  it('knows networks by name and by bandwidth and round trip, and slower ones take longer', async () => {
+    const times = await Promise.all(
+      ['lan-10g', 'lan', '100mbit:300us', 'wan'].map(async (network) => {
+        const { seconds } = await sottoJson<Cost>([...bert, '--network', network]);
+        return [seconds.setup, seconds.offline, seconds.online.seconds] as const;
+      }),
+    );
+    for (const phase of [0, 1, 2] as const)
+      for (let at = 1; at < times.length; at++) expect(times[at]![phase]).toBeGreaterThanOrEqual(times[at - 1]![phase]);
+  });
+
+  it('refuses a machine whose numbers are none, with the field', async () => {
+    const file = join(folder, 'machine.json');
+    await writeFile(file, JSON.stringify({ name: 'm', frame: { seconds: -1, byteSeconds: 0 }, rings: {} }));
+    const ended = await sottoHere([
+      'cost',
+      '--shape',
+      'bert-base',
+      '--prompt-tokens',
+      '8',
+      '--network',
+      'lan',
+      '--machine',
+      file,
+    ]);
+    expect(ended.code).toBe(3);
+    expect(ended.stderr).toMatch(/frame\.seconds/);
   });
 
   it('forecasts 7 billion parameters within seconds', async () => {
@@ -66,7 +111,7 @@ describe('sotto cost', () => {
     const { stdout } = await sotto(['cost', '--shape', 'vit-base', '--prompt-tokens', '1', '--network', 'wan']);
     expect(stdout).toMatch(/^layers\.11 /m);
     expect(stdout).toMatch(/^total /m);
-    expect(stdout).toMatch(/On wan .*computing excluded/);
+    expect(stdout).toMatch(/On wan: 100 Mbit\/s, 40 ms round trip/);
   });
 
   it('forecasts a checkpoint under its own plan, and an exact one under a plan that is named', async () => {
@@ -90,6 +135,7 @@ describe('sotto cost', () => {
     { words: ['--prompt-tokens', '4', '--new-tokens', '2', '--shape', 'bert-base'], code: 2, says: /encoder/ },
     { words: ['--prompt-tokens', '4', '--shape', 'gpt2', '--network', 'moon'], code: 3, says: /moon/ },
     { words: ['--prompt-tokens', '0', '--shape', 'gpt2'], code: 2, says: /whole number/ },
+    { words: ['--shape', 'gpt2'], code: 2, says: /--prompt-tokens/ },
   ])('refuses $words', async ({ words, code, says }) => {
     const ended = await sottoHere(['cost', ...words]);
     expect(ended.code).toBe(code);

@@ -1,13 +1,16 @@
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/net/contract.ts';
 import { type Fault, faults, faultyPair } from '../../src/net/faulty.ts';
 import { frameHeaderBytes } from '../../src/net/frame.ts';
 import { memoryPair } from '../../src/net/memory.ts';
 import { recorded } from '../../src/net/recorded.ts';
-import { lan, shaped, wan } from '../../src/net/shaped.ts';
+import { type Network, networks, parseNetwork, shaped } from '../../src/net/shaped.ts';
 import { systemAlarm, systemClock } from '../../src/node/clock.ts';
 
 const names = ['client', 'server'] as const;
+const lan = parseNetwork('lan')!;
+const wan: Network = { name: 'home', bitsPerSecond: 400e6, roundTripSeconds: 0.02 };
 
 /** A clock that stands still until everything else has run, then jumps to the next sleeper. */
 function virtualClock(): Clock {
@@ -31,8 +34,36 @@ function virtualClock(): Clock {
   };
 }
 
+describe('a network', () => {
+  it('has a name of its own, or a bandwidth and a round trip', () => {
+    for (const network of networks) expect(parseNetwork(network.name)).toBe(network);
+    expect(new Set(networks.map(({ name }) => name)).size).toBe(networks.length);
+    expect(parseNetwork('2.5gbit:300us')).toEqual({ name: '2.5gbit:300us', bitsPerSecond: 2.5e9, roundTripSeconds: 3e-4 });
+    for (const text of ['', 'moon', '100:40', '0mbit:1ms', '-1mbit:1ms', '1e3mbit:1ms', '1mbit', '1mbit:', '1mbit:1m'])
+      expect(parseNetwork(text)).toBeUndefined();
+  });
+
+  it('is never a number that is not finite and positive', () => {
+    const unit = fc.constantFrom('kbit', 'mbit', 'gbit', 'ms', 's', 'us', '');
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          fc.string(),
+          fc.tuple(fc.float(), unit, fc.float(), unit).map(([a, b, c, d]) => `${a}${b}:${c}${d}`),
+        ),
+        (text) => {
+          const network = parseNetwork(text);
+          if (network === undefined) return;
+          expect(network.bitsPerSecond).toBeGreaterThan(0);
+          expect(Number.isFinite(network.bitsPerSecond + network.roundTripSeconds)).toBe(true);
+        },
+      ),
+    );
+  });
+});
+
 describe('a shaped channel', () => {
-  const pair = (network: typeof wan, clock: Clock) => memoryPair({ names }).map((channel) => shaped(channel, network, clock));
+  const pair = (network: Network, clock: Clock) => memoryPair({ names }).map((channel) => shaped(channel, network, clock));
 
   it('delays a small frame by half a round trip', async () => {
     const clock = virtualClock();

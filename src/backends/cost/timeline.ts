@@ -1,0 +1,261 @@
+import { frameHeaderBytes } from '../../net/frame.ts';
+import type { Network } from '../../net/shaped.ts';
+import { size } from '../../program/index.ts';
+import { maskedNodes, maskedWeights, materialOf, packedBytes, type RingProgram, schedule, wordBitsOf } from '../ring/index.ts';
+import type { Setting } from './forecast.ts';
+import { amountsOf, keyLevelsOf, type MachineProfile, operationKey, pointsOf, type RingSeconds, secondsFor } from './machine.ts';
+
+/** Seconds of a run's online phase, and what they consist of; the parties' computing overlaps with nothing but the other's. */
+export interface OnlineSeconds {
+  readonly seconds: number;
+  /** Bytes over the bandwidth plus latency of every frame that was waited for. */
+  readonly networkSeconds: number;
+  readonly clientComputeSeconds: number;
+  readonly serverComputeSeconds: number;
+}
+export interface RunSeconds {
+  readonly setup: number;
+  readonly offline: number;
+  readonly online: OnlineSeconds;
+}
+
+type Side = 'client' | 'server';
+
+/** One party's clock: it runs what is ready before it speaks, and expands the keys of lookups while it waits. */
+class Party {
+  now = 0;
+  computed = 0;
+  readonly #program: RingProgram;
+  readonly #side: Side;
+  readonly #rates: RingSeconds;
+  readonly #missing: Int32Array;
+  readonly #readers: number[][];
+  readonly #loaded: Uint8Array;
+  readonly #ready: number[] = [];
+  /** Nodes that have started and wait for their peer's word. */
+  readonly #waiting = new Set<number>();
+  readonly #heard = new Set<number>();
+  readonly #receives: Uint8Array;
+  readonly #ahead: number[];
+  /** Seconds of expanding that are left, by lookup. */
+  readonly #expanding = new Map<number, number>();
+
+  constructor(program: RingProgram, side: Side, rates: RingSeconds, receives: Uint8Array) {
+    this.#program = program;
+    this.#side = side;
+    this.#rates = rates;
+    this.#receives = receives;
+    const { nodes } = program;
+    this.#missing = new Int32Array(nodes.length);
+    this.#readers = nodes.map(() => []);
+    this.#loaded = new Uint8Array(nodes.length);
+    this.#ahead = nodes.flatMap((node, index) => (node.operation === 'lookup' ? [index] : []));
+    for (const index of this.#ahead) this.#expanding.set(index, pointsOf(nodes[index]!) * rates.expandedPoint);
+    const reveals: number[] = [];
+    nodes.forEach((node, index) => {
+      if (node.operation === 'reveal') reveals.push(index);
+      if (node.state === 'server') return;
+      const awaited = new Set(node.inputs.filter((input) => nodes[input]!.state !== 'server'));
+      if (node.operation === 'clientInput' && side === 'client') for (const reveal of reveals) awaited.add(reveal);
+      this.#missing[index] = awaited.size;
+      for (const input of awaited) this.#readers[input]!.push(index);
+      if (awaited.size === 0) this.#ready.push(index);
+    });
+  }
+
+  compute(): void {
+    for (let at = 0; at < this.#ready.length; at++) this.#start(this.#ready[at]!);
+    this.#ready.length = 0;
+  }
+
+  /** Waits for a frame; what is left of the time until then goes to keys that will be needed. */
+  waitUntil(time: number): void {
+    for (let next = this.#ahead[0]; next !== undefined && this.now < time; next = this.#ahead[0]) {
+      const left = this.#expanding.get(next) ?? 0;
+      const done = Math.min(left, time - this.now);
+      this.#take(done);
+      this.#expanding.set(next, left - done);
+      if (done === left) this.#ahead.shift();
+    }
+    this.now = Math.max(this.now, time);
+  }
+
+  hear(index: number): void {
+    if (this.#waiting.delete(index)) this.#finish(index);
+    else this.#heard.add(index);
+  }
+
+  /** After its frame has gone: what is computed behind a masked argument. */
+  said(index: number): void {
+    if (this.#program.nodes[index]!.operation === 'piecewise') this.#finish(index);
+  }
+
+  #take(seconds: number): void {
+    this.now += seconds;
+    this.computed += seconds;
+  }
+
+  #plain(index: number): void {
+    if (this.#loaded[index] === 1) return;
+    this.#loaded[index] = 1;
+    const node = this.#program.nodes[index]!;
+    for (const input of node.inputs) this.#plain(input);
+    if (this.#side === 'client') return;
+    if (node.operation === 'serverInput') this.#take(size(node.shape) * this.#rates.encodedWeight);
+    else this.#spend(index, 'start');
+  }
+
+  #spend(index: number, part: 'start' | 'after'): void {
+    const node = this.#program.nodes[index]!;
+    const rates = this.#rates[this.#side][operationKey(node, this.#program)]?.[part];
+    if (rates !== undefined) this.#take(secondsFor(amountsOf(node, this.#program), rates));
+  }
+
+  #start(index: number): void {
+    const node = this.#program.nodes[index]!;
+    for (const input of node.inputs) if (this.#program.nodes[input]!.state === 'server') this.#plain(input);
+    this.#spend(index, 'start');
+    const later = this.#receives[index] === 1 || (node.operation === 'piecewise' && this.#side === 'server');
+    if (!later) {
+      if (node.operation === 'lookup') this.#expanded(index);
+      this.#settle(index);
+    } else if (this.#heard.delete(index)) this.#finish(index);
+    else this.#waiting.add(index);
+  }
+
+  #finish(index: number): void {
+    this.#waiting.delete(index);
+    if (this.#program.nodes[index]!.operation === 'lookup') this.#expanded(index);
+    this.#spend(index, 'after');
+    this.#settle(index);
+  }
+
+  #expanded(index: number): void {
+    this.#take(this.#expanding.get(index) ?? 0);
+    this.#expanding.set(index, 0);
+  }
+
+  #settle(index: number): void {
+    for (const reader of this.#readers[index]!) if (--this.#missing[reader]! === 0) this.#ready.push(reader);
+  }
+}
+
+/**
+ * How long the online phase takes: both parties' programs and the schedule, walked through on a machine's speeds and a network's latency
+ * and bandwidth. Each party has a core of its own.
+ */
+export function onlineSeconds(program: RingProgram, machine: MachineProfile, network: Network): OnlineSeconds {
+  const rates = machine.rings[wordBitsOf(program.ring.bits)];
+  const hops = schedule(program);
+  const marks = { client: new Uint8Array(program.nodes.length), server: new Uint8Array(program.nodes.length) };
+  for (const { direction, messages } of hops) {
+    const to = direction === 'clientToServer' ? marks.server : marks.client;
+    for (const { node } of messages) to[node] = 1;
+  }
+  const parties = {
+    client: new Party(program, 'client', rates, marks.client),
+    server: new Party(program, 'server', rates, marks.server),
+  };
+  const linkFree = { clientToServer: 0, serverToClient: 0 };
+  let onNetwork = 0;
+  for (const hop of hops) {
+    const [from, to] = hop.direction === 'clientToServer' ? [parties.client, parties.server] : [parties.server, parties.client];
+    from.compute();
+    to.compute();
+    const bytes = hop.bytes + frameHeaderBytes;
+    const handling = machine.frame.seconds + bytes * machine.frame.byteSeconds;
+    const leaves = Math.max(from.now, linkFree[hop.direction]);
+    linkFree[hop.direction] = leaves + (8 * bytes) / network.bitsPerSecond;
+    const arrives = linkFree[hop.direction] + network.roundTripSeconds / 2 + handling;
+    onNetwork += Math.max(0, arrives - Math.max(from.now, to.now));
+    to.waitUntil(arrives);
+    for (const { node } of hop.messages) from.said(node);
+    for (const { node } of hop.messages) to.hear(node);
+  }
+  parties.client.compute();
+  parties.server.compute();
+  return {
+    seconds: Math.max(parties.client.now, parties.server.now),
+    networkSeconds: onNetwork,
+    clientComputeSeconds: parties.client.computed,
+    serverComputeSeconds: parties.server.computed,
+  };
+}
+
+/** As much as is under way on a connection before its writer waits. */
+const bufferBytes = 8 * 2 ** 20;
+
+/** One stream of material behind its writer's clock. */
+class Stream {
+  free = 0;
+  readonly #network: Network;
+
+  constructor(network: Network) {
+    this.#network = network;
+  }
+  /** The time at which the writer may go on. */
+  write(now: number, bytes: number): number {
+    if (bytes === 0) return now;
+    this.free = Math.max(this.free, now) + (8 * bytes) / this.#network.bitsPerSecond;
+    return Math.max(now, this.free - (8 * bufferBytes) / this.#network.bitsPerSecond);
+  }
+}
+
+/** The dealer and the client make material side by side; it is over when the server has stored both streams and the client its own. */
+export function offlineSeconds(program: RingProgram, machine: MachineProfile, network: Network): number {
+  const rates = machine.rings[wordBitsOf(program.ring.bits)];
+  const masked = maskedNodes(program);
+  const streams = { server: new Stream(network), client: new Stream(network), halves: new Stream(network) };
+  let [dealer, client, stored] = [0, 0, 0];
+  for (const [index, node] of program.nodes.entries()) {
+    const weights = node.operation === 'serverInput' && masked[index] === 1 ? size(node.shape) : 0;
+    const amounts = { ...amountsOf(node, program), keyLevels: keyLevelsOf(node), weights };
+    const material = materialOf(node, program);
+    dealer += secondsFor(amounts, rates.dealer);
+    dealer = streams.server.write(dealer, material.dealerToServer);
+    dealer = streams.client.write(dealer, material.dealerToClient);
+    client += secondsFor(
+      {
+        ...amounts,
+        panelProducts: linearOnly(node.operation, amounts.panelProducts),
+        rowProducts: linearOnly(node.operation, amounts.rowProducts),
+      },
+      rates.prepare,
+    );
+    client = streams.halves.write(client, material.clientToServer);
+    stored += Math.max(material.dealerToServer + material.clientToServer, material.dealerToClient);
+  }
+  const arrived = Math.max(dealer, client, streams.server.free, streams.client.free, streams.halves.free);
+  return arrived + network.roundTripSeconds / 2 + stored * machine.storedByteSeconds;
+}
+
+const linearOnly = (operation: string, products: number): number => (operation === 'linear' ? products : 0);
+
+/** The server masks its weights and sends them to the dealer, once a model. */
+export function setupSeconds(program: RingProgram, machine: MachineProfile, network: Network): number {
+  const rates = machine.rings[wordBitsOf(program.ring.bits)];
+  const stream = new Stream(network);
+  let now = 0;
+  for (const index of maskedWeights(program)) {
+    const count = size(program.nodes[index]!.shape);
+    now = stream.write(now + count * rates.maskedWeight, packedBytes(count, program.ring.bits));
+  }
+  return Math.max(now, stream.free) + network.roundTripSeconds / 2;
+}
+
+/**
+ * All three phases of a run. With a helper, material comes while the run goes on: there is no offline phase, and the run takes as long as
+ * the slower of the two.
+ */
+export function runSeconds(
+  program: RingProgram,
+  machine: MachineProfile,
+  network: Network,
+  setting: Setting = 'dealer',
+): RunSeconds {
+  const offline = offlineSeconds(program, machine, network);
+  const online = onlineSeconds(program, machine, network);
+  const setup = setupSeconds(program, machine, network);
+  if (setting === 'dealer') return { setup, offline, online };
+  return { setup, offline: 0, online: { ...online, seconds: Math.max(online.seconds, offline) } };
+}
