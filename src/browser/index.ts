@@ -167,6 +167,7 @@ class Watch {
     return {
       peer: channel.peer,
       counters: channel.counters,
+      gone: channel.gone,
       send: async (kind, payload) => {
         if (kind === onlineFrame && this.#serverSaw === '') this.#serverSaw = firstWords(payload);
         await channel.send(kind, payload);
