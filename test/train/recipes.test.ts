@@ -38,12 +38,28 @@ describe('a recipe that ships', () => {
 });
 
 describe('a recipe that extends another', () => {
+  it('has its fields under its own, null among them, but for those it does without', async () => {
+    const load = async (name: string) => {
+      const recipe = await loadRecipe(await shipped(name), shipped);
+      if (recipe.kind !== 'distill') throw new Error(recipe.kind);
+      return recipe;
+    };
+    const [clipped, free] = [await load('polyllama-4bit-deep-babyllama'), await load('polyllama-4bit-deep-unclipped-babyllama')];
+    expect([clipped.optimiser.clip, free.optimiser.clip]).toEqual([1, null]);
+    expect({ ...free, name: '', optimiser: 0 }).toEqual({ ...clipped, name: '', optimiser: 0 });
+    const [sharp, plain] = [await load('polyllama-fft-phase1-babyllama'), await load('polyllama-fft-phase1-adamw-babyllama')];
+    expect([sharp.optimiser.sam, plain.optimiser.sam]).toEqual([{ radius: 0.02 }, undefined]);
+    expect((await load('polyllama-fft-phase2-babyllama')).data.mixture?.map(({ share }) => share)).toEqual([50, 30, 20]);
+    expect((await load('polyllama-4bit-same-babyllama')).teacherBase).toEqual({ format: 'nf4', block: 64 });
+  });
+
   const base = { kind: 'pretrain', a: { b: 1, c: [1, 2] } };
   const load = (own: unknown) => loadRecipe(own, async () => base);
 
   it('is refused where it has no name, where the other extends one too, and where a field is wrong after all', async () => {
     await expect(load({ extends: 'base' })).rejects.toMatchObject({ place: { field: 'extends' } });
     await expect(load({ extends: '../base', name: 'x' })).rejects.toMatchObject({ place: { field: 'extends' } });
+    await expect(load({ extends: 'base', name: 'x', without: 'a' })).rejects.toMatchObject({ place: { field: 'without' } });
     await expect(load({ extends: 3, name: 'x' })).rejects.toMatchObject({ kind: 'input' });
     await expect(loadRecipe({ extends: 'base', name: 'x' }, async () => ({ extends: 'other' }))).rejects.toThrow(
       /extends another/,
@@ -57,7 +73,7 @@ describe('a recipe that extends another', () => {
   it('of any shape is loaded or refused with a typed error', async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.dictionary(fc.constantFrom('extends', 'name', 'losses', 'stages', 'data'), fc.jsonValue()),
+        fc.dictionary(fc.constantFrom('extends', 'without', 'name', 'losses', 'stages', 'data'), fc.jsonValue()),
         async (own) => {
           await loadRecipe({ extends: 'mnist-polynomial', name: 'x', ...own }, shipped).catch((error: unknown) => {
             // A base that is not there is the reader's to report.
