@@ -2,7 +2,20 @@ import { describe, expect, it } from 'vitest';
 import { errorKinds } from '../../src/errors/index.ts';
 import { sotto, sottoHere } from './command.ts';
 
-const commands = ['generate', 'classify', 'cost', 'convert', 'train', 'pull', 'inspect', 'demo', 'party'];
+const commands = [
+  'generate',
+  'classify',
+  'cost',
+  'convert',
+  'train',
+  'pull',
+  'inspect',
+  'demo',
+  'serve',
+  'dealer',
+  'helper',
+  'party',
+];
 
 describe('the command line', () => {
   it('lists its commands and documents every exit code', async () => {
