@@ -39,6 +39,7 @@ interface StandingFlags extends TlsFlags {
   readonly maxPromptTokens: number;
   readonly maxNewTokens: number;
   readonly maxMemory?: number;
+  readonly origin?: string[];
   readonly metrics?: string;
   readonly log: LogFormat;
   readonly drain: number;
@@ -138,6 +139,12 @@ function standingOptions(command: Command, { maxSessions }: { maxSessions: numbe
       .argParser((text: string, all: string[] | undefined) => [...(all ?? []), text])
       .makeOptionMandatory(),
   );
+  command.addOption(
+    new Option(
+      '--origin <origin>',
+      'pages of this origin may come to ws: and wss: addresses; may be given again (default: any)',
+    ).argParser((text: string, all: string[] | undefined) => [...(all ?? []), originOf(text)]),
+  );
   for (const option of [
     seconds('timeout', 'how long a known peer may be silent', 0.1, 120),
     seconds('handshake-timeout', 'how long a stranger has to become known', 0.1, 10),
@@ -171,9 +178,16 @@ function standing(flags: StandingFlags, terminal: Terminal) {
     handshakeMilliseconds: flags.handshakeTimeout * 1000,
     maximumSessionMilliseconds: flags.sessionTimeout * 1000,
     metrics,
+    origins: flags.origin,
     log: logger(flags.log, terminal.error, () => new Date()),
     ...tlsOf(flags),
   };
+}
+
+/** As browsers write it, or no page would ever match. */
+function originOf(text: string): string {
+  if (URL.canParse(text) && new URL(text).origin === text) return text;
+  throw new InvalidArgumentError('Expected an origin, such as https://example.org.');
 }
 
 function shapeOf(text: string): Shape {

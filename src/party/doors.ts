@@ -24,6 +24,8 @@ export interface DoorOptions {
   /** Who may come. */
   readonly peers: readonly ('client' | 'server')[];
   readonly credentials: TlsCredentials | undefined;
+  /** Pages of which origins may come; any where absent. */
+  readonly origins?: readonly string[] | undefined;
   /** A stranger has this long for its handshake, and as long again to say who it is. */
   readonly handshakeMilliseconds: number;
   /** Of a channel, once its peer is known. */
@@ -44,11 +46,11 @@ export interface Doors {
  * holds up nobody else. Until it has said who it is, a connection may send 4 KiB; a server may send control messages of any length.
  */
 export async function openDoors(options: DoorOptions): Promise<Doors> {
-  const { addresses, credentials, timeoutMilliseconds, handshakeMilliseconds } = options;
+  const { addresses, credentials, origins, timeoutMilliseconds, handshakeMilliseconds } = options;
   const listeners: Listener[] = [];
   try {
     for (const address of addresses)
-      listeners.push(await listen({ address, peer: 'client', timeoutMilliseconds, handshakeMilliseconds, credentials }));
+      listeners.push(await listen({ address, peer: 'client', timeoutMilliseconds, handshakeMilliseconds, credentials, origins }));
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()));
     throw error;

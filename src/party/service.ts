@@ -18,6 +18,8 @@ export interface ServiceOptions {
   readonly handshakeMilliseconds: number;
   readonly maximumSessionMilliseconds: number;
   readonly tls?: TlsFiles | undefined;
+  /** Pages of which origins may come to `ws:` and `wss:` addresses; any where absent. */
+  readonly origins?: readonly string[] | undefined;
   /** `host:port` for health and metrics; none without it. */
   readonly metrics?: string | undefined;
   readonly log: Log;
@@ -53,7 +55,7 @@ export async function stand(options: ServiceOptions, standing: Standing): Promis
     if (options.metrics !== undefined)
       monitor = await openMonitor({ address: options.metrics, metrics: sessions.metrics.registry, unready });
     doors = await openDoors({
-      ...{ addresses: listen, role, peers, credentials, handshakeMilliseconds, timeoutMilliseconds },
+      ...{ addresses: listen, role, peers, credentials, handshakeMilliseconds, timeoutMilliseconds, origins: options.origins },
       arrived: async (channel, hello) => {
         sessions.metrics.connections.add({ outcome: `${hello.role} known` });
         await standing.arrived(channel, hello);
