@@ -153,6 +153,7 @@ async function runSteps(training: Training, { step, evaluation, log, from }: Run
   const { before, total } = training.stage ?? { before: 0, total: steps };
   const begin = clock.now();
   const secondsBefore = log.lines.at(-1)?.seconds ?? 0;
+  const batches = ahead(training.samples);
   let heldOut: Record<string, number> = {};
   for (let n = from + 1; n <= steps; n++) {
     const rate = optimiser.rate * schedule(n, { steps, warmup: optimiser.warmup, floor: optimiser.floor });
@@ -162,11 +163,14 @@ async function runSteps(training: Training, { step, evaluation, log, from }: Run
       correction2: 1 / (1 - optimiser.beta2 ** n),
     };
     const runs: Run[] = [];
-    for (const pass of order) {
-      const feeds = new Map(training.samples.feeds((before + n - 1) * accumulate + pass.micro));
+    for (const [index, pass] of order.entries()) {
+      const first = (before + n - 1) * accumulate;
+      const feeds = new Map(batches.get(first + pass.micro));
       for (const [name, value] of [...Object.entries(scalars), ...pass.scalars]) feeds.set(name, scalar(value));
       if (!pass.last) feeds.set('learningRate', scalar(0));
-      runs.push({ pass, results: await step.run(feeds) });
+      const running = step.run(feeds);
+      if (n < steps || !pass.last) batches.prepare(first + (order[index + 1]?.micro ?? accumulate));
+      runs.push({ pass, results: await running });
     }
     const figures = stepFigures(runs);
     checkFinite(figures, before + n, folder);
@@ -200,6 +204,28 @@ async function runSteps(training: Training, { step, evaluation, log, from }: Run
   if (steps === 0 && log.lines.every((line) => line.step !== before))
     await log.append({ step: before, ...(await evaluate(evaluation, step, training.trained)), rate: 0, seconds: secondsBefore });
   return steps;
+}
+
+/** Batches by number; the next one is made (pictures decoded, turned, mixed) while the step before it runs in its thread. */
+function ahead({ feeds }: Samples) {
+  let ready: { index: number; made: () => ReadonlyMap<string, Tensor> } | undefined;
+  const get = (index: number): ReadonlyMap<string, Tensor> => (ready?.index === index ? ready.made() : feeds(index));
+  /** What goes wrong is told when the batch is asked for. */
+  const prepare = (index: number): void => {
+    if (ready?.index === index) return;
+    try {
+      const batch = feeds(index);
+      ready = { index, made: () => batch };
+    } catch (error) {
+      ready = {
+        index,
+        made: () => {
+          throw error;
+        },
+      };
+    }
+  };
+  return { get, prepare };
 }
 
 interface Run {
