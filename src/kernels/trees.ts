@@ -1,5 +1,11 @@
 import type { Block } from './contract.ts';
 
+/** The platform's cipher under one of its public keys: an answer, which is copied at once, or the copy itself. */
+export interface WalkCipher {
+  (keyIndex: 0 | 1, blocks: Uint8Array<ArrayBuffer>): Uint8Array;
+  into?(keyIndex: 0 | 1, blocks: Uint8Array<ArrayBuffer>, out: Uint8Array<ArrayBuffer>): void;
+}
+
 /**
  * Walks of the trees of point and comparison functions on ring words. The protocol, its bytes and the slow twins belong to whoever makes
  * the keys; here is only what a walk needs to know of their layout. Keys lie one behind the other, `keyBytes` each.
@@ -10,8 +16,7 @@ export interface Walk {
   readonly seeds: Uint8Array;
   readonly corrections: Uint8Array;
   readonly keyBytes: number;
-  /** The platform's cipher under one of its public keys; the answer is copied at once. */
-  readonly encrypt: (keyIndex: 0 | 1, blocks: Uint8Array<ArrayBuffer>) => Uint8Array;
+  readonly encrypt: WalkCipher;
 }
 
 /** A key: `levels` seed corrections of 16 bytes, the right control bits in whole bytes at `bitsAt`, one block of words at `leafAt`. */

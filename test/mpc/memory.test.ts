@@ -10,8 +10,8 @@ async function peaks(layers: number) {
   const shape = parseShape({
     name: 'small',
     kind: 'encoder',
-    hiddenSize: 64,
-    intermediateSize: 256,
+    hiddenSize: 96,
+    intermediateSize: 384,
     numHiddenLayers: layers,
     heads: 4,
     norm: 'rms',

@@ -3,10 +3,11 @@ import { fixedKeysHex } from '../../src/backends/mpc/correlations/dpf.ts';
 import type { Platform } from '../../src/backends/mpc/index.ts';
 import { wordBitsOf } from '../../src/backends/ring/index.ts';
 import { createWasmKernels } from '../../src/kernels/index.ts';
-import { aesPrg, fixedKeyAes, hkdf } from '../../src/node/randomness.ts';
+import { aesPrg, fixedKeysAes, hkdf } from '../../src/node/randomness.ts';
 
-const ciphers = fixedKeysHex.map((hex) => fixedKeyAes(Uint8Array.from(Buffer.from(hex, 'hex'))));
-export const fixedKeyCipher: Platform['cipher'] = (key, blocks) => ciphers[key]!(blocks);
+export const fixedKeyCipher: Platform['cipher'] = fixedKeysAes(
+  fixedKeysHex.map((hex) => Uint8Array.from(Buffer.from(hex, 'hex'))),
+);
 
 /** A role's platform with entropy from a seed, so that a test's run can be made again. */
 export function platform(ringBits: number, seed: number): Platform {

@@ -15,14 +15,16 @@ interface Host {
 }
 
 const blockBytes = 16;
-/** Nodes at the widest level of one walk: two copies of their states stay in the second-level cache. */
-const nodesAtOnce = 2 ** 15;
+/** Nodes at the widest level of one walk: their states and those of the level above stay in the second-level cache. */
+const nodesAtOnce = 2 ** 14;
 /** Blocks given to the cipher at once. */
 const cipherBlocks = 2 ** 12;
 /** Points walked to at once. */
 const pointsAtOnce = 2 ** 11;
 /** Corrections are read 16 bytes at a time, so up to this much behind the last one. */
 const slackBytes = 32;
+
+type Seven = [number, number, number, number, number, number, number];
 
 /** The fast walks, in the memory of ring kernels. Scratch is cleared when it is freed. */
 export class WasmTrees implements TreeKernels {
@@ -39,30 +41,18 @@ export class WasmTrees implements TreeKernels {
     const keys = this.#keys(walk);
     this.#fits(out, (keys * blocks * blockBytes) / this.#host.wordBytes);
     const some = Math.min(keys, Math.max(1, Math.floor(nodesAtOnce / blocks)));
-    const pieces = cipherBlocks * blockBytes;
+    const most = some * blocks;
+    const pieces = Math.min(cipherBlocks, most) * blockBytes;
     this.#scratch(
-      [
-        some * blocks * blockBytes,
-        some * blocks * blockBytes,
-        some * blocks,
-        some * blocks,
-        pieces,
-        pieces,
-        some * keyBytes + slackBytes,
-      ],
+      [most * blockBytes, (most * blockBytes) / 2, most, most / 2, pieces, pieces, some * keyBytes + slackBytes],
       (...scratch) => {
-        let [from, to, controls, toControls, left, right, corrections] = scratch as [
-          number,
-          number,
-          number,
-          number,
-          number,
-          number,
-          number,
-        ];
+        const [wide, narrow, wideControls, narrowControls, left, right, corrections] = scratch as Seven;
         for (let first = 0; first < keys; first += some) {
           const count = Math.min(some, keys - first);
           this.#copy(corrections, walk.corrections, first * keyBytes, count * keyBytes);
+          // The last level is in the wide buffers, the one above it in the narrow ones, and so on.
+          let [from, to] = levels % 2 === 0 ? [wide, narrow] : [narrow, wide];
+          let [controls, toControls] = levels % 2 === 0 ? [wideControls, narrowControls] : [narrowControls, wideControls];
           this.#copy(from, walk.seeds, first * blockBytes, count * blockBytes);
           const seeds = this.#host.view(from, count * blockBytes);
           for (let at = 0; at < seeds.length; at += blockBytes) seeds[at]! &= ~1;
@@ -74,7 +64,8 @@ export class WasmTrees implements TreeKernels {
               this.#encrypt(walk, 1, right, states, nodes);
               run.pointLevel(to, toControls, from, controls, left, right, corrections, keyBytes, walk.bitsAt, level, node, nodes);
             });
-            [from, to, controls, toControls] = [to, from, toControls, controls];
+            [from, to] = [to, from];
+            [controls, toControls] = [toControls, controls];
           }
           const start = out.offset + first * blocks * blockBytes;
           this.#pieces(count * blocks, (node, nodes) => {
@@ -134,19 +125,12 @@ export class WasmTrees implements TreeKernels {
     const state = most * blockBytes;
     const leafBlocks = outs.length * wordBytes > blockBytes ? 2 : 1;
     this.#scratch([state, 2 * state, 2 * state, most, most, 2 * some * wordBytes, some * keyBytes + slackBytes], (...scratch) => {
-      let [states, input, enc, controls, toControls, points, corrections] = scratch as [
-        number,
-        number,
-        number,
-        number,
-        number,
-        number,
-        number,
-      ];
+      const [states, input, enc, evenControls, oddControls, points, corrections] = scratch as Seven;
       for (let first = 0; first < keys; first += some) {
         const count = Math.min(some, keys - first);
         this.#copy(corrections, walk.corrections, first * keyBytes, count * keyBytes);
         this.#copy(input, walk.seeds, first * blockBytes, count * blockBytes);
+        let [controls, toControls] = [evenControls, oddControls];
         run.roots(states, input, 2, count);
         run.neighbours(points, walk.windows.offset + first * wordBytes, count);
         this.#host.view(controls, 2 * count).fill(party);
@@ -214,6 +198,10 @@ export class WasmTrees implements TreeKernels {
   #encrypt({ encrypt }: Walk, keyIndex: 0 | 1, to: number, from: number, blocks: number): void {
     for (let at = 0; at < blocks; at += cipherBlocks) {
       const bytes = Math.min(cipherBlocks, blocks - at) * blockBytes;
+      if (encrypt.into !== undefined) {
+        encrypt.into(keyIndex, this.#host.view(from + at * blockBytes, bytes), this.#host.view(to + at * blockBytes, bytes));
+        continue;
+      }
       const answer = encrypt(keyIndex, this.#host.view(from + at * blockBytes, bytes));
       if (answer.length !== bytes) {
         throw new SottoError('usage', 'the cipher answered with another number of blocks', {

@@ -31,7 +31,11 @@ export { correctionBytes, type PointShape } from './dpf-format.ts';
  */
 
 /** AES-128 under public key 0 or 1 on many 16-byte blocks at once; the answer has as many bytes and belongs to the caller. */
-export type EncryptBlocks = (keyIndex: 0 | 1, blocks: Uint8Array<ArrayBuffer>) => Uint8Array;
+export interface EncryptBlocks {
+  (keyIndex: 0 | 1, blocks: Uint8Array<ArrayBuffer>): Uint8Array;
+  /** The same, written to `out`, where a platform can do that without garbage. */
+  into?(keyIndex: 0 | 1, blocks: Uint8Array<ArrayBuffer>, out: Uint8Array<ArrayBuffer>): void;
+}
 
 /** K₀ and K₁: the first 256 fractional bits of π, in hexadecimal. */
 export const fixedKeysHex = ['243f6a8885a308d313198a2e03707344', 'a4093822299f31d0082efa98ec4e6c89'] as const;
