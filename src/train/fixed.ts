@@ -58,6 +58,12 @@ class RoundingTracer extends Tracer {
   /** One operation of the student. */
   rounded(node: NodeOf<Operation>, inputs: readonly Ref[]): Ref {
     const [x, y] = inputs as [Ref, Ref];
+    if ((node.operation === 'rmsNorm' || node.operation === 'layerNorm') && y !== undefined) {
+      // A private model has gains and biases in the matrices behind the norm: nothing is rounded between.
+      const normal = this.rounded(node, [x]);
+      const scaled = this.push('multiply', [normal, y], {});
+      return inputs.length < 3 ? scaled : this.add(scaled, inputs[2]!);
+    }
     if (apart.has(node.operation)) {
       const rule = lowerings[node.operation as Composite] as (ops: Ops<Ref>, node: NodeOf<Operation>, ...inputs: Ref[]) => Ref;
       return rule(this, node, ...inputs);
