@@ -180,6 +180,7 @@ class Watch {
         return frame;
       },
       close: (reason) => channel.close(reason),
+      allow: (bytes) => channel.allow?.(bytes),
     };
   }
 

@@ -4,6 +4,7 @@ import type { Files } from '../models/index.ts';
 import { folderFiles } from '../node/files.ts';
 import { loadModel, type Model } from '../package/index.ts';
 import { type LaunchResult, launchLocal } from '../party/index.ts';
+import { browserDemo } from './browser-demo.ts';
 import { jsonOption, timeoutOption, transportOption, whole } from './options.ts';
 import { progress } from './progress.ts';
 import { measuredCosts, privateFields, runTable } from './run.ts';
@@ -17,6 +18,8 @@ interface DemoFlags {
   readonly maxNewTokens: number;
   readonly transport: 'unix' | 'tcp';
   readonly timeout: number;
+  readonly browser?: true;
+  readonly port: number;
   readonly json?: true;
 }
 
@@ -25,6 +28,7 @@ const help = `
 Examples:
   $ sotto demo
   $ sotto demo --prompt "Once upon a time" --max-new-tokens 80 --transport tcp
+  $ sotto demo --browser
 `;
 
 export function registerDemo(program: Command, terminal: Terminal): void {
@@ -41,6 +45,8 @@ export function registerDemo(program: Command, terminal: Terminal): void {
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write').argParser(whole(1, 10_000)).default(48))
     .addOption(transportOption())
     .addOption(timeoutOption())
+    .addOption(new Option('--browser', 'serve a page that is the client, until Ctrl-C').conflicts('json'))
+    .addOption(new Option('--port <n>', 'where the page is').argParser(whole(0, 65_535)).default(8080))
     .addOption(jsonOption())
     .addHelpText('after', help)
     .action((flags: DemoFlags) => demo(flags, terminal));
@@ -56,6 +62,7 @@ interface Clear {
 async function demo(flags: DemoFlags, terminal: Terminal): Promise<void> {
   const artefact = (name: string): string => join(terminal.packageFolder, 'artefacts', name);
   const folder = flags.model ?? artefact('stories-polynomial');
+  if (flags.browser) return await browserDemo({ model: folder, port: flags.port }, terminal);
   const model = await loadModel(folder);
   const newTokens = Math.min(flags.maxNewTokens, roomFor(model));
   const talk = !flags.json;
