@@ -25,7 +25,7 @@ export interface LookupSide extends Machine {
   readonly correlations: Ahead & {
     readonly pads: Pads;
     load(node: number): Promise<void>;
-    lookup(node: number, bytes: number): Uint8Array;
+    lookup(node: number): Uint8Array;
   };
 }
 
@@ -55,7 +55,7 @@ class Expansion {
     this.points = 2 ** indexBits;
     this.#keyBytes = pointFunctionBytes(indexBits, wordBitsOf(side.ring.bits));
     this.#seeds = side.correlations.pads.bytes(node.index, purpose.seeds, this.rows * 16);
-    this.#keys = side.correlations.lookup(node.index, this.rows * this.#keyBytes);
+    this.#keys = side.correlations.lookup(node.index);
   }
 
   /** Expands the next rows, as many as a chunk holds. */

@@ -1,10 +1,11 @@
 import type { Block, RingKernels } from '../../kernels/index.ts';
 import { constant } from '../../kernels/index.ts';
 import { size } from '../../program/index.ts';
-import { packedBytes, piecewiseShape, type RingNodeOf, wordBitsOf } from '../ring/index.ts';
+import { piecewiseShape, type RingNodeOf } from '../ring/index.ts';
 import { type ClientCorrelations, type PointFunctionCipher, purpose, type ServerCorrelations } from './correlations/contract.ts';
-import { comparisonBytes, evaluateComparisons } from './correlations/dcf.ts';
-import { expandWindows } from './correlations/dcf-window.ts';
+import { compareInto, comparisonBytes } from './correlations/dcf.ts';
+import { windowsInto } from './correlations/dcf-window.ts';
+import { type Piece, piecesOf } from './correlations/pieces.ts';
 import { type Held, type Machine, type Numbered, receive, Scratch, type Step, send } from './protocol.ts';
 
 /**
@@ -29,13 +30,24 @@ import { type Held, type Machine, type Numbered, receive, Scratch, type Step, se
  */
 type Node = Numbered<RingNodeOf<'piecewise'>>;
 
+/** Where a side's keys come from, and what it adds to every element. */
 interface Side {
   readonly party: 0 | 1;
   /** δ; freed here. */
   readonly delta: Block;
   readonly seeds: Uint8Array;
+  readonly correlations: Pick<ClientCorrelations, 'more' | 'lookup'>;
+  /** This side's share of y for some rows, where a knot has a slope: `behind` is what follows their keys. A part, or freed here. */
+  readonly mask: (piece: Piece, behind: Uint8Array) => Block;
+  /** Frees what `mask` came from. */
+  readonly end: () => void;
+}
+
+/** The rows of one piece of keys. */
+interface Rows {
+  readonly party: 0 | 1;
+  readonly seeds: Uint8Array;
   readonly keys: Uint8Array;
-  /** This side's share of y, where a knot has a slope; freed here. */
   readonly mask: Block | undefined;
 }
 
@@ -54,12 +66,20 @@ export function* clientPiecewise(
   const delta = kernels.allocate(count);
   kernels.unpack(delta, message, node.parameters.bits);
   const sloped = piecewiseShape(node.parameters).valueWords === 2;
-  return shares(machine, node, {
+  const pad = sloped ? correlations.pads.words(node.index, purpose.share, count) : undefined;
+  return yield* shares(machine, node, {
     party: 0,
     delta,
     seeds: correlations.pads.bytes(node.index, purpose.seeds, count * 16),
-    keys: correlations.lookup(node.index, 0),
-    mask: sloped ? correlations.pads.words(node.index, purpose.share, count) : undefined,
+    correlations,
+    mask: ({ first, rows }) => {
+      const own = kernels.allocate(rows);
+      kernels.copy(own, part(kernels, pad!, first, rows));
+      return own;
+    },
+    end: () => {
+      if (pad !== undefined) kernels.free(pad);
+    },
   });
 }
 
@@ -75,31 +95,49 @@ export function* serverPiecewise(
   kernels.subtract(delta, x.block!, delta);
   kernels.mask(delta, delta, bits);
   yield* send(kernels.pack(delta, bits));
-  const material = correlations.lookup(node.index, 0);
-  const shape = piecewiseShape(node.parameters);
-  const keyBytes = count * comparisonBytes({ ...shape, wordBits: wordBitsOf(ring.bits) });
-  let mask: Block | undefined;
-  if (shape.valueWords === 2) {
-    mask = kernels.allocate(count);
-    kernels.unpack(mask, material.subarray(keyBytes, keyBytes + packedBytes(count, ring.bits)), ring.bits);
-  }
-  const seeds = correlations.pads.bytes(node.index, purpose.seeds, count * 16);
-  return shares(machine, node, { party: 1, delta, seeds, keys: material.subarray(0, keyBytes), mask });
+  return yield* shares(machine, node, {
+    party: 1,
+    delta,
+    seeds: correlations.pads.bytes(node.index, purpose.seeds, count * 16),
+    correlations,
+    mask: ({ rows }, behind) => {
+      const own = kernels.allocate(rows);
+      kernels.unpack(own, behind, ring.bits);
+      return own;
+    },
+    end: () => {},
+  });
 }
 
-function shares(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Side): Held {
-  const { kernels } = machine;
+/** Steps 1 (from δ), 3 and 4, a piece of the keys at a time: between two of them the next one is loaded. */
+function* shares(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Side): Step {
+  const { kernels, program } = machine;
   const { bits, knots, coefficients } = node.parameters;
-  const scratch = new Scratch(kernels);
-  const e = scratch.own(side.delta);
-  if (side.mask !== undefined) scratch.own(side.mask);
+  const shape = piecewiseShape(node.parameters);
+  const keyBytes = comparisonBytes({ ...shape, wordBits: kernels.wordBits });
+  const e = side.delta;
   kernels.addScalar(e, e, 1n << BigInt(bits - 1));
   kernels.mask(e, e, bits);
-  const out = scratch.new(e.length);
+  const out = kernels.allocate(e.length);
   kernels.fill(out, 0n);
-  if (knots.length > 0) addKnots(machine, node, side, e, out);
-  if (coefficients.length > 0) addTable(machine, node, side, e, out);
-  return scratch.end(out);
+  for (const piece of piecesOf(node, program)) {
+    const { first, rows } = piece;
+    if (first > 0) yield { load: () => side.correlations.more(node.index) };
+    const material = side.correlations.lookup(node.index);
+    const here: Rows = {
+      party: side.party,
+      seeds: side.seeds.subarray(16 * first, 16 * (first + rows)),
+      keys: material.subarray(0, rows * keyBytes),
+      mask: shape.valueWords === 2 ? side.mask(piece, material.subarray(rows * keyBytes)) : undefined,
+    };
+    const [eHere, outHere] = [part(kernels, e, first, rows), part(kernels, out, first, rows)];
+    if (knots.length > 0) addKnots(machine, node, here, eHere, outHere);
+    if (coefficients.length > 0) addTable(machine, node, here, eHere, outHere);
+    if (here.mask !== undefined) kernels.free(here.mask);
+  }
+  kernels.free(e);
+  side.end();
+  return { block: out };
 }
 
 /** A block of integers modulo 2^wordBits. */
@@ -120,7 +158,7 @@ const part = (kernels: RingKernels, block: Block, first: number, length: number)
 });
 
 /** Step 3, a bounded number of elements at a time. */
-function addKnots(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Side, e: Block, out: Block): void {
+function addKnots(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Rows, e: Block, out: Block): void {
   const { kernels } = machine;
   const { bits, drop, knots, offsets, slopes } = node.parameters;
   const shape = piecewiseShape(node.parameters);
@@ -151,18 +189,17 @@ function addKnots(machine: Machine & { cipher: PointFunctionCipher }, node: Node
     kernels.shiftRight(omega, omega, kernels.wordBits - 1, kernels.wordBits);
     kernels.mask(points, points, k);
     const V = shape.valueWords;
-    const values = evaluateComparisons({
+    const D = scratch.new(rows * (P + 1) * V);
+    compareInto(kernels, D, {
       ...shape,
       wordBits: kernels.wordBits,
       party: side.party,
       seeds: side.seeds.subarray(first * 16, (first + rows) * 16),
       corrections: side.keys.subarray(first * keyBytes, (first + rows) * keyBytes),
       encryptBlocks: machine.cipher,
-      points: kernels.bytes(points).slice(),
+      points,
       pointsPerKey: P + 1,
     });
-    const D = scratch.new(rows * (P + 1) * V);
-    kernels.bytes(D).set(values);
     const atKnots = (word: number): Block => {
       const block = scratch.new(rows * P);
       kernels.gather(block, D, [rows, P], [(P + 1) * V, V], word);
@@ -207,7 +244,7 @@ function addKnots(machine: Machine & { cipher: PointFunctionCipher }, node: Node
 }
 
 /** Step 4. */
-function addTable(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Side, e: Block, out: Block): void {
+function addTable(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Rows, e: Block, out: Block): void {
   const { kernels } = machine;
   const { bits, drop, start, coefficients } = node.parameters;
   const shape = piecewiseShape(node.parameters);
@@ -239,29 +276,27 @@ function addTable(machine: Machine & { cipher: PointFunctionCipher }, node: Node
   const vectors = coefficients.map(() => scratch.new(atOnce * 2 * nodes));
   // inner[d][q]: Σ r^q-vector · coefficients of r^d, q ≤ d.
   const inner = coefficients.map((_, d) => Array.from({ length: d + 1 }, () => scratch.new(rows)));
-  expandWindows(
-    {
+  const keyBytes = comparisonBytes({ ...shape, wordBits: kernels.wordBits });
+  for (let first = 0; first < rows; first += atOnce) {
+    const count = Math.min(atOnce, rows - first);
+    const outs = vectors.map((vector) => part(kernels, vector, 0, count * 2 * nodes));
+    windowsInto(kernels, outs, {
       ...shape,
       wordBits: kernels.wordBits,
       party: side.party,
-      seeds: side.seeds,
-      corrections: side.keys,
+      seeds: side.seeds.subarray(16 * first, 16 * (first + count)),
+      corrections: side.keys.subarray(first * keyBytes, (first + count) * keyBytes),
       encryptBlocks: machine.cipher,
       windowBits,
-      windows: kernels.bytes(windows).slice(),
-      chunk: atOnce,
-    },
-    (first, count, parts) => {
-      parts.forEach((bytes, q) => {
-        const vector = part(kernels, vectors[q]!, 0, count * 2 * nodes);
-        kernels.bytes(vector).set(bytes);
-        tables.forEach((table, d) => {
-          if (q > d) return;
-          kernels.rotatedInner(part(kernels, inner[d]![q]!, first, count), vector, table, part(kernels, turn, first, count));
-        });
+      windows: part(kernels, windows, first, count),
+    });
+    outs.forEach((vector, q) => {
+      tables.forEach((table, d) => {
+        if (q > d) return;
+        kernels.rotatedInner(part(kernels, inner[d]![q]!, first, count), vector, table, part(kernels, turn, first, count));
       });
-    },
-  );
+    });
+  }
   const low = scratch.new(rows);
   kernels.mask(low, e, drop);
   // (e_low + r)^d = Σ binomial(d, q) e_low^{d−q} r^q.

@@ -7,8 +7,11 @@ export interface Held {
 }
 export const nothing: Held = { block: undefined };
 
-/** A protocol step yields what it sends, or asks for what its peer sends for this node: no socket, no await. */
-export type Exchange = { readonly send: Uint8Array } | { readonly receive: true };
+/**
+ * A protocol step yields what it sends, asks for what its peer sends for this node, or lets more of its material be loaded: no socket, no
+ * await.
+ */
+export type Exchange = { readonly send: Uint8Array } | { readonly receive: true } | { readonly load: () => Promise<void> };
 export type Step = Generator<Exchange, Held, Uint8Array>;
 
 export type Numbered<P> = P & { readonly index: number };

@@ -111,17 +111,20 @@ class Run {
     for (const input of node.inputs) inputs.push(this.#values[input] ?? (await this.#plain(this.#nodes[input]!)));
     const loading = this.#options.load(node);
     if (loading !== undefined) await loading;
-    this.#timed(node, () => {
+    const more = this.#timed(node, () => {
       const result = this.#apply(node, inputs);
-      if (!('next' in result)) this.#settle(node, result);
-      else this.#advance(node, result, undefined);
+      if ('next' in result) return this.#advance(node, result, undefined);
+      this.#settle(node, result);
+      return undefined;
     });
+    if (more !== undefined) await more;
   }
 
-  #timed(node: NumberedNode, work: () => void): void {
+  #timed<T>(node: NumberedNode, work: () => T): T {
     const start = this.#options.now();
-    work();
+    const result = work();
     this.ledger.at(node.scope).seconds += (this.#options.now() - start) / 1000;
+    return result;
   }
 
   #apply(node: NumberedNode, inputs: Held[]): Held | Step {
@@ -139,28 +142,35 @@ class Run {
     return result;
   }
 
-  /** Runs a step until it waits for bytes that are not there, or is done. */
-  #advance(node: NumberedNode, step: Step, received: Uint8Array | undefined): void {
+  /** Runs a step until it waits for bytes that are not there, or is done; a promise where it goes on once more material is loaded. */
+  #advance(node: NumberedNode, step: Step, received: Uint8Array | undefined): Promise<void> | undefined {
     let result = received === undefined ? step.next() : step.next(received);
     while (!result.done) {
       if ('send' in result.value) {
         this.#outbox.set(node.index, result.value.send);
         if (node.operation === 'piecewise') {
           this.#deferred.set(node.index, step);
-          return;
+          return undefined;
         }
         result = step.next(empty);
         continue;
       }
+      if ('load' in result.value) return this.#loaded(node, step, result.value.load());
       const bytes = this.#inbox.get(node.index);
       if (bytes === undefined) {
         this.#waiting.set(node.index, step);
-        return;
+        return undefined;
       }
       this.#inbox.delete(node.index);
       result = step.next(bytes);
     }
     this.#settle(node, result.value);
+    return undefined;
+  }
+
+  async #loaded(node: NumberedNode, step: Step, loading: Promise<void>): Promise<void> {
+    await loading;
+    await this.#timed(node, () => this.#advance(node, step, empty));
   }
 
   #keep(node: NumberedNode, value: Held): void {
@@ -207,7 +217,7 @@ class Run {
       const step = this.#deferred.get(node);
       if (step === undefined) continue;
       this.#deferred.delete(node);
-      this.#timed(this.#nodes[node]!, () => this.#advance(this.#nodes[node]!, step, empty));
+      await this.#timed(this.#nodes[node]!, () => this.#advance(this.#nodes[node]!, step, empty));
     }
   }
 
@@ -242,7 +252,7 @@ class Run {
       if (step === undefined) this.#inbox.set(message.node, bytes);
       else {
         this.#waiting.delete(message.node);
-        this.#timed(node, () => this.#advance(node, step, bytes));
+        await this.#timed(node, () => this.#advance(node, step, bytes));
       }
     }
   }

@@ -3,6 +3,7 @@ import type { Prg } from '../../../math/random.ts';
 import { materialOf, packedBytes, type RingProgram } from '../../ring/index.ts';
 import { pads } from '../random.ts';
 import type { ClientCorrelations, ServerCorrelations } from './contract.ts';
+import { piecesOf } from './pieces.ts';
 
 /** Where a party's stored material is read from; offsets count from the end of its seed. The bytes belong to the caller. */
 export interface MaterialSource {
@@ -49,8 +50,36 @@ export interface StoredOptions {
   readonly prg: Prg;
 }
 
-/** The server's correlations from a stored bundle: one node's bytes in memory at a time. */
-export function storedServerCorrelations({ kernels, program, layout, source, prg }: StoredOptions): ServerCorrelations {
+/** Reads the pieces of nodes one after the other; `offset` is where a node's bytes begin. */
+class PieceReader {
+  readonly #options: StoredOptions;
+  readonly #stream: 'dealerToServer' | 'dealerToClient';
+  readonly #offset: (node: number) => number;
+  /** Of nodes with pieces left: the next one's number and its offset. */
+  readonly #next = new Map<number, readonly [piece: number, offset: number]>();
+
+  constructor(options: StoredOptions, stream: 'dealerToServer' | 'dealerToClient', offset: (node: number) => number) {
+    this.#options = options;
+    this.#stream = stream;
+    this.#offset = offset;
+  }
+
+  /** The first piece, or the one behind the last. */
+  async read(node: number, begin: boolean): Promise<Uint8Array> {
+    const { program, source } = this.#options;
+    const pieces = piecesOf(program.nodes[node]!, program);
+    const [number, offset] = begin ? [0, this.#offset(node)] : this.#next.get(node)!;
+    const bytes = pieces[number]![this.#stream];
+    if (number + 1 < pieces.length) this.#next.set(node, [number + 1, offset + bytes]);
+    else this.#next.delete(node);
+    return await source.read(offset, bytes);
+  }
+}
+
+/** The server's correlations from a stored bundle: one node's bytes in memory at a time, or one piece of them. */
+export function storedServerCorrelations(options: StoredOptions): ServerCorrelations {
+  const { kernels, program, layout, source, prg } = options;
+  const pieces = new PieceReader(options, 'dealerToServer', (node) => layout.serverFromDealer[node]!);
   const { bits } = program.ring;
   const ready = new Map<number, { dealer: Uint8Array; client: Uint8Array }>();
   const take = (node: number): { dealer: Uint8Array; client: Uint8Array } => {
@@ -69,12 +98,15 @@ export function storedServerCorrelations({ kernels, program, layout, source, prg
     async load(node) {
       const { dealerToServer, clientToServer } = materialOf(program.nodes[node]!, program);
       if (dealerToServer === 0) return;
-      const dealer = await source.read(layout.serverFromDealer[node]!, dealerToServer);
+      const dealer = await pieces.read(node, true);
       const client =
         clientToServer === 0
           ? new Uint8Array(0)
           : await source.read(layout.dealerToServerBytes + layout.serverFromClient[node]!, clientToServer);
       ready.set(node, { dealer, client });
+    },
+    async more(node) {
+      ready.set(node, { dealer: await pieces.read(node, false), client: new Uint8Array(0) });
     },
     linear(node, length, width) {
       const { dealer, client } = take(node);
@@ -99,13 +131,18 @@ export function storedServerCorrelations({ kernels, program, layout, source, prg
   };
 }
 
-export function storedClientCorrelations({ kernels, program, layout, source, prg }: StoredOptions): ClientCorrelations {
+export function storedClientCorrelations(options: StoredOptions): ClientCorrelations {
+  const { kernels, program, layout, prg } = options;
+  const pieces = new PieceReader(options, 'dealerToClient', (node) => layout.clientFromDealer[node]!);
   const ready = new Map<number, Uint8Array>();
   return {
     pads: pads(kernels, prg),
     async load(node) {
       const { dealerToClient } = materialOf(program.nodes[node]!, program);
-      if (dealerToClient > 0) ready.set(node, await source.read(layout.clientFromDealer[node]!, dealerToClient));
+      if (dealerToClient > 0) ready.set(node, await pieces.read(node, true));
+    },
+    async more(node) {
+      ready.set(node, await pieces.read(node, false));
     },
     lookup(node) {
       const bytes = ready.get(node);

@@ -10,8 +10,10 @@ import type { EncryptBlocks } from './dpf.ts';
 export interface ServerCorrelations {
   /** b of openings and wrap bits, σ of lookups, point function seeds. */
   readonly pads: Pads;
-  /** Makes the corrections of a node ready; everything below then answers at once. */
+  /** Makes the corrections of a node ready; everything below then answers at once. Of a piecewise polynomial, the first piece. */
   load(node: number): Promise<void>;
+  /** Makes the next piece of a piecewise polynomial ready (pieces.ts). */
+  more(node: number): Promise<void>;
   /** c_s with c_c + c_s = x_c · W. */
   linear(node: number, length: number, width: number): Block;
   /** q_s of squares and products. */
@@ -20,14 +22,15 @@ export interface ServerCorrelations {
   bit(node: number, length: number, width: number): Block;
   /** Several corrections of one node, each `length` words of its own width. */
   fields(node: number, length: number, widths: readonly number[]): Block[];
-  /** Correction words of the point functions of a lookup, or of the comparison functions of a piecewise polynomial. */
-  lookup(node: number, bytes: number): Uint8Array;
+  /** Correction words of the point functions of a lookup, or a piece of the comparison functions of a piecewise polynomial. */
+  lookup(node: number): Uint8Array;
 }
 
 export interface ClientCorrelations {
   readonly pads: Pads;
   load(node: number): Promise<void>;
-  lookup(node: number, bytes: number): Uint8Array;
+  more(node: number): Promise<void>;
+  lookup(node: number): Uint8Array;
 }
 
 /** What every role's pads are for, by operation: the second argument of `Pads`. */

@@ -28,10 +28,11 @@ export interface DealerOptions extends Machine {
   readonly toClient: (bytes: Uint8Array) => Promise<void>;
 }
 
-/** What one node gives each party. */
+/** What one node gives each party; or pieces of it, each made when the one before has been taken. */
 export interface Outbox {
   toServer?: Uint8Array;
   toClient?: Uint8Array;
+  pieces?: Iterable<{ readonly toServer: Uint8Array; readonly toClient: Uint8Array }>;
 }
 
 export async function deal(options: DealerOptions): Promise<void> {
@@ -39,11 +40,17 @@ export async function deal(options: DealerOptions): Promise<void> {
   await walk(options, corrections(options, outbox), {
     weight: async (node) => ({ block: await options.maskedWeight(node) }),
     emitted: async () => {
-      const { toServer, toClient } = outbox;
+      const { toServer, toClient, pieces } = outbox;
       delete outbox.toServer;
       delete outbox.toClient;
+      delete outbox.pieces;
       if (toServer !== undefined) await options.toServer(toServer);
       if (toClient !== undefined) await options.toClient(toClient);
+      if (pieces === undefined) return;
+      for (const piece of pieces) {
+        await options.toServer(piece.toServer);
+        await options.toClient(piece.toClient);
+      }
     },
   });
 }

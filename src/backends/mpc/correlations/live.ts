@@ -3,6 +3,7 @@ import { materialOf, type RingProgram } from '../../ring/index.ts';
 import type { Trouble } from '../trouble.ts';
 import { type MaterialSource, materialLayout, storedClientCorrelations, storedServerCorrelations } from './bundle.ts';
 import type { ClientCorrelations, ServerCorrelations } from './contract.ts';
+import { piecesOf } from './pieces.ts';
 
 /** One stream of material, node by node in the program's order. */
 export interface MaterialStream {
@@ -125,10 +126,18 @@ export function liveClientCorrelations(
 
 const arrived = (material: LiveMaterial, offset: number, bytes: number): boolean => bytes === 0 || material.has(offset);
 
+/** Offset and bytes of every piece of a stream, in order. */
 function* pieces(
   program: RingProgram,
   offset: (node: number) => number,
   stream: keyof ReturnType<typeof materialOf>,
 ): Generator<readonly [number, number]> {
-  for (const [index, node] of program.nodes.entries()) yield [offset(index), materialOf(node, program)[stream]];
+  for (const [index, node] of program.nodes.entries()) {
+    let at = offset(index);
+    const parts = stream === 'clientToServer' ? [materialOf(node, program)] : piecesOf(node, program);
+    for (const part of parts as readonly { readonly [S in typeof stream]?: number }[]) {
+      yield [at, part[stream]!];
+      at += part[stream]!;
+    }
+  }
 }
