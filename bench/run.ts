@@ -12,6 +12,7 @@ const benches: Record<string, (options: readonly string[]) => Promise<object>> =
   kernels: async () => (await import('./kernels.ts')).kernels(),
   training: async () => (await import('./training.ts')).training(),
   layer: async () => (await import('./layer.ts')).layer(),
+  service: async () => (await import('./service.ts')).service(),
   memory: async () => (await import('./memory.ts')).memory(),
   networks: async () => (await import('./networks.ts')).networks(),
   faults: async (options) => (await import('./faults.ts')).faults(options),

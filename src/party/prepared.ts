@@ -24,6 +24,8 @@ export interface PreparedOptions {
   readonly copyFor: (run: RunRequest, traced: TracedRun) => Promise<MaskedCopy>;
   /** A greeted connection to the dealer. */
   readonly connect: () => Promise<Channel>;
+  /** Whether nobody is served: making ahead takes from no session. */
+  readonly idle: () => boolean;
   readonly metrics: ServiceMetrics;
   readonly log: Log;
 }
@@ -36,12 +38,14 @@ export interface Half {
   readonly seed: Uint8Array;
 }
 
+/** How soon after a session it is looked whether another one is served. */
+const busyMilliseconds = 250;
 /** The longest pause after failures. */
 const longestMilliseconds = 30_000;
 
 /**
- * The server's halves of material that is made before any client comes: corrections and keys from the dealer. They are made while the party
- * stands, until there are enough, kept over restarts, and claimed for good before a client hears of them.
+ * The server's halves of material that is made before any client comes: corrections and keys from the dealer. They are made while nobody is
+ * served, until there are enough, kept over restarts, and claimed for good before a client hears of them.
  */
 export class Prepared {
   readonly #options: PreparedOptions;
@@ -125,12 +129,13 @@ export class Prepared {
   }
 
   async #make(): Promise<void> {
-    const { shapes, count, log } = this.#options;
+    const { shapes, count, log, idle } = this.#options;
     for (let pause = 250; !this.#stopped; ) {
       const missing = shapes.find((run) => (this.#available.get(this.#options.trace(run).hash)?.length ?? 0) < count);
       try {
-        if (missing !== undefined) await this.#makeOne(missing);
         if (missing === undefined) await this.#pause(longestMilliseconds);
+        else if (idle()) await this.#makeOne(missing);
+        else await this.#pause(busyMilliseconds);
         pause = 250;
       } catch (error) {
         if (this.#stopped) return;

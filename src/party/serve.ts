@@ -79,6 +79,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
     ...{ model, state: options.state, store, ...options.prepare, trace, metrics, log },
     copyFor: (run, traced) => link.copyFor(run, traced),
     connect: toDealer,
+    idle: () => sessions.admission.active === 0,
   });
   metrics.registry.gauge('sotto_bundles_available', "Halves of material made ahead, the server's.", () => [[{}, prepared.count]]);
   metrics.registry.gauge('sotto_dealer_linked', '1 while the dealer holds masked weights for this server.', () => [

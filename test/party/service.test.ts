@@ -312,6 +312,7 @@ describe('what a standing party tells', () => {
     expect(await page(at.server, '/healthz')).toBe('ok\n');
     expect(await page(at.server, '/readyz')).toBe('ready\n');
     for (const service of [at.server, at.dealer]) {
+      await until(async () => /sotto_sessions_active 0/.test(await page(service, '/metrics')));
       const samples = parseMetrics(await page(service, '/metrics'));
       expect(samples.get('sotto_sessions_active')).toBe(0);
       expect([...samples.keys()].some((key) => key.startsWith('sotto_bytes_total{phase="offline",peer="client"'))).toBe(true);
