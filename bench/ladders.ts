@@ -1,4 +1,6 @@
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readRows, splitPart } from '../src/train/data/index.ts';
 
 /** A list of recipes whose students are compared. */
 export interface Ladder {
@@ -30,7 +32,86 @@ const vision = (set: 'mnist' | 'cifar'): Pick<Ladder, 'recipes' | 'teacher' | 't
   ],
 });
 
+const models = {
+  stories260k: { teacher: 'stories260K', title: 'stories260K' },
+  babyllama: { teacher: 'babyllama-105', title: 'babyllama-105' },
+} as const;
+type Model = keyof typeof models;
+
+/** Rows that the recipes reserve, of one file, as JSONL in the ladder's folder. */
+const reserved = (file: string, path: string, holdOutEvery: number): Pick<Ladder, 'test' | 'prepare'> => ({
+  test: (_, directory) => join(directory, path),
+  prepare: async (data, directory) => {
+    const to = join(directory, path);
+    if (existsSync(to)) return;
+    const rows: string[] = [];
+    let index = 0;
+    for await (const { value } of readRows(join(data, file)))
+      if (splitPart(index++, { holdOutEvery, reserveEvery: 10 }) === 'reserved') rows.push(JSON.stringify({ text: value.text }));
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(to, `${rows.join('\n')}\n`);
+  },
+});
+
+/** Text students: perplexity beside the teacher's, agreement with it, KL. */
+function text(model: Model, kind: string, title: string, rungs: readonly string[], source: 'stories' | 'c4'): Ladder {
+  const stories = source === 'stories';
+  return {
+    name: `ladder-${kind}-${model}`,
+    title: `${title}: ${models[model].title}`,
+    about: `Every figure is of ${stories ? 'stories' : 'C4 documents'} that the recipes reserve for this table alone.`,
+    recipes: rungs.map((rung) => `${rung}-${model}`),
+    teacher: models[model].teacher,
+    tasks: ['fidelity', 'perplexity'],
+    columns: [
+      { metric: 'perplexity', title: 'perplexity', percent: false },
+      { metric: 'fidelity', title: 'same arg max', percent: true },
+      { metric: 'kl', title: 'KL', percent: false },
+      { metric: 'cosine', title: 'cosine', percent: false },
+    ],
+    ...(stories
+      ? reserved('text/tinystories_1800.txt', 'stories-reserved.jsonl', 20)
+      : reserved('text/c4_sample.jsonl', 'c4-reserved.jsonl', 10)),
+  };
+}
+
+const fourBits = [
+  'naive',
+  'same',
+  'direct',
+  '',
+  'progressive',
+  'deep',
+  'deep-unclipped',
+  'deep-layerwise',
+  'deep-layerwise-unclipped',
+];
+const texts = (Object.keys(models) as Model[]).flatMap((model) => [
+  text(
+    model,
+    '4bit',
+    'Quadratic gates over 4-bit weights',
+    fourBits.map((variant) => `polyllama-4bit${variant === '' ? '' : `-${variant}`}`),
+    'stories',
+  ),
+  text(
+    model,
+    'fft',
+    'Quadratic gates in full precision',
+    ['phase1', 'phase1-adamw', 'phase2', 'phase2-adamw'].map((variant) => `polyllama-fft-${variant}`),
+    'c4',
+  ),
+  text(
+    model,
+    'power',
+    'Power attention and everything polynomial',
+    ['power-softmax', 'power-softmax-unbounded', 'power-softmax-p4', 'full-polynomial', 'full-polynomial-progressive'],
+    'stories',
+  ),
+]);
+
 export const ladders: readonly Ladder[] = [
+  ...texts,
   {
     name: 'ladder-mnist',
     title: 'The ladder of polynomial vision transformers on MNIST',
