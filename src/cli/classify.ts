@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { Setting } from '../backends/cost/index.ts';
+import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Classification } from '../models/index.ts';
 import { checkRanges } from '../models/ranges.ts';
@@ -67,12 +68,12 @@ async function classify(flags: ClassifyFlags, terminal: Terminal): Promise<void>
   const start = terminal.now();
   const bar = progress(terminal, flags.progress === true);
   bar.show(`${flags.backend}: running`);
-  const { found, run } = await classifyBy(flags).finally(() => bar.end());
+  const { found, run, ring } = await classifyBy(flags).finally(() => bar.end());
   const elapsed = (terminal.now() - start) / 1000;
   const { id, label, logits } = found;
   if (flags.json) {
     const { backend, setting } = flags;
-    const measured = run === undefined ? {} : { setting, ring: ringOf(flags), ...privateFields(run) };
+    const measured = run === undefined ? {} : { setting, ring, ...privateFields(run) };
     printJson(terminal, { id, label, logits: [...logits], seconds: elapsed, backend, ...measured });
     return;
   }
@@ -88,15 +89,18 @@ async function classify(flags: ClassifyFlags, terminal: Terminal): Promise<void>
   terminal.error(`${seconds(elapsed)} (${flags.backend})\n`);
 }
 
-async function classifyBy(flags: ClassifyFlags): Promise<{ found: Classification; run?: LaunchResult }> {
+async function classifyBy(flags: ClassifyFlags): Promise<{ found: Classification; ring: RingParameters; run?: LaunchResult }> {
   const model = await openModel(flags.model);
   const config = classifier(model);
-  const ring = ringOf(flags);
+  const ring = ringOf(flags, model.plan);
   const { backend } = flags;
   if (backend === 'fixed' || backend === 'mpc') {
     checkRanges(model.plan, ring, model.checkpoint.files.name);
   }
-  if (backend !== 'mpc') return { found: await classifyPixels(model, backend, (await model.pixels(flags.image)).values, ring) };
+  if (backend !== 'mpc') {
+    const { values } = await model.pixels(flags.image);
+    return { found: await classifyPixels(model, backend, values, ring), ring };
+  }
   const run = await launchLocal({
     model: flags.model,
     task: { kind: 'classify', image: flags.image },
@@ -110,5 +114,5 @@ async function classifyBy(flags: ClassifyFlags): Promise<{ found: Classification
   const logits = run.logits[0];
   if (logits === undefined)
     throw new SottoError('peer', 'ended without logits', { place: { party: 'client' }, remedy: 'run it again' });
-  return { found: named(config, logits), run };
+  return { found: named(config, logits), ring, run };
 }

@@ -39,7 +39,7 @@ interface CostFlags extends RingFlags {
 
 const help = `
 A shape is a file of dimensions; bert-base, vit-base, gpt2 and llama2-7b come with the package. A plan is full-p2, full-p4,
-full-p8, full-p16 or a file; a model brings its own. Bytes are those of frames, headers included; handshakes are not.
+full-p8, full-p16, another name of \`sotto convert\` or a file; a model brings its own. Bytes are those of frames, headers included; handshakes are not.
 With a network, seconds are forecast: the parties' programs are walked through with the network's latency and bandwidth, the same in
 both directions, and a machine's measured speeds, a core for every party. Networks: ${networks.map(({ name }) => name).join(', ')};
 BANDWIDTH:ROUNDTRIP such as 100mbit:40ms; or a JSON file such as

@@ -281,7 +281,7 @@ async function layerSamples(model: LoadedModel, data: string, limit: number): Pr
 function backendOf(flags: EvalFlags, terminal: Terminal, model: LoadedModel, clear: EvaluationBackend): EvaluationBackend {
   const { backend, transport, timeout } = flags;
   if (backend === 'onnx' || backend === 'reference') return clear;
-  const ring = ringOf(flags);
+  const ring = ringOf(flags, model.plan);
   checkRanges(model.plan, ring, model.checkpoint.files.name);
   if (backend === 'fixed') return { kind: 'fixed', ring };
   return { kind: 'mpc', ring, transport, timeoutMilliseconds: timeout * 1000, now: terminal.now };

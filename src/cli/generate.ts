@@ -108,7 +108,7 @@ async function generate(flags: GenerateFlags, terminal: Terminal): Promise<void>
   const config = writer(model);
   const tokenizer = await model.tokenizer();
   const promptIds = flags.promptIds ?? tokenizer.encode(flags.prompt!);
-  const ring = ringOf(flags);
+  const ring = ringOf(flags, model.plan);
   const newTokens = flags.maxNewTokens;
   const fitting = fittingTokens(config, promptIds.length, newTokens);
   const written =

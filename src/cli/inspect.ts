@@ -85,7 +85,7 @@ function describe({ activation, attention, norm }: LayerPlan): string[] {
 function tableText(table: Bounded | undefined): string {
   if (table === undefined) return '–';
   if (table.method !== 'newton') return `[0, 2^${table.rangeBits}) by 2^${table.indexBits}`;
-  return `[${table.low}, ${table.high}] by ${table.iterations} iterations`;
+  return `[${table.low.toPrecision(3)}, ${table.high.toPrecision(3)}] by ${table.iterations} iterations`;
 }
 
 function wrapped(parts: readonly string[], width: number): string {

@@ -34,7 +34,11 @@ export const settingOption = () =>
     .choices(['dealer', 'helper'])
     .default('dealer');
 export const ringOption = () => new Option('--ring <bits>', 'width of the ring').argParser(whole(4, 64)).default(64);
-export const fractionOption = () => new Option('--fraction <bits>', 'fraction bits').argParser(whole(1, 40)).default(16);
+export const fractionOption = () =>
+  new Option(
+    '--fraction <bits>',
+    'fraction bits (default: what the plan is calibrated for, else 16 of 64, 14 of 48, 9 of 32)',
+  ).argParser(whole(1, 40));
 export const transportOption = () =>
   new Option('--transport <kind>', 'what the processes of a private run talk over').choices(['unix', 'tcp']).default('unix');
 export const timeoutOption = () =>
@@ -58,11 +62,20 @@ export type BackendName = 'onnx' | 'reference' | 'fixed' | 'mpc';
 
 export interface RingFlags {
   readonly ring: number;
-  readonly fraction: number;
+  readonly fraction?: number;
+}
+
+/** Fraction bits where nobody says: those of a plan that was calibrated for this ring, else what leaves most models room. */
+function usualFraction(bits: number, plan: { readonly ring?: RingParameters | undefined } | undefined): number {
+  if (plan?.ring?.bits === bits) return plan.ring.fraction;
+  if (bits >= 48) return bits >= 60 ? 16 : 14;
+  return bits >= 32 ? 9 : Math.max(1, Math.floor((bits - 2) / 3));
 }
 
 /** A ring whose products still have room for an integer part. */
-export function ringOf({ ring: bits, fraction }: RingFlags): RingParameters {
+export function ringOf(flags: RingFlags, plan?: { readonly ring?: RingParameters | undefined }): RingParameters {
+  const bits = flags.ring;
+  const fraction = flags.fraction ?? usualFraction(bits, plan);
   if (2 * fraction + 2 <= bits || bits < 8) return { bits, fraction };
   throw new SottoError('usage', `a ring of ${bits} bits has no room for products with ${fraction} fraction bits`, {
     place: { field: '--fraction' },

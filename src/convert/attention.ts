@@ -39,6 +39,7 @@ export async function fitAttention<P>(
   const grid = Array.from({ length: 29 }, (_, i) => exponent * 2 ** (-3 + i / 4));
   const errors = new Float64Array(heads * grid.length);
   const largest = new Float64Array(heads * grid.length);
+  const smallest = new Float64Array(heads * grid.length).fill(Number.POSITIVE_INFINITY);
   let energy = 0;
   const nodes = new Map([
     ['scores', scores],
@@ -58,6 +59,7 @@ export async function fitAttention<P>(
       addErrors(layout, { s, v, mixed }, { c, exponent, epsilon, means }, (head, error, meanPower) => {
         errors[head * grid.length + at]! += error;
         largest[head * grid.length + at] = Math.max(largest[head * grid.length + at]!, meanPower);
+        smallest[head * grid.length + at] = Math.min(smallest[head * grid.length + at]!, meanPower);
       });
     });
   });
@@ -68,7 +70,12 @@ export async function fitAttention<P>(
     // Where every shift exceeds the limit, the widest does so least.
     let best = grid.length - 1;
     for (let at = 0; at < grid.length; at++)
-      if (largest[first + at]! <= meanPowerLimit && errors[first + at]! < errors[first + best]!) best = at;
+      if (
+        largest[first + at]! <= meanPowerLimit &&
+        smallest[first + at]! >= leastMeanPower &&
+        errors[first + at]! < errors[first + best]!
+      )
+        best = at;
     shifts[head] = grid[best]!;
     error += errors[first + best]!;
   }
@@ -89,6 +96,9 @@ async function headMeans(watched: Parameters<typeof observe>[0], heads: number, 
   });
   return sums.map((sum, head) => sum / counts[head]!);
 }
+
+/** Where scores are not centred by their rows, a row's powers may all be small: no bounded reciprocal spans that. */
+const leastMeanPower = 0.1;
 
 /** Scores (…, groups of heads, heads of a group × tokens, keys) row by row. */
 interface RowLayout {

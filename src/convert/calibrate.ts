@@ -1,5 +1,9 @@
+import { SottoError } from '../errors/index.ts';
+import { newtonIterations, type RowFunction, rowValue } from '../math/index.ts';
+import { powerOf } from '../models/block.ts';
 import type { AttentionPlan, LayerPlan, NormPlan, Plan, ScopeRange } from '../models/plan.ts';
-import type { FloatBackend, Program } from '../program/index.ts';
+import { largestProduct } from '../models/ranges.ts';
+import type { Bounded, FloatBackend, PowerArgument, Program } from '../program/index.ts';
 import { activationNodes, attentionNode, normArguments, observe, type Subject, type Weights } from './observe.ts';
 import { type ArgumentRange, chooseTable } from './tables.ts';
 
@@ -8,42 +12,81 @@ export interface CalibrationOptions {
   readonly backend: FloatBackend;
   /** Factor by which tables' ranges exceed the largest argument met, at least 1; 2 by default. */
   readonly margin?: number;
-  readonly ring?: { readonly bits: number; readonly fraction: number };
+  /** What the plan is for. Without fraction bits, the most with which everything met fits, the margin included. */
+  readonly ring?: { readonly bits: number; readonly fraction?: number | undefined };
+  /** How norms and denominators are evaluated in the ring; where absent, as the plan has it, and by tables where it has nothing. */
+  readonly method?: 'table' | 'newton' | undefined;
 }
 
 export const defaultRing = { bits: 64, fraction: 16 } as const;
+/** Of Newton's iteration, before any rounding. */
+const newtonError = 1e-3;
 
 /**
- * Measures a converted model on calibration data and gives the plan that fits it: a table for every norm and power attention (see
- * chooseTable), the ring, and under every scope the largest magnitudes met. Norms: the row's sum of squares; attention: the largest
- * |x| before the power and the row's mean power.
+ * Measures a converted model on calibration data and gives the plan that fits it: a table (see chooseTable) or an iteration for every norm
+ * and denominator, the ring, and under every scope the largest magnitudes met. Norms: the row's sum of squares; attention: the largest
+ * |x| before the power, the largest power, the row's mean power and the largest sum of weighted values.
  */
 export async function calibrate(subject: Subject<Plan>, plan: Plan, options: CalibrationOptions): Promise<Plan> {
-  const { margin = 2, ring = defaultRing } = options;
+  const { margin = 2, method } = options;
   const { hiddenSize, normEpsilon } = subject;
   const ranges = await measure(subject, subject.trace(plan), plan, options);
-  const normTable = (scopes: readonly string[]): NormPlan => {
+  const ring = ringFor(options.ring ?? defaultRing, ranges, margin);
+  const bounded = (f: RowFunction, met: ArgumentRange, scope: string, own: Bounded | undefined, product: number): Bounded => {
+    if ((method ?? own?.method ?? 'table') === 'table') {
+      // What comes of the product with the result is truncated once: it must fit with the fraction bits of both.
+      const extraBitsLimit = Math.max(
+        0,
+        Math.min(24, ring.bits - 2 - 2 * ring.fraction - Math.ceil(Math.log2(product * margin))),
+      );
+      return chooseTable((x) => rowValue(f, x), met, { margin, fraction: ring.fraction, scope, extraBitsLimit });
+    }
+    const range = { low: met.min / margin, high: met.max * margin };
+    return { method: 'newton', ...range, iterations: newtonIterations(f, range, newtonError) };
+  };
+  const norm = (scopes: readonly string[], own: NormPlan | undefined): NormPlan => {
     const met = scopes.flatMap((scope) => (ranges[scope] === undefined ? [] : [ranges[scope]]));
     const argument = { min: Math.min(...met.map((r) => r.minSquares!)), max: Math.max(...met.map((r) => r.maxSquares!)) };
-    const f = (squares: number): number => 1 / Math.sqrt(squares / hiddenSize + normEpsilon);
-    return { table: chooseTable(f, argument, { margin, fraction: ring.fraction, scope: scopes[0]! }) };
+    const f = { power: -0.5, factor: 1 / hiddenSize, epsilon: normEpsilon } as const;
+    return { table: bounded(f, argument, scopes[0]!, own?.table, Math.max(...met.map((r) => r.maxNormal!))) };
   };
   const attention = (layer: AttentionPlan, scope: string): AttentionPlan => {
-    if (layer.kind !== 'power') return layer;
-    const { minMean, maxMean } = ranges[scope] as ScopeRange;
-    const f = (mean: number): number => 1 / (mean + layer.epsilon);
-    const met: ArgumentRange = { min: minMean!, max: maxMean! };
-    return { ...layer, table: chooseTable(f, met, { margin, fraction: ring.fraction, scope }) };
+    if (layer.kind === 'softmax') return layer;
+    const { minMean, maxMean, maxMixed } = ranges[scope] as ScopeRange;
+    // Rectified scores may all be zero: no bounded method reaches there, but comparisons do.
+    if (layer.kind === '2relu' && !(minMean! > layer.epsilon)) return { ...layer, table: undefined };
+    const f = { power: -1, factor: 1, epsilon: layer.epsilon } as const;
+    return { ...layer, table: bounded(f, { min: minMean!, max: maxMean! }, scope, layer.table, maxMixed!) };
   };
   const layers = plan.layers.map(
     (layer, index): LayerPlan => ({
       ...layer,
       attention: attention(layer.attention, `layers.${index}.attention.weights`),
-      norm: normTable([`layers.${index}.attention.norm`, `layers.${index}.mlp.norm`]),
+      norm: norm([`layers.${index}.attention.norm`, `layers.${index}.mlp.norm`], layer.norm),
     }),
   );
-  return { ...plan, layers, finalNorm: normTable(['norm']), ring, ranges };
+  return { ...plan, layers, finalNorm: norm(['norm'], plan.finalNorm), ring, ranges };
 }
+
+/** The ring that was asked for; without fraction bits, the most with which products of what was met fit, times the margin. */
+function ringFor(
+  { bits, fraction }: { readonly bits: number; readonly fraction?: number | undefined },
+  ranges: Readonly<Record<string, ScopeRange>>,
+  margin: number,
+): { bits: number; fraction: number } {
+  if (fraction !== undefined) return { bits, fraction };
+  const most = Math.max(1, ...Object.values(ranges).map(largestProduct));
+  const fitting = Math.floor((bits - 2 - Math.ceil(Math.log2(most * margin))) / 2);
+  if (fitting >= leastFraction) return { bits, fraction: Math.min(fitting, defaultRing.fraction) };
+  const scope = Object.entries(ranges).find(([, range]) => largestProduct(range) === most)![0];
+  throw new SottoError('range', `products of up to ${most.toPrecision(3)} leave ${fitting} fraction bits in ${bits}`, {
+    place: { scope },
+    remedy: 'use a wider ring, a smaller exponent, or train with a range penalty',
+  });
+}
+
+/** With fewer, nothing that a model computes is left. */
+const leastFraction = 5;
 
 type Figures = Record<string, number>;
 
@@ -52,7 +95,7 @@ async function measure(
   subject: Subject<Plan>,
   program: Program,
   plan: Plan,
-  { weights, backend }: CalibrationOptions,
+  { weights, backend, ring }: CalibrationOptions,
 ): Promise<Record<string, ScopeRange>> {
   const nodes = new Map<string, number>();
   const visitors: ((values: (name: string) => ArrayLike<number>) => void)[] = [];
@@ -74,14 +117,16 @@ async function measure(
     nodes.set(act, activationNodes(program, layer).argument);
     visitors.push((values) => widen(act, { maxAbs: maxAbs(values(act)) }));
     const part = plan.layers[layer]!.attention;
-    if (part.kind !== 'power') continue;
+    if (part.kind === 'softmax') continue;
     const scope = `layers.${layer}.attention.weights`;
-    const { node, scores } = attentionNode(program, layer);
+    const { node, index, scores } = attentionNode(program, layer);
     nodes.set(scope, scores);
+    nodes.set(`${scope}.mixed`, index);
     const mask = program.nodes[node.inputs[2]!]!;
     const keys = program.nodes[scores]!.shape.at(-1)!;
     const rows = mask.operation === 'constant' ? mask.parameters.values : undefined;
-    visitors.push((values) => widen(scope, powerRows(values(scope), keys, part.exponent, rows)));
+    const form = { ...powerOf(part), epsilon: part.epsilon, narrow: (ring?.bits ?? 64) < 60 };
+    visitors.push((values) => widen(scope, powerRows(values(scope), values(`${scope}.mixed`), keys, form, rows)));
   }
   await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
     for (const visit of visitors) visit((name) => found.get(name)!.values);
@@ -95,44 +140,77 @@ function maxAbs(values: ArrayLike<number>): number {
   return largest;
 }
 
-/** Smallest and largest Σ x² of a row, with its mean taken off where the norm does so. */
+/** Of rows: smallest and largest Σ x² and largest |x| over its root mean square, the mean taken off where the norm does so; largest |Σ x|. */
 function rowSquares(values: ArrayLike<number>, width: number, centred: boolean): Figures {
-  let [min, max] = [Number.POSITIVE_INFINITY, 0];
+  let [min, max, sum, normal] = [Number.POSITIVE_INFINITY, 0, 0, 0];
   for (let start = 0; start < values.length; start += width) {
     let mean = 0;
     if (centred) for (let i = 0; i < width; i++) mean += values[start + i]! / width;
+    sum = Math.max(sum, Math.abs(mean) * width);
     let squares = 0;
-    for (let i = 0; i < width; i++) squares += (values[start + i]! - mean) ** 2;
+    let most = 0;
+    for (let i = 0; i < width; i++) {
+      squares += (values[start + i]! - mean) ** 2;
+      most = Math.max(most, Math.abs(values[start + i]! - mean));
+    }
+    if (squares > 0) normal = Math.max(normal, most / Math.sqrt(squares / width));
     min = Math.min(min, squares);
     max = Math.max(max, squares);
   }
-  return { maxAbs: maxAbs(values), minSquares: min, maxSquares: max };
+  return { maxAbs: maxAbs(values), minSquares: min, maxSquares: max, maxSum: sum, maxNormal: normal };
 }
 
-/** Largest |x| and smallest and largest mean of x^p of a row; the mask (rows of `keys`, or undefined) repeats over the leading axes. */
-function powerRows(scores: ArrayLike<number>, keys: number, exponent: number, mask: Float64Array | undefined): Figures {
+interface Form {
+  readonly argument: PowerArgument;
+  readonly exponent: number;
+  readonly epsilon: number;
+  readonly narrow: boolean;
+}
+
+/**
+ * What a power attention meets in its rows, of scores (…, keys) and results (…, width): the largest |x|, power, |Σ scores| and |Σ power ·
+ * value|, the smallest and largest mean power. The mask (rows of `keys`, or undefined) repeats over the leading axes. Under one, a `narrow`
+ * ring divides by powers of two next to the rows' lengths.
+ */
+function powerRows(
+  scores: ArrayLike<number>,
+  mixed: ArrayLike<number>,
+  keys: number,
+  { argument, exponent, epsilon, narrow }: Form,
+  mask: Float64Array | undefined,
+): Figures {
   const masked = mask !== undefined && mask.length >= keys;
-  let [largest, min, max] = [0, Number.POSITIVE_INFINITY, 0];
+  const width = (mixed.length / scores.length) * keys;
+  const met = { maxAbs: 0, maxPower: 0, minMean: Number.POSITIVE_INFINITY, maxMean: 0, maxSum: 0, maxMixed: 0 };
   for (let start = 0; start < scores.length; start += keys) {
     const at = masked ? start % mask.length : 0;
     let length = 0;
-    let mean = 0;
+    let sum = 0;
     for (let k = 0; k < keys; k++) {
       if (masked && mask[at + k] === 0) continue;
       length++;
-      mean += scores[start + k]!;
+      sum += scores[start + k]!;
     }
-    mean /= length;
+    const centre = argument === 'centred' ? sum / length - 1 : 0;
     let total = 0;
     for (let k = 0; k < keys; k++) {
       if (masked && mask[at + k] === 0) continue;
-      let x = 1 + scores[start + k]! - mean;
-      largest = Math.max(largest, Math.abs(x));
+      let x = scores[start + k]! - centre;
+      met.maxAbs = Math.max(met.maxAbs, Math.abs(x));
+      if (argument === 'rectified') x = Math.max(0, x);
       for (let p = exponent; p > 1; p /= 2) x *= x;
+      met.maxPower = Math.max(met.maxPower, x);
       total += x;
     }
-    min = Math.min(min, total / length);
-    max = Math.max(max, total / length);
+    const row = (start / keys) * width;
+    let value = 0;
+    for (let j = 0; j < width; j++) value = Math.max(value, Math.abs(mixed[row + j]!));
+    met.maxMixed = Math.max(met.maxMixed, value);
+    const mean = total / (masked && narrow ? 2 ** Math.round(Math.log2(length)) : length);
+    met.minMean = Math.min(met.minMean, mean);
+    met.maxMean = Math.max(met.maxMean, mean);
+    const centreSum = argument === 'centred' ? Math.abs(sum) : 0;
+    met.maxSum = Math.max(met.maxSum, value * (total + epsilon * length), total, centreSum);
   }
-  return { maxAbs: largest, minMean: min, maxMean: max };
+  return met;
 }

@@ -6,7 +6,7 @@ import type { NamedTensor } from '../models/safetensors.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import { fitActivation, fitLine, type Initialisation } from './activation.ts';
 import { type AttentionFit, fitAttention, foldShifts } from './attention.ts';
-import { calibrate } from './calibrate.ts';
+import { type CalibrationOptions, calibrate } from './calibrate.ts';
 import type { Subject } from './observe.ts';
 import { type Calibration, subjectOf } from './subjects.ts';
 
@@ -22,7 +22,10 @@ export interface ConversionOptions {
   readonly weighted?: boolean;
   /** Decides the coefficients of `naive`. */
   readonly seed?: number;
+  /** See CalibrationOptions. */
   readonly margin?: number;
+  readonly ring?: CalibrationOptions['ring'];
+  readonly method?: CalibrationOptions['method'];
   /** See AttentionFit. */
   readonly meanPowerLimit?: number;
   /** False leaves ranges and tables out, for a model that will be trained first; true by default. */
@@ -78,7 +81,7 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
     options.progress?.(report);
   }
   const calibrated =
-    options.calibrated === false ? current : await calibrate(subject, current, { weights, backend, ...marginOf(options) });
+    options.calibrated === false ? current : await calibrate(subject, current, { weights, backend, ...calibrationOf(options) });
   return {
     config: { ...checkpoint.config, sotto: calibrated },
     plan: calibrated,
@@ -173,7 +176,11 @@ async function replaceActivation(
 
 const limitOf = ({ meanPowerLimit }: { meanPowerLimit?: number }) => (meanPowerLimit === undefined ? {} : { meanPowerLimit });
 const nameOf = ({ name }: Plan) => (name === undefined ? {} : { name });
-const marginOf = ({ margin }: { margin?: number }) => (margin === undefined ? {} : { margin });
+const calibrationOf = ({ margin, ring, method }: ConversionOptions) => ({
+  ...(margin === undefined ? {} : { margin }),
+  ...(ring === undefined ? {} : { ring }),
+  method,
+});
 
 function withLayer(plan: Plan, layer: number, made: Plan['layers'][number]): Plan {
   return { ...plan, layers: plan.layers.map((old, index) => (index === layer ? made : old)) };

@@ -7,21 +7,22 @@ export interface ArgumentRange {
   readonly max: number;
 }
 
-/** Largest relative error of the interpolation at or above the smallest argument met. */
-const errorLimit = 1e-3;
+/** Largest relative error of the interpolation at or above the smallest argument met: no finer than the numbers themselves. */
+const errorLimit = (fraction: number): number => Math.max(1e-3, 2 ** -(fraction + 1));
 const indexBitsLimit = 14;
 
 /**
  * The cheapest table for f on arguments like those met: its range covers `margin` times the largest, its nodes (whose number costs)
- * are as few as keep the relative error under 1e-3 from the smallest on, and its results keep 12 significant bits. Where 2^14 nodes
+ * are as few as keep the relative error under 1e-3 (or half a unit) from the smallest on, and its results keep 12 significant bits, as
+ * far as the limit lets them. Where 2^14 nodes
  * cannot, throws a `range` error that names the scope.
  */
 export function chooseTable(
   f: (argument: number) => number,
   { min, max }: ArgumentRange,
-  options: { readonly margin: number; readonly fraction: number; readonly scope: string },
+  options: { readonly margin: number; readonly fraction: number; readonly scope: string; readonly extraBitsLimit?: number },
 ): BoundedTable {
-  const { margin, fraction, scope } = options;
+  const { margin, fraction, scope, extraBitsLimit = 24 } = options;
   if (!(min > 0 && max >= min && Number.isFinite(max)))
     throw new SottoError('range', `calibration met arguments from ${min} to ${max}`, {
       place: { scope },
@@ -29,11 +30,11 @@ export function chooseTable(
     });
   const rangeBits = Math.ceil(Math.log2(max * margin));
   const smallest = Math.min(f(max), f(2 ** rangeBits));
-  const extraBits = Math.min(24, Math.max(0, Math.ceil(12 - fraction - Math.log2(smallest))));
+  const extraBits = Math.min(extraBitsLimit, Math.max(0, Math.ceil(12 - fraction - Math.log2(smallest))));
   for (let indexBits = 4; indexBits <= indexBitsLimit; indexBits++) {
     const table = { rangeBits, indexBits, extraBits };
     if (fraction + rangeBits - indexBits < 1) break;
-    if (interpolationError(f, table, { min, max }) < errorLimit) return table;
+    if (interpolationError(f, table, { min, max }) < errorLimit(fraction)) return table;
   }
   throw new SottoError(
     'range',

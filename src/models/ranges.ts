@@ -1,8 +1,9 @@
 import { SottoError } from '../errors/index.ts';
 import type { Plan, ScopeRange } from './plan.ts';
 
-/** The largest number that a scope squares or sums up before it is truncated, as far as calibration recorded it. */
-const largest = ({ maxAbs, maxSquares, maxMean }: ScopeRange): number => Math.max(maxAbs ** 2, maxSquares ?? 0, maxMean ?? 0);
+/** The largest number that a scope squares, raises or sums up before it is truncated, as far as calibration recorded it. */
+export const largestProduct = ({ maxAbs, maxSquares = 0, maxPower = 0, maxMean = 0, maxSum = 0 }: ScopeRange): number =>
+  Math.max(maxAbs ** 2, maxSquares, maxPower, maxMean, maxSum);
 
 /**
  * Refuses a ring that is too narrow for what calibration saw: products carry twice the fraction bits, and truncation needs two bits
@@ -14,7 +15,7 @@ export function checkRanges(
   file: string,
 ): void {
   for (const [scope, range] of Object.entries(plan.ranges ?? {})) {
-    const needed = Math.ceil(Math.log2(Math.max(largest(range), 2 ** -fraction))) + 2 * fraction + 2;
+    const needed = Math.ceil(Math.log2(Math.max(largestProduct(range), 2 ** -fraction))) + 2 * fraction + 2;
     if (needed <= bits) continue;
     throw new SottoError(
       'range',

@@ -1,6 +1,14 @@
 import { type Conversion, convertCheckpoint, type Initialisation, type LayerReport } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
-import { type Files, type LlamaConfig, type Plan, parsePlan, type VitConfig, writeCheckpoint } from '../models/index.ts';
+import {
+  type Files,
+  isPolynomial,
+  type LlamaConfig,
+  type Plan,
+  parsePlan,
+  type VitConfig,
+  writeCheckpoint,
+} from '../models/index.ts';
 import type { OnnxBackend } from '../node/index.ts';
 import { type Device, onnxBackend } from '../node/onnx.ts';
 import type { Tensor } from '../program/index.ts';
@@ -10,7 +18,7 @@ import { pixelsOf } from './pictures.ts';
 import { writer } from './text.ts';
 
 export interface ConvertOptions {
-  /** A plan, or the name of one: `full-p2`, `full-p4`, `full-p8`, `full-p16`, `hybrid-K`. `full-p8` unless told. */
+  /** A plan, or the name of one (see parsePlan). Unless told the model's own where it is polynomial, else `full-p8`. */
   readonly plan?: string | Plan | undefined;
   /** Documents that the fits and the calibration look at. Without them the model writes some itself. */
   readonly texts?: readonly string[] | undefined;
@@ -23,6 +31,10 @@ export interface ConvertOptions {
   readonly initialisation?: Initialisation | undefined;
   /** What tables allow beyond what calibration saw. */
   readonly margin?: number | undefined;
+  /** What the plan is calibrated for, 64 bits with 16 of fraction unless told; without fraction bits, the most that fit. */
+  readonly ring?: { readonly bits: number; readonly fraction?: number | undefined } | undefined;
+  /** How norms and denominators are evaluated in the ring: read from tables unless told, or the plan, says otherwise. */
+  readonly method?: 'table' | 'newton' | undefined;
   readonly seed?: number | undefined;
   /** Where ONNX Runtime computes; the processor where absent. */
   readonly device?: Device | undefined;
@@ -39,7 +51,8 @@ const batchRows = 4;
 /** Fits and calibrates a model under a plan, untrained: layer by layer on what its converted predecessors produce. */
 export async function convertModel(model: LoadedModel, options: ConvertOptions = {}): Promise<Conversion> {
   const { config } = model;
-  const { plan: wanted = 'full-p8', initialisation = 'direct', margin, device = 'cpu', onLayer } = options;
+  const own = isPolynomial(model.plan) ? model.plan : 'full-p8';
+  const { plan: wanted = own, initialisation = 'direct', margin, ring, method, device = 'cpu', onLayer } = options;
   const plan = typeof wanted === 'string' ? parsePlan(wanted, config, 'plan') : wanted;
   const backend = onnxBackend({ providers: [device] });
   try {
@@ -53,6 +66,8 @@ export async function convertModel(model: LoadedModel, options: ConvertOptions =
       backend,
       initialisation,
       ...(margin === undefined ? {} : { margin }),
+      ...(ring === undefined ? {} : { ring }),
+      method,
       ...(onLayer === undefined ? {} : { progress: (report) => onLayer(report, config.numHiddenLayers) }),
     });
   } finally {

@@ -16,7 +16,7 @@ import type { Checkpoint } from '../../src/models/checkpoint.ts';
 import { parseLlamaConfig, parseVitConfig } from '../../src/models/config.ts';
 import { memoryFiles } from '../../src/models/files.ts';
 import { exactPlan, fullPlan, parsePlan, traceLlama, traceVit } from '../../src/models/index.ts';
-import type { Program, Tensor } from '../../src/program/index.ts';
+import type { Bounded, BoundedTable, Program, Tensor } from '../../src/program/index.ts';
 
 const raw = {
   model_type: 'llama',
@@ -75,6 +75,10 @@ async function logits(fields: Record<string, unknown>, weights: ReadonlyMap<stri
   const executable = await backend.compile(traceLlama(parsed, plan, { batch: 1, tokens: 12 }), weights);
   return (await executable.run(new Map([['ids', ids]]))).get('logits')!.values as Float64Array;
 }
+const read = (table: Bounded | undefined): BoundedTable => {
+  if (table === undefined || table.method === 'newton') throw new Error('there is no table');
+  return table;
+};
 const distance = (a: Float64Array, b: Float64Array): number => Math.sqrt(a.reduce((sum, v, i) => sum + (v - b[i]!) ** 2, 0));
 
 describe('the fit of an activation', () => {
@@ -149,12 +153,12 @@ describe('a converted checkpoint', () => {
     expect(plan.ring).toEqual({ bits: 64, fraction: 16 });
     for (const [index, layer] of plan.layers.entries()) {
       const met = plan.ranges![`layers.${index}.attention.weights`]!;
-      const table = layer.attention.kind === 'power' ? layer.attention.table! : undefined;
+      const table = layer.attention.kind === 'power' ? read(layer.attention.table) : undefined;
       expect(2 ** table!.rangeBits).toBeGreaterThanOrEqual(2 * met.maxMean!);
       // The mean of x is one, so the mean of an even power is at least one.
       expect(met.minMean).toBeGreaterThanOrEqual(1 - 1e-9);
       for (const part of ['attention', 'mlp'])
-        expect(2 ** layer.norm!.table!.rangeBits).toBeGreaterThanOrEqual(
+        expect(2 ** read(layer.norm!.table).rangeBits).toBeGreaterThanOrEqual(
           2 * plan.ranges![`layers.${index}.${part}.norm`]!.maxSquares!,
         );
     }

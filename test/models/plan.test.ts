@@ -18,6 +18,20 @@ describe('named plans', () => {
     }
   });
 
+  it('have 2Quad, L2Quad and 2ReLU, of which comparisons remain in the last', () => {
+    const kinds = ['mpcformer', 'full-2quad', 'full-l2quad', 'full-2relu'].map((name) => {
+      const plan = parsePlan(name, model);
+      const { activation, attention } = plan.layers[1]!;
+      return [activation.kind, attention.kind, isPolynomial(plan)];
+    });
+    expect(kinds).toEqual([
+      ['quad', '2quad', true],
+      ['quadratic', '2quad', true],
+      ['quadratic', 'l2quad', true],
+      ['relu', '2relu', false],
+    ]);
+  });
+
   it('replace the last K layers in hybrid-K', () => {
     const kinds = (name: string) => parsePlan(name, model).layers.map((layer) => layer.attention.kind);
     expect(kinds('hybrid-0')).toEqual(['softmax', 'softmax', 'softmax']);
@@ -66,6 +80,12 @@ describe('plans in config.json', () => {
     ['layers.0.attention.epsilon', (plan) => (plan.layers[0].attention.epsilon = null)],
     ['layers.0.attention.table.indexBits', (plan) => (plan.layers[0].attention.table.indexBits = 31)],
     ['layers.0.norm.table.rangeBits', (plan) => (plan.layers[0].norm.table.rangeBits = 1.5)],
+    ['layers.0.norm.table.iterations', (plan) => (plan.layers[0].norm.table = { method: 'newton', low: 1, high: 2 })],
+    ['layers.0.norm.table.high', (plan) => (plan.layers[0].norm.table = { method: 'newton', low: 2, high: 1, iterations: 3 })],
+    ['layers.0.norm.table.method', (plan) => (plan.layers[0].norm.table = { method: 'goldschmidt' })],
+    ['layers.0.attention.shift', (plan) => (plan.layers[0].attention = { kind: '2quad', epsilon: 1 })],
+    ['layers.0.attention.exponent', (plan) => (plan.layers[0].attention = { kind: 'l2quad', epsilon: 1, exponent: 2 })],
+    ['layers.0.activation.per', (plan) => (plan.layers[0].activation = { kind: 'bilinear' })],
     ['finalNorm.gain', (plan) => (plan.finalNorm.gain = 1)],
     ['ring.fraction', (plan) => (plan.ring = { bits: 64 })],
     ['ranges.x.maxAbs', (plan) => (plan.ranges = { x: { maxAbs: -1 } })],

@@ -2,8 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { forecast } from '../../src/backends/cost/index.ts';
 import { simulate } from '../../src/backends/fixed/index.ts';
 import { quantise, schedule, wordBitsOf } from '../../src/backends/ring/index.ts';
-import { newtonIterations, newtonSteps, type RowFunction, rowValue } from '../../src/backends/ring/newton.ts';
+import { newtonSteps } from '../../src/backends/ring/newton.ts';
 import { createWasmKernels } from '../../src/kernels/index.ts';
+import { newtonIterations, type RowFunction, rowValue } from '../../src/math/index.ts';
 import { type Bounded, type Ops, type Program, type Ref, type Tensor, trace } from '../../src/program/index.ts';
 import { both } from '../mpc/piecewise.ts';
 

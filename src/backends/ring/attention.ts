@@ -36,7 +36,7 @@ export function powerAttention(
   if (argument === 'rectified') power = nonlinear.rectified(power as SharedValue);
   for (let p = exponent; p > 1; p /= 2) power = on.factors.square(at('square', (power as SharedValue).shape), power);
   const unpack = (value: SharedValue): SharedValue => (packed === undefined ? value : packed.unpack(on, value));
-  const [lengthFactors, floors] = quotientScale(inverseLengths, epsilon);
+  const [lengthFactors, floors] = quotientScale(on, inverseLengths, epsilon);
   const weights = unpack(on.operand(power as SharedValue));
   const numerator = on.multiply(at('numerator', node.shape), on.matmul(at('matmul', node.shape), weights, values), lengthFactors);
   const total = on.sum(at('sum', rows), unpack(power as SharedValue), [shape.length - 1]);
@@ -47,13 +47,15 @@ export function powerAttention(
 }
 
 /**
- * Numerator and denominator may carry any common factor. Rows of different lengths n get the exact 2^−k ≤ 1/n instead of a rounded 1/n, with
- * which epsilon must be n/2^k of itself: the second value is what the denominator lacks then.
+ * Numerator and denominator may carry any common factor. Where the ring has no room for 1/n with its fraction bits, rows of different lengths
+ * n get the exact power of two next to it instead, with which epsilon must be n/2^k of itself: the second value is what the denominator
+ * lacks then. Arguments of the reciprocal then are up to √2 times larger or smaller; calibration counts them so.
  */
-function quotientScale(inverseLengths: ConstantValue, epsilon: number): [ConstantValue, ConstantValue] {
+function quotientScale(on: Arithmetic, inverseLengths: ConstantValue, epsilon: number): [ConstantValue, ConstantValue] {
   const { values, shape } = inverseLengths;
+  const exact = on.fits(2 * on.ring.fraction + on.options.factorBits, on.options.integerBits);
   const uniform = values.every((value) => value === values[0]);
-  const factors = uniform ? values : values.map((inverse) => 2 ** Math.floor(Math.log2(inverse)));
+  const factors = uniform || exact ? values : values.map((inverse) => 2 ** Math.round(Math.log2(inverse)));
   const floors = factors.map((factor, row) => (factor / values[row]! - 1) * epsilon);
   return [
     { kind: 'constant', shape, values: factors },

@@ -1,18 +1,10 @@
+import { inversePower, newtonDistance, newtonLine, type RowFunction, rowValue } from '../../math/index.ts';
 import type { NewtonIteration, Shape } from '../../program/index.ts';
 import type { Arithmetic } from './arithmetic.ts';
 import type { Opened } from './builder.ts';
 import type { Factor } from './factors.ts';
 import type { RingParameters } from './types.ts';
 import type { SharedValue, Site } from './value.ts';
-
-/** (factor · x + epsilon)^power, for power −1 or −1/2. */
-export interface RowFunction {
-  readonly power: -1 | -0.5;
-  readonly factor: number;
-  readonly epsilon: number;
-}
-
-export const rowValue = ({ power, factor, epsilon }: RowFunction, x: number): number => (factor * x + epsilon) ** power;
 
 /**
  * The iteration as integers. With t = x / 2^shift + floor in [least, 1]: y₀ = (line[0] − line[1] · t) / 2^guessBits; then y ← y (2 − t y), or
@@ -36,35 +28,6 @@ export interface NewtonSteps {
 const guessBits = 6;
 const leastGuessFraction = 12;
 
-/**
- * Where the residual 1 − t y₀ (or 1 − √t y₀) of a straight line is smallest at its worst over [least, 1], the slope in `guessBits`. For 1/t it
- * is Chebyshev's polynomial; for 1/√t the ends are equal and one step makes the middle equal to them.
- */
-function straightLine(power: RowFunction['power'], least: number): [number, number] {
-  if (power === -1) {
-    const middle = (1 + least) / 2;
-    const slope = 2 / (2 * middle ** 2 - ((1 - least) / 2) ** 2);
-    return [2 * middle * slope, slope];
-  }
-  const ratio = 1 + Math.sqrt(least) + least;
-  const end = 1 / ratio;
-  const top = ((2 / 3) * Math.sqrt(ratio / 3)) / (1 - end);
-  const a = Math.sqrt(3 / (top ** 2 + top + 1)) / (1 - end);
-  return [a, a * end];
-}
-
-/** Largest |1 − result / function| after the iterations: the residual's extremes are at the ends and at its one turning point. */
-function distance(power: RowFunction['power'], [a, b]: readonly [number, number], least: number, iterations: number): number {
-  const turning = power === -1 ? a / (2 * b) : a / (3 * b);
-  const places = [least, 1, Math.min(1, Math.max(least, turning))];
-  const residuals = places.map((t) => {
-    let w = (a - b * t) * t ** -power;
-    for (let k = 0; k < iterations; k++) w = power === -1 ? w * (2 - w) : (w * (3 - w * w)) / 2;
-    return Math.abs(1 - w);
-  });
-  return Math.max(...residuals);
-}
-
 /** The integers of an iteration over its range, and how far it comes. */
 export function newtonSteps(
   { power, factor, epsilon }: RowFunction,
@@ -77,10 +40,10 @@ export function newtonSteps(
   // Room for the largest product: y for 1/t, y² for 1/√t.
   const head = Math.ceil(-Math.log2(least)) + 2;
   const fraction = Math.max(guessBits + 2, Math.min(24, Math.floor((ring.bits - 3 - head) / 2)));
-  const exact = straightLine(power, least);
+  const exact = newtonLine(power, least);
   const slope = Math.round(exact[1] * 2 ** guessBits);
   const line = [Math.round(exact[0] * 2 ** fraction), slope] as const;
-  const reached = distance(power, [line[0] / 2 ** fraction, slope / 2 ** guessBits], least, iterations);
+  const reached = newtonDistance(power, [line[0] / 2 ** fraction, slope / 2 ** guessBits], least, iterations);
   const gainBits = Math.min(14, ring.bits - 2 - head - fraction);
   // A unit of t counts most where t is least, and the gain is rounded.
   const unit = 2 ** -fraction;
@@ -91,20 +54,11 @@ export function newtonSteps(
     least,
     fraction,
     line,
-    gain: (factor * 2 ** shift) ** power,
+    gain: inversePower(power, factor * 2 ** shift),
     gainBits,
     distance: reached,
     error: reached + rounding,
   };
-}
-
-/** The fewest iterations that come within `error` of the function over a range. */
-export function newtonIterations(f: RowFunction, range: { low: number; high: number }, error: number): number {
-  const least = (range.low + f.epsilon / f.factor) / 2 ** Math.ceil(Math.log2(range.high + f.epsilon / f.factor));
-  const line = straightLine(f.power, least);
-  let iterations = 1;
-  while (iterations < 24 && distance(f.power, line, least, iterations) > error) iterations++;
-  return iterations;
 }
 
 /** A bounded function of a row scalar by Newton's iteration: four hops an iteration, and nothing but products and truncations. */

@@ -1,8 +1,8 @@
 import { exponential as exp, hyperbolicTangent } from '../../math/elementary.ts';
-import { erf } from '../../math/index.ts';
+import { erf, type RowFunction, rowValue } from '../../math/index.ts';
 import type { Bounded, Composite, Node, Shape } from '../../program/index.ts';
 import type { Arithmetic } from './arithmetic.ts';
-import { newton, type RowFunction, rowValue } from './newton.ts';
+import { newton } from './newton.ts';
 import { type BoundedShape, fitBounded, fitOctaves } from './splines.ts';
 import type { Piecewise } from './types.ts';
 import type { ConstantValue, SharedValue, Site, TokenValue, Value } from './value.ts';

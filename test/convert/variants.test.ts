@@ -1,0 +1,141 @@
+import { describe, expect, it } from 'vitest';
+import { simulate } from '../../src/backends/fixed/index.ts';
+import { referenceBackend } from '../../src/backends/reference/index.ts';
+import { quantise, wordBitsOf } from '../../src/backends/ring/index.ts';
+import { convertCheckpoint } from '../../src/convert/index.ts';
+import { createWasmKernels } from '../../src/kernels/index.ts';
+import { pseudorandom } from '../../src/math/index.ts';
+import { parseLlamaConfig } from '../../src/models/config.ts';
+import { exactPlan, type LayerPlan, type Plan, parsePlan, traceLlama, traceLlamaPrivate } from '../../src/models/index.ts';
+import { checkRanges } from '../../src/models/ranges.ts';
+import { randomLlamaWeights } from '../../src/models/weights.ts';
+import type { Tensor } from '../../src/program/index.ts';
+import { folded } from '../models/tiny.ts';
+
+const raw = {
+  model_type: 'llama',
+  hidden_size: 16,
+  intermediate_size: 12,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  vocab_size: 20,
+  max_position_embeddings: 16,
+  tie_word_embeddings: true,
+};
+const config = parseLlamaConfig(raw);
+const backend = referenceBackend();
+const random = pseudorandom(5);
+const rows = Array.from({ length: 2 }, () => Int32Array.from({ length: 8 }, () => random.integer(20)));
+const exact = new Map(
+  [...randomLlamaWeights(config, 3, exactPlan(config))].map(([name, { shape, values }]): [string, Tensor] => [
+    name,
+    { shape, values: Float32Array.from(values) },
+  ]),
+);
+
+/** A conversion that continues from weights and plan of another, or from the published model. */
+async function converted(
+  plan: Plan,
+  options: Partial<Parameters<typeof convertCheckpoint>[0]> = {},
+  from: { config: Record<string, unknown>; tensors: ReadonlyMap<string, Tensor> } = { config: raw, tensors: exact },
+) {
+  const checkpoint = {
+    config: from.config,
+    readAll: async () =>
+      new Map([...from.tensors].map(([name, { shape, values }]) => [name, { shape, values: Float32Array.from(values) }])),
+  };
+  const made = await convertCheckpoint({
+    checkpoint,
+    plan,
+    calibration: { rows, batch: 2 },
+    backend,
+    initialisation: 'direct',
+    ...options,
+  });
+  return { ...made, tensors: new Map(made.tensors.map(({ name, shape, values }) => [name, { shape, values } as Tensor])) };
+}
+
+async function float(plan: Plan, weights: ReadonlyMap<string, Tensor>): Promise<ArrayLike<number>> {
+  const executable = await backend.compile(traceLlama(config, plan, { batch: 1, tokens: 8 }), weights);
+  const { values } = (await executable.run(new Map([['ids', { shape: [1, 8], values: rows[0]! }]]))).get('logits')!;
+  return values.slice(7 * 20);
+}
+
+/** The last token's logits in the ring that the plan was calibrated for, whose ranges must hold. */
+async function inRing(plan: Plan, weights: ReadonlyMap<string, Tensor>): Promise<ArrayLike<number>> {
+  const { bits, fraction } = plan.ring!;
+  checkRanges(plan, { bits, fraction }, 'config.json');
+  const privates = await folded(config, plan, weights);
+  const program = traceLlamaPrivate(config, plan, { promptTokens: 8, newTokens: 1, embedding: 'secret' });
+  const outputs = await simulate(quantise(program, { bits, fraction }), {
+    kernels: createWasmKernels(wordBitsOf(bits)),
+    weights: async (name) => privates.get(name)!,
+    inputs: async () => ({ shape: [8], values: rows[0]! }),
+  });
+  return outputs.get('logits.0')!.values;
+}
+
+const furthest = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
+  Array.from(a).reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0);
+
+const withPart = (name: string, part: Partial<LayerPlan>): Plan => {
+  const plan = parsePlan(name, config);
+  return { ...plan, layers: plan.layers.map((layer) => ({ ...layer, ...part })) };
+};
+const plans: [string, Plan][] = [
+  ...['mpcformer', 'full-2quad', 'full-l2quad', 'full-2relu', 'full-p4'].map((name): [string, Plan] => [
+    name,
+    parsePlan(name, config),
+  ]),
+  ['a bilinear gate', withPart('full-p4', { activation: { kind: 'bilinear', per: 'channel' } })],
+];
+
+describe('a conversion', () => {
+  it.each(plans)('under %s is calibrated for its ring, and runs there', async (_, plan) => {
+    const made = await converted(plan);
+    expect(made.plan.ring).toEqual({ bits: 64, fraction: 16 });
+    expect(furthest(await inRing(made.plan, made.tensors), await float(made.plan, made.tensors))).toBeLessThan(2e-2);
+    // Rectified scores of a row may all be zero, which no table spans.
+    for (const { attention } of made.plan.layers)
+      if (attention.kind !== '2relu') expect('table' in attention && attention.table !== undefined).toBe(true);
+  });
+
+  it('by Newton’s iteration covers what was met with the margin, and stays with it when calibrated again', async () => {
+    const made = await converted(parsePlan('full-p2', config), { method: 'newton', margin: 3 });
+    const again = await converted(made.plan, { margin: 3 }, made);
+    expect(again.plan).toEqual(made.plan);
+    const norm = made.plan.layers[0]!.norm!.table!;
+    const met = ['attention', 'mlp'].map((part) => made.plan.ranges![`layers.0.${part}.norm`]!);
+    expect(norm.method).toBe('newton');
+    if (norm.method !== 'newton') return;
+    expect(norm.low).toBeCloseTo(Math.min(...met.map(({ minSquares }) => minSquares!)) / 3, 9);
+    expect(norm.high).toBeCloseTo(Math.max(...met.map(({ maxSquares }) => maxSquares!)) * 3, 9);
+    expect(furthest(await inRing(made.plan, made.tensors), await float(made.plan, made.tensors))).toBeLessThan(2e-2);
+    const back = await converted(made.plan, { method: 'table' }, made);
+    expect(back.plan.layers[0]!.norm!.table!.method).not.toBe('newton');
+  });
+
+  it('for 32 bits chooses the most fraction bits that what was met leaves, and changes no weight', async () => {
+    const made = await converted(parsePlan('full-p2', config));
+    const small = await converted(made.plan, { ring: { bits: 32 } }, made);
+    const { bits, fraction } = small.plan.ring!;
+    expect(bits).toBe(32);
+    expect(fraction).toBeGreaterThanOrEqual(7);
+    expect(() => checkRanges(small.plan, { bits, fraction }, 'config.json')).not.toThrow();
+    for (const [name, { values }] of made.tensors) expect(small.tensors.get(name)!.values).toEqual(values);
+    expect(furthest(await inRing(small.plan, made.tensors), await float(small.plan, made.tensors))).toBeLessThan(0.15);
+    expect(() => checkRanges(small.plan, { bits, fraction: fraction + 4 }, 'config.json')).toThrow(/32/);
+  });
+
+  it('for a ring that is too narrow says what does not fit', async () => {
+    const made = await converted(parsePlan('full-p2', config));
+    await expect(converted(made.plan, { ring: { bits: 12 } }, made)).rejects.toMatchObject({ kind: 'range' });
+  });
+
+  it('gives an l2quad two numbers a head, near to softmax', async () => {
+    const made = await converted(parsePlan('full-l2quad', config));
+    for (const part of ['scale', 'shift']) expect(made.tensors.get(`model.layers.1.self_attn.quad.${part}`)!.shape).toEqual([4]);
+    for (const { attention } of made.layers) expect(attention!).toBeLessThan(0.2);
+  });
+});
