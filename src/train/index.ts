@@ -9,6 +9,7 @@ export { type Adapted, adapters, type Lora, withAdapters } from './lora.ts';
 export { type LossTerm, type LossWeights, lossProgram, type Metric } from './losses.ts';
 export {
   type AdamW,
+  type Optimiser,
   optimiserStates,
   type Pass,
   passes,

@@ -133,7 +133,7 @@ function firstState({ start, trained, recipe }: Training): Map<string, Tensor> {
       });
     state.set(name, tensor);
     const { accumulate, optimiser } = recipe;
-    for (const zero of [...optimiserStates(name), ...passStates(name, { accumulate, sam: optimiser.sam })])
+    for (const zero of [...optimiserStates(name, optimiser.kind), ...passStates(name, { accumulate, sam: optimiser.sam })])
       state.set(zero, { shape: tensor.shape, values: new Float32Array(tensor.values.length) });
   }
   return state;

@@ -11,6 +11,14 @@ export interface AdamW {
   readonly decay: number;
 }
 
+/** Gradient descent with heavy-ball momentum: m ← beta1·m + g, w ← w − rate·m, decay as AdamW's. */
+export interface Sgd {
+  readonly kind: 'sgd';
+  readonly beta1: number;
+  readonly decay: number;
+}
+export type Optimiser = AdamW | Sgd;
+
 /** A tensor that is trained: its rate is `rate` times the scalar input `learningRate`. */
 export interface Trained {
   readonly name: string;
@@ -19,7 +27,7 @@ export interface Trained {
 
 export interface StepOptions {
   readonly trained: readonly Trained[];
-  readonly optimiser: AdamW;
+  readonly optimiser: Optimiser;
   /** Largest Euclidean norm of all gradients together; larger ones are scaled down to it. None where null. */
   readonly clip: number | null;
   /** Computes each layer's values again on the way back instead of keeping them. */
@@ -33,7 +41,8 @@ export interface StepOptions {
 }
 
 /** What an optimiser keeps for each trained tensor: inputs of the tensor's shape, zero at first. */
-export const optimiserStates = (name: string): string[] => [`moment1/${name}`, `moment2/${name}`];
+export const optimiserStates = (name: string, kind: Optimiser['kind'] = 'adamw'): string[] =>
+  Array.from({ length: updates[kind].moments }, (_, i) => `moment${i + 1}/${name}`);
 
 type Passes = Pick<StepOptions, 'sam' | 'accumulate'>;
 
@@ -110,18 +119,18 @@ export function trainingStep(program: Program, options: StepOptions): Program {
   options.trained.forEach(({ name, rate }, i) => {
     ops.within(`optimiser.${name}`, () => {
       const parameter = parameters[i]!;
-      const next = adamW(ops, options.optimiser, {
+      const states = optimiserStates(name, options.optimiser.kind);
+      const next = updated(ops, options.optimiser, {
         parameter,
         gradient: gradients[i]!,
         factor,
-        moments: optimiserStates(name).map((state) => ops.input(state, ops.shape(parameter), 'public')) as [Ref, Ref],
+        moments: states.map((state) => ops.input(state, ops.shape(parameter), 'public')),
         rate: ops.scale(scalar('learningRate'), rate),
-        correction1: scalar('correction1'),
-        correction2: scalar('correction2'),
+        scalar,
         update,
       });
       outputs.set(`next/${name}`, next.parameter);
-      optimiserStates(name).forEach((state, k) => {
+      states.forEach((state, k) => {
         outputs.set(`next/${state}`, next.moments[k]!);
       });
     });
@@ -214,35 +223,63 @@ interface Update {
   readonly gradient: Ref;
   /** What clipping multiplies the gradient by. */
   readonly factor: Ref;
-  readonly moments: readonly [Ref, Ref];
+  readonly moments: readonly Ref[];
   readonly rate: Ref;
-  readonly correction1: Ref;
-  readonly correction2: Ref;
+  readonly scalar: (name: string) => Ref;
   /** 1, or 0 for a pass that leaves the moments alone (the rate is then 0 too); always 1 where absent. */
   readonly update: Ref | undefined;
+}
+
+interface Updated {
+  readonly parameter: Ref;
+  readonly moments: readonly Ref[];
+}
+type Rule<O extends Optimiser> = (ops: Tracer, settings: O, update: Update) => Updated;
+
+/** The table of optimisers: how many moments each keeps, and its step. */
+const updates: { readonly [K in Optimiser['kind']]: { readonly moments: number; readonly rule: Rule<Optimiser & { kind: K }> } } =
+  {
+    adamw: { moments: 2, rule: adamW },
+    sgd: { moments: 1, rule: sgd },
+  };
+const updated = (ops: Tracer, settings: Optimiser, update: Update): Updated =>
+  (updates[settings.kind].rule as Rule<Optimiser>)(ops, settings, update);
+
+/** What the gradient is multiplied by: clipping's factor, or zero in a pass that leaves the moments alone. */
+const gradientFactor = (ops: Tracer, { factor, update }: Update): Ref =>
+  update === undefined ? factor : ops.multiply(factor, update);
+
+/** A moment times beta, or itself in a pass that leaves it alone. */
+const faded = (ops: Tracer, { update }: Update, moment: Ref, beta: number): Ref =>
+  update === undefined ? ops.scale(moment, beta) : ops.multiply(moment, ops.offset(ops.scale(update, beta - 1), 1));
+
+/** A parameter after its decay, which matrices alone have. */
+function decayed(ops: Tracer, { parameter, rate }: Update, decay: number): Ref {
+  const plain = ops.shape(parameter).length < 2 || decay === 0;
+  return plain ? parameter : ops.multiply(parameter, ops.offset(ops.scale(rate, -decay), 1));
 }
 
 /**
  * A pass over a tensor costs as much as another, so what is the same for all of its elements is multiplied first:
  * rate · (c₁m / (√(c₂v) + ε)) is (rate·c₁/√c₂) · m / (√v + ε/√c₂).
  */
-function adamW(ops: Tracer, settings: AdamW, update: Update): { parameter: Ref; moments: [Ref, Ref] } {
-  const { parameter, gradient: g, moments, rate, correction1, correction2 } = update;
-  const factor = update.update === undefined ? update.factor : ops.multiply(update.factor, update.update);
-  const faded = (moment: Ref, beta: number): Ref =>
-    update.update === undefined
-      ? ops.scale(moment, beta)
-      : ops.multiply(moment, ops.offset(ops.scale(update.update, beta - 1), 1));
-  const root = ops.sqrt(correction2);
-  const m = ops.add(faded(moments[0], settings.beta1), ops.multiply(g, ops.scale(factor, 1 - settings.beta1)));
+function adamW(ops: Tracer, settings: AdamW, update: Update): Updated {
+  const { gradient: g, moments, rate, scalar } = update;
+  const factor = gradientFactor(ops, update);
+  const root = ops.sqrt(scalar('correction2'));
+  const m = ops.add(faded(ops, update, moments[0]!, settings.beta1), ops.multiply(g, ops.scale(factor, 1 - settings.beta1)));
   const scaled = ops.multiply(g, ops.scale(factor, Math.sqrt(1 - settings.beta2)));
-  const v = ops.add(faded(moments[1], settings.beta2), ops.square(scaled));
+  const v = ops.add(faded(ops, update, moments[1]!, settings.beta2), ops.square(scaled));
   const epsilon = ops.divide(ops.constant([settings.epsilon], []), root);
   const direction = ops.divide(m, ops.add(ops.sqrt(v), epsilon));
-  const change = ops.multiply(direction, ops.divide(ops.multiply(rate, correction1), root));
-  const plain = ops.shape(parameter).length < 2 || settings.decay === 0;
-  const kept = plain ? parameter : ops.multiply(parameter, ops.offset(ops.scale(rate, -settings.decay), 1));
-  return { parameter: ops.subtract(kept, change), moments: [m, v] };
+  const change = ops.multiply(direction, ops.divide(ops.multiply(rate, scalar('correction1')), root));
+  return { parameter: ops.subtract(decayed(ops, update, settings.decay), change), moments: [m, v] };
+}
+
+function sgd(ops: Tracer, settings: Sgd, update: Update): Updated {
+  const step = ops.multiply(update.gradient, gradientFactor(ops, update));
+  const m = ops.add(faded(ops, update, update.moments[0]!, settings.beta1), step);
+  return { parameter: ops.subtract(decayed(ops, update, settings.decay), ops.multiply(m, update.rate)), moments: [m] };
 }
 
 /** Linear warm-up to 1, then half a cosine down to `floor`, as a factor of the rate; `step` counts from 1 to `steps`. */

@@ -9,7 +9,7 @@ const share = z.number().min(0).max(1);
 const weight = z.number().min(0).max(1e6);
 
 const optimiserSchema = z.strictObject({
-  kind: z.literal('adamw'),
+  kind: z.enum(['adamw', 'sgd']),
   /** Learning rate after the warm-up. */
   rate: z.number().gt(0).max(1),
   /** Factor of the rate for the coefficients of activations. */
@@ -177,6 +177,17 @@ const pretrainSchema = z.strictObject({
     keyValueHeads: count(1024),
     ropeTheta: z.number().gt(0).max(1e12).default(10000),
     normEpsilon: z.number().gt(0).max(0.1).default(1e-5),
+    /** Power attention in place of softmax from the first step on. */
+    power: z
+      .strictObject({
+        exponent: z.union([2, 4, 8, 16].map((value) => z.literal(value))),
+        /** Weight of the penalty on mean powers above `rangeLimit`. */
+        range: weight.default(0.5),
+        rangeLimit: z.number().gt(0).max(1e6).default(6),
+        margin: z.number().min(1).max(1e3).default(4),
+        calibrationRows: count(1e5).default(16),
+      })
+      .optional(),
   }),
 });
 

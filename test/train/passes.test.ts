@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { type Tensor, trace } from '../../src/program/index.ts';
-import { type AdamW, passes, trainingStep } from '../../src/train/index.ts';
+import { type AdamW, type Optimiser, passes, trainingStep } from '../../src/train/index.ts';
 
 const adamW: AdamW = { kind: 'adamw', beta1: 0.9, beta2: 0.99, epsilon: 1e-8, decay: 0 };
 const scalar = (value: number): Tensor => ({ shape: [], values: Float64Array.of(value) });
@@ -18,9 +18,9 @@ const program = trace((ops) => {
 type Batch = { readonly c: readonly number[]; readonly d: readonly number[] };
 
 /** Runs steps, each of as many micro-batches as it has; gives the final state and each step's norm. */
-async function run(settings: Settings, clip: number, steps: readonly (readonly Batch[])[]) {
+async function run(settings: Settings, clip: number, steps: readonly (readonly Batch[])[], optimiser: Optimiser = adamW) {
   const trained = names.map((name) => ({ name, rate: 1 }));
-  const step = trainingStep(program, { trained, optimiser: adamW, clip, ...settings });
+  const step = trainingStep(program, { trained, optimiser, clip, ...settings });
   const executable = await referenceBackend().compile(step, new Map());
   let state = new Map<string, Tensor>();
   for (const node of step.nodes)
@@ -53,15 +53,19 @@ async function run(settings: Settings, clip: number, steps: readonly (readonly B
   return { state, norms };
 }
 
+/** The gradient of the mean of batches at a point. */
+const meanGradient =
+  (batches: readonly Batch[]) =>
+  (point: readonly number[]): number[] =>
+    point.map((value, i) => batches.reduce((sum, { c, d }) => sum + (i < 2 ? c[i]! * value : d[i - 2]!) / batches.length, 0));
+
 /** The same by hand: AdamW on SAM's gradient of the mean batch. */
 function byHand(radius: number, clip: number, steps: readonly (readonly Batch[])[]) {
   const x = [1, -2, 1, -2];
   const [m, v] = [new Array<number>(4).fill(0), new Array<number>(4).fill(0)];
   const norms: number[] = [];
   steps.forEach((batches, t) => {
-    const mean = (of: (batch: Batch) => number): number => batches.reduce((sum, batch) => sum + of(batch) / batches.length, 0);
-    const gradientAt = (point: readonly number[]): number[] =>
-      point.map((value, i) => mean(({ c, d }) => (i < 2 ? c[i]! * value : d[i - 2]!)));
+    const gradientAt = meanGradient(batches);
     const ascent = gradientAt(x);
     const length = Math.hypot(...ascent);
     const found = gradientAt(x.map((value, i) => value + (radius * ascent[i]!) / length));
@@ -110,6 +114,31 @@ describe('a step of several passes', () => {
       });
       expect(state.get('moment1/w')!.values[1]).toBeCloseTo(due.m[1]!, 9);
     }
+  });
+
+  it.each([
+    ['alone', {}, 1],
+    ['with SAM', { sam: { radius: 0.3 } }, 1],
+    ['with SAM and accumulation', { sam: { radius: 0.3 }, accumulate: 3 }, 3],
+  ] as const)('takes other optimisers: momentum %s is as computed by hand', async (_, settings, micro) => {
+    const taken = steps.map((batches) => batches.slice(0, micro));
+    const { state } = await run(settings, 0.7, taken, { kind: 'sgd', beta1: 0.8, decay: 0 });
+    const x = [1, -2, 1, -2];
+    const m = [0, 0, 0, 0];
+    const radius = 'sam' in settings ? settings.sam.radius : 0;
+    for (const batches of taken) {
+      const gradientAt = meanGradient(batches);
+      const ascent = gradientAt(x);
+      const found = gradientAt(x.map((value, i) => value + (radius * ascent[i]!) / Math.hypot(...ascent)));
+      found.forEach((g, i) => {
+        m[i] = 0.8 * m[i]! + g * Math.min(1, 0.7 / Math.hypot(...found));
+        x[i]! -= 0.1 * m[i]!;
+      });
+    }
+    [...state.get('w')!.values, ...state.get('v')!.values].forEach((value, i) => {
+      expect(value).toBeCloseTo(x[i]!, 9);
+    });
+    expect(state.has('moment2/w')).toBe(false);
   });
 
   it('changes no weight and no moment before its last pass', async () => {
