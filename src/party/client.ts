@@ -14,10 +14,12 @@ import { greedy, type Sampler } from '../models/index.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Channel } from '../net/contract.ts';
 import type { Tensor } from '../program/index.ts';
+import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import {
   type Control,
   greet,
   heedingRefusals,
+  manifestControlBytes,
   publicReason,
   type RunRequest,
   receiveControl,
@@ -73,10 +75,12 @@ export async function runClientOn(host: ClientHost, options: ClientOptions): Pro
   try {
     const server = heedingRefusals(await host.connect(options.server, 'server'));
     opened.push(server);
+    server.allow?.(manifestControlBytes);
     await greet(server, 'client', ['server']);
     const manifest = await receiveManifest(server);
     const prepared = await prepareTask(options, manifest);
     const traced = traceRun(manifest.config, prepared.run);
+    server.allow?.(largestFrameBytes(traced.ringProgram, 'serverToClient'));
     const own = nonce();
     await sendControl(server, { type: 'request', run: prepared.run, program: traced.hash, nonce: own });
     const agreed = await receiveControl(server, 'session');
@@ -86,6 +90,7 @@ export async function runClientOn(host: ClientHost, options: ClientOptions): Pro
       throw new SottoError('peer', 'answered another request', { place: { party: 'server' }, remedy: 'start the run again' });
     const dealer = heedingRefusals(await host.connect(options.dealer, setting));
     opened.push(dealer);
+    dealer.allow?.(materialFrameBytes);
     await greet(dealer, 'client', [setting]);
     await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash });
     const beside = (): Promise<Channel> =>

@@ -100,12 +100,14 @@ type Schemas = typeof schemas;
 export type ControlType = keyof Schemas;
 export type Control<T extends ControlType> = z.infer<Schemas[T]>;
 
-/** Longest messages that are read at all. A refusal may come in place of any. */
-const longBytes = 32 * 2 ** 20;
+/** Longest messages that are read at all: a manifest has a tokenizer, an order a configuration. A refusal may come in place of any. */
+const manifestBytes = 32 * 2 ** 20;
+const longBytes = 2 ** 20;
 const shortBytes = 4096;
 const limitBytes = (type: ControlType): number =>
-  type === 'manifest' || type === 'order' || type === 'copy' ? longBytes : shortBytes;
-/** What a channel must take for any control message of a party that is trusted with long ones, and of any other. */
+  type === 'manifest' ? manifestBytes : type === 'order' || type === 'copy' ? longBytes : shortBytes;
+/** What a channel must take for the control messages of a server to its client, of a server to its dealer, and of anybody else. */
+export const manifestControlBytes = manifestBytes;
 export const longControlBytes = longBytes;
 export const shortControlBytes = shortBytes;
 

@@ -5,7 +5,17 @@ import type { Channel } from '../net/contract.ts';
 import { listen } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
 import { attending } from './attend.ts';
-import { greet, heedingRefusals, publicReason, receiveControl, refuse, sameProgram, sendControl } from './control.ts';
+import {
+  greet,
+  heedingRefusals,
+  longControlBytes,
+  publicReason,
+  receiveControl,
+  refuse,
+  sameProgram,
+  sendControl,
+  shortControlBytes,
+} from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { untilStopped } from './live.ts';
 import { traceRun } from './manifest.ts';
@@ -41,7 +51,9 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
       await listener.accept({ peer: 'server', timeoutMilliseconds: options.startMilliseconds ?? timeoutMilliseconds }),
     );
     opened.push(server);
+    server.allow?.(shortControlBytes);
     await greet(server, setting, ['server']);
+    server.allow?.(longControlBytes);
     const order = await receiveControl(server, 'order');
     const traced = traceRun(order.config, order.run);
     sameProgram('server', order.program, traced.hash);
@@ -58,6 +70,7 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
       await attending(server, (attention) => attention.guard(listener.accept({ peer: 'client', timeoutMilliseconds }))),
     );
     opened.push(client);
+    client.allow?.(shortControlBytes);
     await greet(client, setting, ['client']);
     const join = await receiveControl(client, 'join');
     sameProgram('client', join.program, traced.hash);

@@ -1,27 +1,12 @@
 import type { Setting } from '../backends/cost/index.ts';
-import {
-  materialLayout,
-  sendMaskSeed,
-  serverFromClient,
-  serverFromDealer,
-  serverLive,
-  serverOnline,
-} from '../backends/mpc/index.ts';
-import { type RingProgram, schedule } from '../backends/ring/index.ts';
+import { sendMaskSeed, serverFromClient, serverFromDealer, serverLive, serverOnline } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect } from '../node/sockets.ts';
 import { attending } from './attend.ts';
+import { largestFrameBytes } from './bounds.ts';
 import { openBundleStore } from './bundles.ts';
-import {
-  type Control,
-  greet,
-  heedingRefusals,
-  type RunRequest,
-  receiveControl,
-  sendControl,
-  shortControlBytes,
-} from './control.ts';
+import { type Control, greet, heedingRefusals, type RunRequest, receiveControl, sendControl } from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { within } from './doors.ts';
 import { DealerLink } from './link.ts';
@@ -159,7 +144,7 @@ class Server {
     sessions.admission.check(run);
     session.note({ promptTokens: run.promptTokens, newTokens: run.newTokens });
     const asked = { run, clientNonce: request.nonce, traced: traceRequest(model, request, trace) };
-    client.allow?.(largestFrameBytes(asked.traced.ringProgram));
+    client.allow?.(largestFrameBytes(asked.traced.ringProgram, 'clientToServer'));
     if (options.setting === 'helper') return await this.#withHelper(session, client, asked);
     const half = await prepared.take(asked.traced);
     if (half === undefined) return await this.#fromDealer(session, client, asked);
@@ -228,7 +213,7 @@ class Server {
     const beside = await attending(client, (attention) =>
       attention.guard(this.#besides.expect(token, 'client', options.timeoutMilliseconds, session.aborted)),
     );
-    beside.allow?.(largestFrameBytes(asked.traced.ringProgram));
+    beside.allow?.(largestFrameBytes(asked.traced.ringProgram, 'clientToServer'));
     const live = { ...serverRun(client, model).run, helper: dealer, material: session.adopt(beside, 'offline') };
     await session.phase('online', () =>
       runLive(
@@ -246,11 +231,4 @@ class Server {
     await session.phase('setup', () => sendMaskSeed(client, seed));
     return { platform: nodePlatform(run.ring.bits), seeds: sessionOf(traced.ringProgram, agreed) };
   }
-}
-
-/** What a client sends at most in one frame: material in chunks, and what the schedule of its own program says. */
-function largestFrameBytes(program: RingProgram): number {
-  const chunk = Math.min(2 ** 20, materialLayout(program).clientToServerBytes);
-  const online = schedule(program).map(({ direction, bytes }) => (direction === 'clientToServer' ? bytes : 0));
-  return online.reduce((most, bytes) => Math.max(most, bytes), Math.max(shortControlBytes, chunk));
 }

@@ -7,6 +7,7 @@ import type { Channel } from '../net/contract.ts';
 import { connect, listen } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
 import { attending, patienceMilliseconds } from './attend.ts';
+import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import { openBundleStore } from './bundles.ts';
 import {
   type Control,
@@ -17,6 +18,7 @@ import {
   refuse,
   sameProgram,
   sendControl,
+  shortControlBytes,
 } from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { acceptBeside, runLive } from './live.ts';
@@ -53,14 +55,17 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
     options.onListening?.(listener.address);
     const dealer = heedingRefusals(await connect({ address: options.dealer, peer: setting, timeoutMilliseconds, credentials }));
     opened.push(dealer);
+    dealer.allow?.(materialFrameBytes);
     await greet(dealer, 'server', [setting]);
     const client = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
     opened.push(client);
+    client.allow?.(shortControlBytes);
     await greet(client, 'server', ['client']);
     const beside = (): Promise<Channel> =>
       acceptBeside(client, async () => {
         const material = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
         opened.push(material);
+        material.allow?.(shortControlBytes);
         return material;
       });
     return await serveOne(options, { client, dealer, beside }, model);
@@ -82,6 +87,8 @@ async function serveOne(
   await sendControl(client, model.manifest);
   const request = await receiveControl(client, 'request');
   const traced = traceRequest(model, request);
+  const mostBytes = largestFrameBytes(traced.ringProgram, 'clientToServer');
+  client.allow?.(mostBytes);
   // While the dealer is waited for the client may go, and has nothing to say.
   const attended = <T>(work: (both: { client: Channel; dealer: Channel }) => Promise<T>): Promise<T> =>
     attending(client, (attention) => work({ client, dealer: attention.guarded(dealer) }));
@@ -105,7 +112,9 @@ async function serveOne(
     });
   };
   const withHelper = async (): Promise<Ledger | undefined> => {
-    const live = { ...run, helper: dealer, material: await attending(client, (attention) => attention.guard(channels.beside())) };
+    const material = await attending(client, (attention) => attention.guard(channels.beside()));
+    material.allow?.(mostBytes);
+    const live = { ...run, helper: dealer, material };
     const online = () => meter.on([client]).measure('online', () => serverLive(platform, session, live));
     return await runLive(dealer, TextEnded, online, ({ tokens }) => tokens);
   };

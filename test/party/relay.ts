@@ -1,5 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -227,7 +227,7 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
     } as const;
     const dealing = listened(dealerOrder, (onListening) => runDealer({ ...dealerOrder, onListening }));
     const dealer = outcome(dealing);
-    await waitFor(socket('d'));
+    await waitFor(socket('d'), dealer);
     lines.push(await line(socket('sd'), socket('d'), 'server', source, options));
     const serverOrder = {
       role: 'server',
@@ -239,7 +239,7 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
       timeoutMilliseconds,
     } as const;
     const server = outcome(listened(serverOrder, (onListening) => runServer({ ...serverOrder, onListening })));
-    await waitFor(socket('s'));
+    await waitFor(socket('s'), server);
     lines.push(await line(socket('cs'), socket('s'), 'client', 'server', options));
     lines.push(await line(socket('cd'), socket('d'), 'client', source, options));
     const { ring, newTokens, promptIds } = options;
@@ -255,7 +255,11 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
     const others = Object.entries({ client, server, dealer }).flatMap(([role, end]) =>
       (role === 'dealer' ? source : role) === apart ? [] : [end],
     );
-    void Promise.all(others).then(() => setTimeout(() => children[0]?.kill('SIGKILL'), 200));
+    void Promise.all(others).then((ends) => {
+      // Where nobody missed it, it may only be slow.
+      const patience = ends.some(({ error }) => error !== undefined) ? 200 : timeoutMilliseconds;
+      setTimeout(() => children[0]?.kill('SIGKILL'), patience);
+    });
     const ends = { client: await client, server: await server, dealer: await dealer };
     await Promise.all(started);
     const list = async (party: 'client' | 'server') => (await openBundleStore(state[party], party)).list();
@@ -266,9 +270,12 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
   }
 }
 
-/** Until a socket's file is there. */
-async function waitFor(address: string): Promise<void> {
-  const { existsSync } = await import('node:fs');
-  for (let tries = 0; tries < 2000 && !existsSync(address.slice(5)); tries++)
+/** Until a socket's file is there, or who would have made it has ended. */
+async function waitFor(address: string, end: Promise<unknown>): Promise<void> {
+  let ended = false;
+  void end.then(() => {
+    ended = true;
+  });
+  for (let tries = 0; tries < 2000 && !ended && !existsSync(address.slice(5)); tries++)
     await new Promise((resolve) => setTimeout(resolve, 5));
 }
