@@ -41,6 +41,8 @@ describe('elementary functions of basic operations', () => {
       const { sine, cosine } = sineAndCosine(i * 0.37);
       return [sine, cosine, exponential(i / 37 - 50), power(10_000, -i / 4000), hyperbolicTangent(i / 300)][i % 5]!;
     });
-    expect(createHash('sha256').update(new Uint8Array(values.buffer)).digest('hex')).toMatchInlineSnapshot(`"d2163b1e74b665db0225291f5c2f5a2cfd31d4c0fcba7e70dda671b8827298b4"`);
+    expect(createHash('sha256').update(new Uint8Array(values.buffer)).digest('hex')).toBe(
+      'd2163b1e74b665db0225291f5c2f5a2cfd31d4c0fcba7e70dda671b8827298b4',
+    );
   });
 });
