@@ -2,17 +2,16 @@ import { SottoError } from '../errors/index.ts';
 import { type Pseudorandom, pseudorandom } from '../math/index.ts';
 import { openCheckpoint, writeCheckpoint } from '../models/checkpoint.ts';
 import { parseLlamaConfig } from '../models/config.ts';
-import { exactPlan, traceLlama } from '../models/index.ts';
+import { defaultEpsilon, exactPlan, planOf, traceLlama } from '../models/index.ts';
 import { loadTokenizer } from '../models/tokenizer.ts';
-import type { Tensor } from '../program/index.ts';
-import { modelCard } from './card.ts';
 import { encodeDocuments } from './data.ts';
 import type { RunFolder } from './folder.ts';
 import { floatInputs } from './graft.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
 import type { PretrainRecipe } from './recipe.ts';
+import { writeResult } from './result.ts';
 import type { RunOptions, Texts } from './run.ts';
-import { textSamples } from './samples.ts';
+import { documentText } from './samples.ts';
 import { trainBytePairTokenizer } from './tokenizer.ts';
 
 /** A small Llama from random weights: trains the tokenizer, then the model on next-token likelihood. */
@@ -22,17 +21,22 @@ export async function pretrain(recipe: PretrainRecipe, folder: RunFolder, texts:
   const config = parseLlamaConfig(checkpoint.config);
   const tokenizer = await loadTokenizer(folder.start);
   const start: Weights = await checkpoint.readAll();
+  const plan = planOf(config);
+  const { power } = recipe.model;
+  const [learnt, heldOut] = [texts.train, texts.heldOut].map((some) => encodeDocuments(some, tokenizer)) as [
+    Int32Array[],
+    Int32Array[],
+  ];
+  const text = documentText(recipe, { train: learnt, heldOut }, power?.calibrationRows ?? 1);
   const result = await train({
     recipe,
     folder,
     backend: options.backend,
-    student: (batch) => traceLlama(config, exactPlan(config), { batch, tokens: recipe.context }),
+    student: (batch) => traceLlama(config, plan, { batch, tokens: recipe.context }),
     teacher: undefined,
-    losses: { nll: 1 },
-    samples: textSamples(recipe, {
-      train: encodeDocuments(texts.train, tokenizer),
-      heldOut: encodeDocuments(texts.heldOut, tokenizer),
-    }),
+    losses:
+      power === undefined ? { nll: 1 } : { nll: 1, range: power.range, rangeLimit: power.rangeLimit, variance: power.variance },
+    samples: text.samples,
     start,
     trained: [...start.keys()].map((name) => ({ name, rate: 1 })),
     clock: options.clock,
@@ -40,18 +44,11 @@ export async function pretrain(recipe: PretrainRecipe, folder: RunFolder, texts:
     stop: options.stop,
   });
   if (!result.finished) return result;
-  await writeCheckpoint(folder.result, {
-    config: checkpoint.config,
-    tensors: namedTensors(result.weights),
-    dtype: recipe.dtype,
-    companions: folder.start,
-    extra: { 'README.md': modelCard(recipe, result.log) },
-  });
+  const measuring = power === undefined ? undefined : { calibration: text.calibration, margin: power.margin };
+  const { weights, log } = result;
+  await writeResult({ recipe, folder, backend: options.backend, config: checkpoint.config, weights, log, measuring });
   return result;
 }
-
-export const namedTensors = (weights: ReadonlyMap<string, Tensor>) =>
-  [...weights].map(([name, { shape, values }]) => ({ name, shape, values: Float32Array.from(values) }));
 
 async function writeStart(recipe: PretrainRecipe, folder: RunFolder, texts: readonly string[]): Promise<void> {
   const { model, tokenizer } = recipe;
@@ -81,6 +78,17 @@ async function writeStart(recipe: PretrainRecipe, folder: RunFolder, texts: read
     torch_dtype: 'float32',
   };
   const parsed = parseLlamaConfig(config);
+  const { power } = model;
+  const exact = exactPlan(parsed);
+  const attention =
+    power === undefined ? undefined : ({ kind: 'power', exponent: power.exponent, epsilon: defaultEpsilon } as const);
+  const planned =
+    attention === undefined
+      ? config
+      : {
+          ...config,
+          sotto: { ...exact, name: `power-${attention.exponent}`, layers: exact.layers.map((own) => ({ ...own, attention })) },
+        };
   const shapes = floatInputs(traceLlama(parsed, exactPlan(parsed), { batch: 1, tokens: 1 }));
   const random = pseudorandom(recipe.seed, 1);
   const tensors = [...shapes].map(([name, shape]) => ({ name, shape, values: initialValues(name, shape, model.layers, random) }));
@@ -89,7 +97,7 @@ async function writeStart(recipe: PretrainRecipe, folder: RunFolder, texts: read
     'tokenizer.json': json(trained['tokenizer.json']),
     'tokenizer_config.json': json(trained['tokenizer_config.json']),
   };
-  await writeCheckpoint(folder.start, { config, tensors, extra });
+  await writeCheckpoint(folder.start, { config: planned, tensors, extra });
 }
 
 /** Gains 1; matrices normal with variance 1/inputs, those that write into the residual stream less; embeddings 0.1. */

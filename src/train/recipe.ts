@@ -184,6 +184,8 @@ const pretrainSchema = z.strictObject({
         /** Weight of the penalty on mean powers above `rangeLimit`. */
         range: weight.default(0.5),
         rangeLimit: z.number().gt(0).max(1e6).default(6),
+        /** Weight of the penalty on mean squares before norms far from their middle. */
+        variance: weight.default(0.05),
         margin: z.number().min(1).max(1e3).default(4),
         calibrationRows: count(1e5).default(16),
       })

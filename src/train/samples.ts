@@ -28,7 +28,7 @@ interface Split {
 }
 
 /** Rows of documents; of those held back, rows of one document's begin or middle. */
-export function textSamples(recipe: Rows, documents: Split): Samples {
+function textSamples(recipe: Rows, documents: Split): Samples {
   const { batch, context: tokens, seed } = recipe;
   const batchAt = batches(documents.train, { batch, tokens, seed });
   return {

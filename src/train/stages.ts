@@ -1,17 +1,16 @@
-import { type Calibration, calibrate, convertCheckpoint, subjectOf } from '../convert/index.ts';
+import { type Calibration, convertCheckpoint } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type Checkpoint, openCheckpoint, writeCheckpoint } from '../models/checkpoint.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { type AttentionPlan, defaultEpsilon, type LayerPlan, type Plan, planOf } from '../models/index.ts';
 import type { Program } from '../program/index.ts';
 import { type Base, readBase } from './base.ts';
-import { modelCard } from './card.ts';
 import { type RunFolder, readStateStep } from './folder.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
 import { type Adapted, adapters } from './lora.ts';
 import type { LossWeights, Metric } from './losses.ts';
-import { namedTensors } from './pretrain.ts';
 import type { DistillRecipe, VisionDistillRecipe } from './recipe.ts';
+import { writeResult } from './result.ts';
 import type { RunOptions } from './run.ts';
 import type { Samples } from './samples.ts';
 
@@ -63,7 +62,7 @@ export async function distillation(task: Distillation): Promise<Trainer> {
     if (!(await start.exists('config.json')) && source !== undefined) await convertStart(task, stage, source, index);
     const trained = await trainStage(task, stage, await openCheckpoint(start), { before, stop });
     // An early state may have ranges that no table spans: only a finished run makes a checkpoint.
-    if (last && trained.result.finished) await writeResult(task, trained);
+    if (last && trained.result.finished) await finish(task, trained);
     if (last || !trained.result.finished) return trained.result;
     if (stopped) return { ...trained.result, finished: false };
     before += stage.steps;
@@ -144,18 +143,25 @@ async function trainStage(
     progress: options.progress,
     stop,
   });
-  return {
-    result,
+  return { result, source: { config: converted.config, readAll: async () => unshared(adapted.merge(result.weights)) } };
+}
+
+async function finish({ recipe, folder, options, calibration }: Distillation, { result, source }: Trained): Promise<void> {
+  const measuring = { calibration, margin: recipe.conversion.margin };
+  const { config } = source;
+  await writeResult({
+    recipe,
+    folder,
+    backend: options.backend,
     config,
-    plan,
-    source: { config: converted.config, readAll: async () => unshared(adapted.merge(result.weights)) },
-  };
+    weights: await source.readAll(),
+    log: result.log,
+    measuring,
+  });
 }
 
 interface Trained {
   readonly result: Trainer;
-  readonly config: ModelConfig;
-  readonly plan: Plan;
   /** What came out, as a checkpoint that the next stage converts further. */
   readonly source: Source;
 }
@@ -163,30 +169,6 @@ interface Trained {
 /** Weights in the arrays that conversion changes in place. */
 const unshared = (weights: Weights) =>
   new Map([...weights].map(([name, { shape, values }]) => [name, { shape: [...shape], values: Float32Array.from(values) }]));
-
-/** Measures tables and ranges, and writes the result with its card. */
-async function writeResult(task: Distillation, { result, config, plan, source }: Trained): Promise<void> {
-  const { recipe, folder, options, calibration } = task;
-  const weights = await source.readAll();
-  const { margin } = recipe.conversion;
-  const measured = await calibrate(subjectOf(config, calibration), plan, { weights, backend: options.backend, margin }).then(
-    (calibrated) => ({ plan: calibrated, problem: undefined }),
-    (error: unknown) => ({ plan, problem: rangeProblem(error) }),
-  );
-  await writeCheckpoint(folder.result, {
-    config: { ...source.config, sotto: measured.plan },
-    tensors: namedTensors(weights),
-    dtype: recipe.dtype,
-    companions: folder.start,
-    extra: { 'README.md': modelCard(recipe, result.log, measured) },
-  });
-}
-
-/** A model whose ranges no table spans is a result still, for floating point; its card says what was wrong. */
-function rangeProblem(error: unknown): string {
-  if (error instanceof SottoError && error.kind === 'range') return error.message;
-  throw error;
-}
 
 const isCoefficient = (name: string): boolean => /\.act\.[abc]$/.test(name);
 

@@ -6,15 +6,14 @@ import type { Files } from '../models/files.ts';
 import { exactPlan, traceVit } from '../models/index.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
 import { type Preprocessor, parsePreprocessor } from '../models/preprocess.ts';
-import { modelCard } from './card.ts';
 import type { PictureSet } from './data/index.ts';
 import type { RunFolder } from './folder.ts';
 import { floatInputs } from './graft.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
 import type { LossWeights } from './losses.ts';
 import { calibrationPictures, type PictureSplit, pictureSamples, readPictures, splitPictures } from './pictures.ts';
-import { namedTensors } from './pretrain.ts';
 import type { VisionDistillRecipe, VisionPretrainRecipe, VisionRecipe } from './recipe.ts';
+import { writeResult } from './result.ts';
 import type { RunOptions } from './run.ts';
 import { distillation } from './stages.ts';
 
@@ -71,14 +70,8 @@ async function pretrainVision(
     stop: options.stop,
   });
   if (!result.finished) return result;
-  const tensors = namedTensors(result.weights);
-  await writeCheckpoint(folder.result, {
-    config: checkpoint.config,
-    tensors,
-    dtype: recipe.dtype,
-    companions: folder.start,
-    extra: { 'README.md': modelCard(recipe, result.log) },
-  });
+  const { weights, log } = result;
+  await writeResult({ recipe, folder, backend: options.backend, config: checkpoint.config, weights, log });
   return result;
 }
 

@@ -135,6 +135,23 @@ describe('a run', () => {
   });
 });
 
+describe('a model with power attention from the first step on', () => {
+  it('is trained within its ranges, resumes bit for bit and comes out with tables', async () => {
+    const power = { exponent: 4, range: 0.5, rangeLimit: 2, calibrationRows: 4 };
+    const recipe = parseRecipe({ ...raw, model: { ...raw.model, hiddenSize: 32, power } });
+    const { log } = await run(recipe, 'power');
+    expect(log[0]!['loss/range']).toBeGreaterThanOrEqual(0);
+    expect(log.at(-1)!['loss/nll']).toBeLessThan(log[0]!['loss/nll']!);
+    await run(recipe, 'powerHalves', { stop: (step) => step === 5 });
+    await run(recipe, 'powerHalves', { resume: true });
+    expect(stateOf('powerHalves')).toBe(stateOf('power'));
+    const checkpoint = await openCheckpoint(folderFiles(join(folder('power'), 'checkpoint')));
+    const [layer] = planOf(parseLlamaConfig(checkpoint.config)).layers;
+    expect(layer!.attention).toMatchObject({ kind: 'power', exponent: 4, table: expect.anything() });
+    expect(layer!.activation.kind).toBe('exact');
+  });
+});
+
 describe('a step of several passes', () => {
   const several = { ...raw, batch: 1, accumulate: 2, optimiser: { ...raw.optimiser, sam: { radius: 0.05 } } };
 
