@@ -125,7 +125,7 @@ const hang = Symbol('hang');
 
 /** Once more where a busy machine ended a run before its fault came. */
 async function once(fault: Fault, bed: Prepared, tools: Tools): Promise<Verdict> {
-  for (let tries = 3; ; tries--) {
+  for (let tries = 6; ; tries--) {
     const verdict = await attempt(fault, bed, tools);
     if (verdict.why !== notStruck || tries === 1) return verdict;
     rmSync(bed.directory(fault.number), { recursive: true, force: true });
