@@ -1,5 +1,6 @@
 /** Training: recipes, runs that resume bit for bit, and their parts. */
-export { type Base, type Packing, packNf4, plainBase, readBase, unpackNf4 } from './base.ts';
+export { type Base, type Packing, plainBase, readBase } from './base.ts';
+export { packNf4, packScales, scaleLevels, unpackNf4, unpackScales } from './codes.ts';
 export { type Batch, batches, batchFeeds, type Documents, encodeDocuments, splitDocuments, splitItems } from './data.ts';
 export { type FixedInLoop, fixedInLoop } from './fixed.ts';
 export type { LogLine } from './folder.ts';

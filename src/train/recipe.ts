@@ -252,6 +252,8 @@ const stageSchema = z.strictObject({
 const packingSchema = z.strictObject({
   format: z.literal('nf4'),
   block: z.union([16, 32, 64, 128, 256].map((value) => z.literal(value))).default(64),
+  /** The blocks' scales as 8-bit codes, 256 to a scale. */
+  doubleQuantisation: z.boolean().optional(),
 });
 
 /** What distillations have in common. */

@@ -4,7 +4,7 @@ import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { pseudorandom } from '../../src/math/index.ts';
 import { onnxBackend } from '../../src/node/onnx.ts';
 import { gradient, type Tensor, trace } from '../../src/program/index.ts';
-import { adapters, packNf4, readBase, unpackNf4 } from '../../src/train/index.ts';
+import { adapters, packNf4, packScales, readBase, scaleLevels, unpackNf4, unpackScales } from '../../src/train/index.ts';
 import { publishedLevels } from '../program/definition.ts';
 
 /** Above the n-th of these a value over its block's largest magnitude has code n + 1: bitsandbytes, csrc/kernels.cu, `dQuantizeNF4`. */
@@ -57,6 +57,35 @@ describe('NF4', () => {
   });
 });
 
+describe('scales of blocks in 8 bits', () => {
+  it('have the levels of the published dynamic map', () => {
+    expect(scaleLevels).toHaveLength(256);
+    expect([scaleLevels[0], scaleLevels[255], scaleLevels[254]]).toEqual([-0.99296875, 1, 0.99296875]);
+    // The smallest: one step of 10^-6, from a tenth to one; then two of 10^-5.
+    const smallest = [...scaleLevels].filter((level) => level > 0).slice(0, 3);
+    [0.55e-6, 0.325e-5, 0.775e-5].forEach((level, i) => {
+      expect(smallest[i]).toBeCloseTo(level, 12);
+    });
+    expect(scaleLevels.includes(0)).toBe(true);
+  });
+
+  it('come back within half a step of the map, about their mean', () => {
+    fc.assert(
+      fc.property(fc.array(fc.float({ min: 0, max: 10, noNaN: true }), { minLength: 1, maxLength: 600 }), (list) => {
+        const values = Float32Array.from(list);
+        const packed = packScales(values);
+        const back = unpackScales(packed);
+        values.forEach((value, i) => {
+          // Steps are at most 0.9 / 64 of the block's largest distance, and 1 / 128 between the last two levels; −1 has no level.
+          const largest = packed.scales[Math.floor(i / 256)]!;
+          expect(Math.abs(back[i]! - value)).toBeLessThanOrEqual(0.0071 * largest + 1e-6);
+        });
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
 describe('a model on 4-bit codes', () => {
   const [rows, into, out] = [3, 24, 10];
   const names = ['layers.0.query.weight', 'layers.0.key.weight', 'head.weight'] as const;
@@ -93,8 +122,14 @@ describe('a model on 4-bit codes', () => {
   };
 
   it('computes with the levels, forwards and back, on both backends; heads and gains keep full precision', async () => {
-    for (const block of [16, 64, 512]) {
-      const base = await readBase(source, { format: 'nf4', block });
+    for (const [block, doubleQuantisation] of [
+      [16, false],
+      [64, true],
+      [512, true],
+      [512, false],
+    ] as const) {
+      const base = await readBase(source, { format: 'nf4', block, doubleQuantisation });
+      expect(base.tensors.has(`${names[0]}.absmax`)).toBe(!doubleQuantisation);
       expect([...base.tensors.keys()].filter((name) => name.endsWith('.nf4'))).toEqual([`${names[0]}.nf4`, `${names[1]}.nf4`]);
       expect(base.tensors.get(`${names[0]}.nf4`)!.values).toHaveLength((out * into) / 2);
       const plain = await referenceBackend().compile(gradient(program, 'loss', ['x']), new Map());

@@ -87,7 +87,7 @@ describe('a distillation in 4 bits', () => {
   it('goes with rounding in the loop, recomputation, norms of layers and no clipping', async () => {
     const recipe = {
       ...student,
-      base: { format: 'nf4', block: 32 },
+      base: { format: 'nf4', block: 32, doubleQuantisation: true },
       quantise: { fraction: 12 },
       checkpoint: 'layers',
       logGradientNorms: true,
