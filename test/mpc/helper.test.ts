@@ -129,7 +129,7 @@ const timeout = (milliseconds: number): Timeout => ({
 });
 
 /** Three roles ready to run, and every channel recorded where the helper or the material is at one end. */
-async function ready(milliseconds = 10_000, wrapEnds = (ends: [Channel, Channel]) => ends) {
+async function ready(milliseconds = 10_000, wrapEnds = (ends: [Channel, Channel]) => ends, keptBytes?: number) {
   const roles = turns(48);
   const pair = (first: string, second: string) =>
     wrapEnds(memoryPair({ names: [first, second], timeout: timeout(milliseconds) })).map(recorded) as [Recorded, Recorded];
@@ -157,12 +157,12 @@ async function ready(milliseconds = 10_000, wrapEnds = (ends: [Channel, Channel]
     frames: (name: keyof typeof channels) => channels[name].frames.slice(setupFrames[name]),
     client: (input = read(largerTokens)) =>
       clientLive(roles.client, session, {
-        ...{ channel: clientServer, helper: clientHelper, material: clientMaterial, maskSeed, input },
+        ...{ channel: clientServer, helper: clientHelper, material: clientMaterial, maskSeed, input, keptBytes },
         output: (name, value) => void outputs.set(name, value),
       }),
     server: () =>
       serverLive(roles.server, session, {
-        ...{ channel: serverClient, helper: serverHelper, material: serverMaterial, weight: read(largerWeights) },
+        ...{ channel: serverClient, helper: serverHelper, material: serverMaterial, weight: read(largerWeights), keptBytes },
       }),
     helper: (wrap = (channel: Channel) => channel) =>
       helperLive(roles.dealer, session, { client: wrap(helperClient), server: wrap(helperServer) }, masked),
@@ -346,6 +346,27 @@ describe('a slow role', () => {
     const { client, server, helper, outputs } = await ready(10_000, unbuffered);
     await within(10_000, Promise.all([client(), server(), helper()]));
     expect(outputs.size).toBe(3);
+  });
+
+  it('is waited for by a helper once enough is kept: neither fills a party’s memory, and nobody waits for ever', async () => {
+    for (const keptBytes of [0, 1, 20_000]) {
+      const { client, server, helper, outputs } = await ready(10_000, unbuffered, keptBytes);
+      let given: (tensor: Tensor) => void;
+      const first = new Promise<Tensor>((resolve) => {
+        given = resolve;
+      });
+      const input = (name: string): Promise<Tensor> => (name === 'token.0' ? first : read(largerTokens)(name));
+      let ended = false;
+      const material = helper().then(() => {
+        ended = true;
+      });
+      const runs = Promise.all([client(input), server(), material]);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      expect(ended).toBe(false);
+      given!(largerTokens.get('token.0')!);
+      await within(10_000, runs);
+      expect(outputs.size).toBe(3);
+    }
   });
 });
 

@@ -14,11 +14,11 @@ const read = (tensors: ReadonlyMap<string, Tensor>) => async (name: string) => t
 
 describe('material that comes while it is used', () => {
   const pieces = [
-    [0, 3],
-    [3, 0],
-    [3, 5],
-    [8, 2],
-  ] as const;
+    { offset: 0, bytes: 3, dueAfter: 0 },
+    { offset: 3, bytes: 0, dueAfter: 0 },
+    { offset: 3, bytes: 5, dueAfter: 2 },
+    { offset: 8, bytes: 2, dueAfter: 5 },
+  ];
   const stream = () => {
     let at = 0;
     return { read: async (count: number) => Uint8Array.from({ length: count }, () => at++) };
@@ -32,8 +32,41 @@ describe('material that comes while it is used', () => {
     expect([...(await material.read(3, 5))]).toEqual([3, 4, 5, 6, 7]);
     expect([material.has(3), material.has(0)]).toEqual([false, true]);
     expect([...(await material.read(0, 3))]).toEqual([0, 1, 2]);
-    // What was waited for was never kept; the rest is the bound: all of the material.
+    // What was waited for was never kept.
     expect(material.peakBytes).toBe(8);
+  });
+
+  it('is not read on where enough is kept, until some is used, something is due or somebody waits', async () => {
+    const settled = () => new Promise<void>((resolve) => setImmediate(resolve));
+    const begun = () => {
+      const material = new LiveMaterial(new Trouble(), 2);
+      return { material, reading: material.follow(stream(), pieces) };
+    };
+    const used = begun();
+    await settled();
+    expect([used.material.has(0), used.material.has(3), used.material.has(8)]).toEqual([true, false, false]);
+    await used.material.read(0, 3);
+    await settled();
+    expect([used.material.has(3), used.material.has(8)]).toEqual([true, false]);
+    await used.material.read(3, 5);
+    await used.reading;
+    expect(used.material.peakBytes).toBe(5);
+    const due = begun();
+    due.material.reached(1);
+    await settled();
+    expect(due.material.has(3)).toBe(false);
+    due.material.reached(2);
+    await settled();
+    expect([due.material.has(3), due.material.has(8)]).toEqual([true, false]);
+    expect([...(await due.material.read(8, 2))]).toEqual([8, 9]);
+    await due.reading;
+    // A failure ends the pause too.
+    const trouble = new Trouble();
+    const stuck = new LiveMaterial(trouble, 2).follow(stream(), pieces);
+    await settled();
+    const error = new Error('the run failed');
+    trouble.raise(error);
+    await expect(stuck).rejects.toBe(error);
   });
 
   it('is refused in another size than it came in, and not waited for after a failure', async () => {

@@ -95,10 +95,11 @@ describe('keys of comparisons', () => {
     }
   });
 
-  it('come in the same pieces from a helper', async () => {
+  it('come in the same pieces from a helper, to parties that keep nothing for later', async () => {
     const y = await rehearse({
       program: traced(80),
       setting: 'helper',
+      keptBytes: 0,
       platforms: platforms(64),
       weight,
       input: async () => input(80),

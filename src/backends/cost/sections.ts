@@ -20,20 +20,31 @@ export interface Sections {
  */
 export function sectionsOf(program: RingProgram): Sections {
   const sections = { helperToServer: [seedBytes], helperToClient: [seedBytes], clientToServer: [0] };
-  const open = { helperToServer: 0, helperToClient: 0, clientToServer: 0 };
-  const end = (): void => {
-    for (const stream of ['helperToServer', 'helperToClient', 'clientToServer'] as const) {
-      sections[stream].push(open[stream]);
-      open[stream] = 0;
+  let first = 0;
+  for (const end of sectionEnds(program)) {
+    const sum = { dealerToServer: 0, dealerToClient: 0, clientToServer: 0 };
+    for (const node of program.nodes.slice(first, end)) {
+      const material = materialOf(node, program);
+      for (const stream of ['dealerToServer', 'dealerToClient', 'clientToServer'] as const) sum[stream] += material[stream];
     }
-  };
-  for (const node of program.nodes) {
-    const material = materialOf(node, program);
-    open.helperToServer += material.dealerToServer;
-    open.helperToClient += material.dealerToClient;
-    open.clientToServer += material.clientToServer;
-    if (open.helperToServer + open.helperToClient + open.clientToServer >= sectionBytes) end();
+    sections.helperToServer.push(sum.dealerToServer);
+    sections.helperToClient.push(sum.dealerToClient);
+    sections.clientToServer.push(sum.clientToServer);
+    first = end;
   }
-  end();
   return sections;
+}
+
+/** The node behind the last one of each section. */
+export function sectionEnds(program: RingProgram): number[] {
+  const ends: number[] = [];
+  let open = 0;
+  program.nodes.forEach((node, index) => {
+    const material = materialOf(node, program);
+    open += material.dealerToServer + material.dealerToClient + material.clientToServer;
+    if (open < sectionBytes) return;
+    ends.push(index + 1);
+    open = 0;
+  });
+  return [...ends, program.nodes.length];
 }

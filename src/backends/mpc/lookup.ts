@@ -16,6 +16,8 @@ const aheadBytes = 64 * 2 ** 20;
 /** A source whose material may still be on its way says whether `load` would answer at once; absent where it always does. */
 export interface Ahead {
   ready?(node: number): boolean;
+  /** Is told how many frames of the run have gone, both ways. */
+  reached?(frames: number): void;
 }
 
 /** What a party expands lookups with. */

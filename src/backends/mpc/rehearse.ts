@@ -30,6 +30,8 @@ export interface RehearsalOptions {
   readonly weight: (name: string) => Promise<Tensor>;
   readonly input: (name: string) => Promise<Tensor>;
   readonly output?: (name: string, value: Tensor) => void;
+  /** In the helper setting: material that a party keeps for later. */
+  readonly keptBytes?: number;
   readonly observeClient?: (protocol: Protocol) => Protocol;
   readonly observeServer?: (protocol: Protocol) => Protocol;
 }
@@ -158,6 +160,7 @@ async function withHelper(options: RehearsalOptions, channels: Channels, ends: E
       channel: clientServer,
       helper: clientDealer,
       material: channels.clientMaterial,
+      keptBytes: options.keptBytes,
       maskSeed,
     }),
     serverLive(platforms.server, session, {
@@ -165,6 +168,7 @@ async function withHelper(options: RehearsalOptions, channels: Channels, ends: E
       channel: serverClient,
       helper: serverDealer,
       material: channels.serverMaterial,
+      keptBytes: options.keptBytes,
     }),
     helperLive(platforms.dealer, session, { client: dealerClient, server: dealerServer }, masked),
   ]);

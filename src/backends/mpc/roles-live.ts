@@ -55,6 +55,8 @@ export interface ClientLiveRun extends Omit<ClientRun, 'bundle'> {
   /** To the server, for material only: a connection beside `channel`, as closed to the helper as that. */
   readonly material: Channel;
   readonly maskSeed: Uint8Array;
+  /** Material that is kept for later before the helper is held up; 32 MiB where absent. */
+  readonly keptBytes?: number | undefined;
 }
 
 /**
@@ -71,7 +73,8 @@ export function clientLive(platform: Platform, session: Session, run: ClientLive
     const prg = leased.prg(seed);
     seed.fill(0);
     const trouble = new Trouble();
-    const { correlations, reading } = liveClientCorrelations({ kernels, program, prg, trouble }, { helper: fromHelper });
+    const options = { kernels, program, prg, trouble, keptBytes: run.keptBytes };
+    const { correlations, reading } = liveClientCorrelations(options, { helper: fromHelper });
     const toServer = breathing(leased, new SectionWriter(run.material, offlineFrame, sections.clientToServer), trouble);
     const halves = clientHalves(leased, session, prg, run.maskSeed, toServer);
     const guarded = {
@@ -87,6 +90,7 @@ export interface ServerLiveRun extends Omit<ServerRun, 'bundle'> {
   readonly helper: Channel;
   /** From the client, for material only. */
   readonly material: Channel;
+  readonly keptBytes?: number | undefined;
 }
 
 /** The server's run: reads both streams of material and computes at once. Errors as `clientLive`. */
@@ -102,7 +106,7 @@ export function serverLive(platform: Platform, session: Session, run: ServerLive
     seed.fill(0);
     const trouble = new Trouble();
     const { correlations, reading } = liveServerCorrelations(
-      { kernels, program, prg, trouble },
+      { kernels, program, prg, trouble, keptBytes: run.keptBytes },
       { helper: fromHelper, client: fromClient },
     );
     const guarded = {

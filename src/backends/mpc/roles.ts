@@ -344,6 +344,7 @@ export async function clientParty(
     channel: run.channel,
     now: platform.now,
     ...idleWork(platform, lookups),
+    reached: (frames) => correlations.reached?.(frames),
     load: (node) => {
       if (node.operation === 'lookup') return lookups.load(node.index);
       if (node.operation === 'piecewise') return correlations.load(node.index);
@@ -400,6 +401,7 @@ export async function serverParty(
     channel: run.channel,
     now: platform.now,
     ...idleWork(platform, lookups),
+    reached: (frames) => correlations.reached?.(frames),
     ...(run.interrupt === undefined ? {} : { interrupt: run.interrupt }),
     load: (node) => {
       if (node.operation === 'serverInput')

@@ -19,6 +19,8 @@ export interface RunOptions extends Machine {
   readonly now: () => number;
   /** One piece of work that will be needed later, done while the peer is waited for; false where there is none. */
   readonly idle?: () => Promise<boolean>;
+  /** Is told how many frames have gone, both ways, before the next one is waited for or sent. */
+  readonly reached?: ((frames: number) => void) | undefined;
   /** What a frame of another kind in the middle of a run means; the run ends with the error that this returns. */
   readonly interrupt?: (frame: Frame) => Error;
 }
@@ -81,11 +83,13 @@ class Run {
   }
 
   async all(hops: readonly Hop[]): Promise<void> {
-    for (const hop of hops) {
+    for (const [frames, hop] of hops.entries()) {
+      this.#options.reached?.(frames);
       await this.#compute();
       if (isMine(hop.direction, this.#options.side)) await this.#send(hop);
       else await this.#receive(hop);
     }
+    this.#options.reached?.(hops.length);
     await this.#compute();
     if (this.#waiting.size > 0) this.#broken('the schedule ended with steps still waiting');
   }
