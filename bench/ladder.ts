@@ -6,8 +6,9 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { loadRecipe, type Recipe } from '../src/train/index.ts';
+import { layerNotes, misread } from './ladder-notes.ts';
 import { type Finished, ladderTable } from './ladder-table.ts';
 import { type Ladder, ladders } from './ladders.ts';
 
@@ -27,6 +28,9 @@ const { values: flags, positionals } = parseArgs({
   },
 });
 
+/** How `sotto` ends where figures leave their range. */
+const rangeExit = 5;
+
 /** Runs the command of this checkout; its standard output. */
 function sotto(args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -36,7 +40,10 @@ function sotto(args: readonly string[]): Promise<string> {
       out += chunk;
     });
     child.on('error', reject);
-    child.on('close', (code) => (code === 0 ? resolve(out) : reject(new Error(`sotto ${args.join(' ')} ended with ${code}`))));
+    child.on('close', (code) => {
+      if (code === 0) resolve(out);
+      else reject(Object.assign(new Error(`sotto ${args.join(' ')} ended with ${code}`), { exitCode: code }));
+    });
   });
 }
 
@@ -72,24 +79,26 @@ async function finished(ladder: Ladder, name: string, seed: number): Promise<Fin
   const recipe = await seeded(name, seed);
   const folder = join(flags.directory, name, `seed-${seed}`);
   const path = join(folder, 'result.json');
-  if (existsSync(path)) return json(path) as Finished;
   mkdirSync(folder, { recursive: true });
   const file = join(folder, 'recipe.json');
+  const stored = JSON.parse(JSON.stringify(recipe)) as unknown;
+  if (existsSync(file) && !isDeepStrictEqual(json(file), stored))
+    throw new Error(`${folder} holds a run of another recipe of this name: move it away`);
+  if (existsSync(path)) return json(path) as Finished;
   writeFileSync(file, `${JSON.stringify(recipe, null, 2)}\n`);
   const run = join(folder, 'run');
   const begun = existsSync(join(run, 'run.json')) ? ['--resume'] : [];
   console.error(`${name}, seed ${seed}`);
   const place = ['--data', flags.data, '--models', flags.models, '--directory', run];
-  const error = await sotto(['train', file, ...place, ...begun, '--json']).then(
-    () => undefined,
-    (cause: unknown) => String(cause),
+  const diverged = await sotto(['train', file, ...place, ...begun, '--json']).then(
+    () => false,
+    (cause: { exitCode?: number }) => {
+      // A loss that is no number is a finding: the table says so.
+      if (cause.exitCode === rangeExit) return true;
+      throw cause;
+    },
   );
-  if (error !== undefined) {
-    // A recipe that diverges is a finding: the table says so.
-    if (!existsSync(join(run, 'log.jsonl'))) throw new Error(error);
-    const result: Finished = { recipe: name, seed, failed: true, metrics: {}, plan: undefined, seconds: lastSeconds(run) };
-    return result;
-  }
+  if (diverged) return { recipe: name, seed, failed: true, metrics: {}, plan: undefined, seconds: lastSeconds(run) };
   const checkpoint = join(run, 'checkpoint');
   const config = json(join(checkpoint, 'config.json')) as { sotto?: Finished['plan'] };
   const metrics = await scores(ladder, checkpoint, flags.directory);
@@ -125,9 +134,15 @@ await ladder.prepare?.(flags.data, flags.directory);
 const names = flags.only === undefined ? ladder.recipes : flags.only.split(',');
 const seeds = flags.seeds.split(',').map(Number);
 const results = [await teacherRow(ladder)];
-const write = (): void => {
-  const table = ladderTable(ladder, results);
-  if (flags.out !== undefined) writeFileSync(flags.out, table);
+const { fitted } = ladder;
+const page = async (): Promise<string> => {
+  const parts = [ladderTable(ladder, results), await layerNotes(flags.directory, results)];
+  if (fitted !== undefined) {
+    const [data, teacher] = [ladder.test(flags.data, flags.directory), join(flags.models, ladder.teacher)];
+    const picture = join(flags.directory, `${ladder.name}-misread.png`);
+    parts.push(await misread({ directory: flags.directory, teacher, data, fitted, seed: seeds[0]!, picture }));
+  }
+  return parts.filter((part) => part !== '').join('\n');
 };
 for (const seed of seeds)
   for (const name of names) {
@@ -138,7 +153,7 @@ for (const seed of seeds)
     const done = existsSync(join(flags.directory, name, `seed-${seed}`, 'result.json'));
     if (flags.table && !done) continue;
     results.push(await finished(ladder, name, seed));
-    write();
+    if (flags.out !== undefined) writeFileSync(flags.out, ladderTable(ladder, results));
   }
-write();
-if (flags.out === undefined) console.log(ladderTable(ladder, results));
+if (flags.out === undefined) console.log(await page());
+else writeFileSync(flags.out, await page());

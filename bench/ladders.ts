@@ -16,11 +16,14 @@ export interface Ladder {
   readonly columns: readonly { readonly metric: string; readonly title: string; readonly percent: boolean }[];
   /** Data that no recipe reads, from the data folder and the ladder's own. */
   readonly test: (data: string, directory: string) => string;
+  /** A statically fitted student and one fitted on its own data, whose readings of pictures are compared. */
+  readonly fitted?: readonly [string, string];
   /** Makes that data where it must be made. */
   readonly prepare?: (data: string, directory: string) => Promise<void>;
 }
 
-const vision = (set: 'mnist' | 'cifar'): Pick<Ladder, 'recipes' | 'teacher' | 'tasks' | 'columns'> => ({
+const vision = (set: 'mnist' | 'cifar'): Pick<Ladder, 'recipes' | 'teacher' | 'tasks' | 'columns' | 'fitted'> => ({
+  fitted: [`polyvit-v1-${set}`, `polyvit-v2-${set}`],
   recipes: ['v1', 'v2', 'v3', 'ultimate', 'hybrid', 'full', 'progressive'].map((rung) => `polyvit-${rung}-${set}`),
   teacher: `${set}-teacher/checkpoint`,
   tasks: ['fidelity'],

@@ -1,0 +1,130 @@
+import { existsSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import sharp from 'sharp';
+import { type Checkpoint, openCheckpoint } from '../src/models/checkpoint.ts';
+import { folderFiles } from '../src/node/files.ts';
+import { onnxBackend } from '../src/node/onnx.ts';
+import { evaluatedPictures, readLabelledPictures } from '../src/package/evaluation.ts';
+import { openModel } from '../src/package/model.ts';
+import type { Finished } from './ladder-table.ts';
+
+/** Where a run of a recipe's first seed lies. */
+const runOf = (directory: string, recipe: string, seed: number): string => join(directory, recipe, `seed-${seed}`, 'run');
+
+/** How large the arguments of each layer's activation became, and how training moved the quadratics' coefficients: two tables. */
+export async function layerNotes(directory: string, results: readonly Finished[]): Promise<string> {
+  const firsts = results.filter(
+    ({ recipe, plan }, at) => plan !== undefined && results.findIndex((one) => one.recipe === recipe) === at,
+  );
+  const ranges = firsts.flatMap(({ recipe, plan }) => {
+    const met = (plan?.layers ?? []).map((_, layer) => plan?.ranges?.[`layers.${layer}.mlp.act`]?.maxAbs);
+    return met.some((value) => value === undefined) ? [] : [[recipe, ...met.map((value) => value!.toFixed(2))]];
+  });
+  const moves: string[][] = [];
+  for (const { recipe, seed, plan } of firsts) {
+    const run = runOf(directory, recipe, seed);
+    if (!existsSync(join(run, 'checkpoint'))) continue;
+    const [start, end] = [
+      await openCheckpoint(folderFiles(join(run, 'start'))),
+      await openCheckpoint(folderFiles(join(run, 'checkpoint'))),
+    ];
+    for (const [layer, { activation }] of plan!.layers.entries())
+      if (activation.kind === 'quadratic')
+        moves.push([recipe, String(layer), ...(await coefficients(start, layer)), ...(await coefficients(end, layer))]);
+  }
+  const layers = firsts[0]?.plan?.layers.map((_, layer) => `layer ${layer}`) ?? [];
+  return [
+    ...(ranges.length === 0
+      ? []
+      : ['## Largest argument of an activation, by layer', '', ...markdown(['recipe', ...layers], ranges), '']),
+    ...(moves.length === 0
+      ? []
+      : [
+          '## Coefficients a, b, c of a·x² + b·x + c, before and after training',
+          '',
+          'Means over channels where there is one quadratic a channel. In a run of stages, where the first one started.',
+          '',
+          ...markdown(['recipe', 'layer', 'a', 'b', 'c', 'a after', 'b after', 'c after'], moves),
+          '',
+        ]),
+  ].join('\n');
+}
+
+const markdown = (head: readonly string[], rows: readonly (readonly string[])[]): string[] =>
+  [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`);
+
+async function coefficients(checkpoint: Checkpoint, layer: number): Promise<string[]> {
+  const made: string[] = [];
+  for (const part of ['a', 'b', 'c']) {
+    const name = checkpoint
+      .names()
+      .find((own) => own.endsWith(`.${layer}.intermediate.act.${part}`) || own.endsWith(`.${layer}.mlp.act.${part}`));
+    if (name === undefined) made.push('');
+    else {
+      const values = await checkpoint.read(name);
+      made.push((values.reduce((sum, value) => sum + value, 0) / values.length).toFixed(3));
+    }
+  }
+  return made;
+}
+
+export interface Misread {
+  readonly directory: string;
+  /** The teacher's folder. */
+  readonly teacher: string;
+  readonly data: string;
+  /** The recipes of a statically fitted student and of one fitted on its own data. */
+  readonly fitted: readonly [string, string];
+  readonly seed: number;
+  /** Where the picture is written: with the runs, as data sets stay out of the repository. */
+  readonly picture: string;
+}
+
+/** The first picture that the static student misreads while the other one and the teacher read it: a note, and the picture enlarged. */
+export async function misread({ directory, teacher, data, fitted, seed, picture }: Misread): Promise<string> {
+  const folders = [teacher, ...fitted.map((recipe) => join(runOf(directory, recipe, seed), 'checkpoint'))];
+  if (!folders.every((folder) => existsSync(folder))) return '';
+  const backend = onnxBackend();
+  try {
+    const models = [];
+    for (const folder of folders) models.push(await evaluatedPictures(await openModel(folder), { kind: 'float', backend }));
+    const { labels } = models[0]!;
+    const pictures = await readLabelledPictures(data, labels, 5000);
+    const said = [];
+    for (const model of models) said.push((await model.logits(pictures.map(({ image }) => image))).map(likeliest));
+    const [byTeacher, byStatic, byDirect] = said as [Said[], Said[], Said[]];
+    const wrong = pictures.flatMap(({ label }, at) =>
+      byTeacher[at]!.class === label && byDirect[at]!.class === label && byStatic[at]!.class !== label ? [at] : [],
+    );
+    const surest = wrong.toSorted((one, other) => byStatic[other]!.share - byStatic[one]!.share)[0];
+    if (surest === undefined) return '';
+    const { image, label } = pictures[surest]!;
+    await sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } })
+      .resize(8 * image.width, undefined, { kernel: 'nearest' })
+      .png()
+      .toFile(picture);
+    const shown = ({ class: found, share }: Said): string => `${labels[found]} with ${(100 * share).toFixed(1)} %`;
+    return [
+      '## A picture that the statically fitted student misreads',
+      '',
+      `Number ${surest} of the test pictures, a ${labels[label]}: the teacher says ${shown(byTeacher[surest]!)}, \`${fitted[0]}\` says`,
+      `${shown(byStatic[surest]!)}, \`${fitted[1]}\` says ${shown(byDirect[surest]!)}. It is the one of ${wrong.length} such pictures that the first is`,
+      `surest of; \`${basename(picture)}\` among the runs shows it.`,
+      '',
+    ].join('\n');
+  } finally {
+    await backend.close();
+  }
+}
+
+interface Said {
+  readonly class: number;
+  readonly share: number;
+}
+
+function likeliest(logits: ArrayLike<number>): Said {
+  let best = 0;
+  for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
+  const total = Array.from(logits).reduce((sum, logit) => sum + Math.exp(logit - logits[best]!), 0);
+  return { class: best, share: 1 / total };
+}
