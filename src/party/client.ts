@@ -39,6 +39,8 @@ export type ClientTask =
       readonly kind: 'generate';
       readonly prompt: { readonly text: string } | { readonly ids: readonly number[] };
       readonly newTokens: number;
+      /** `token`: the likeliest token of each step is all that is opened; no sampler then. `logits` where absent. */
+      readonly reveal?: 'logits' | 'token' | undefined;
       readonly sample?: Sampler;
       /** The prompt's tokens, before the run. */
       readonly onPrompt?: (ids: readonly number[], tokenizer: Tokenizer) => void;
@@ -114,7 +116,7 @@ interface Prepared {
   readonly promptIds: readonly number[];
   readonly newIds: number[];
   readonly input: (name: string) => Promise<Tensor>;
-  readonly output: (logits: Float64Array) => void;
+  readonly output: (opened: Float64Array) => void;
 }
 
 async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>): Promise<Prepared> {
@@ -133,7 +135,14 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
     });
   checkIds(promptIds, manifest);
   task.onPrompt?.(promptIds, tokenizer);
-  const run: RunRequest = { task: 'generate', promptTokens: promptIds.length, newTokens: task.newTokens, ring };
+  const { reveal = 'logits', newTokens } = task;
+  if (reveal === 'token' && task.sample !== undefined)
+    throw new SottoError('usage', 'a token is drawn from logits, and none are revealed', {
+      place: { field: 'reveal' },
+      remedy: 'leave the temperature out, or reveal logits',
+    });
+  const asked = { promptTokens: promptIds.length, newTokens, ring, ...(reveal === 'token' ? { reveal } : {}) };
+  const run: RunRequest = { task: 'generate', ...asked };
   const newIds: number[] = [];
   return {
     run,
@@ -143,25 +152,25 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
       if (name === 'prompt') return { shape: [promptIds.length], values: Int32Array.from(promptIds) };
       return { shape: [1], values: Int32Array.of(newIds.at(-1)!) };
     },
-    output: (logits) => {
-      options.onLogits?.(logits);
-      const id = (task.sample ?? greedy)(logits);
+    output: (opened) => {
+      if (reveal === 'logits') options.onLogits?.(opened);
+      else checkIds([...opened], manifest, 'peer');
+      const id = reveal === 'logits' ? (task.sample ?? greedy)(opened) : opened[0]!;
       newIds.push(id);
       task.onToken?.(id);
     },
   };
 }
 
-/** Before anything is asked for: later, a wrong token would cost a bundle. */
-function checkIds(ids: readonly number[], manifest: Control<'manifest'>): void {
+/** Of a prompt before anything is asked for, since later a wrong token would cost a bundle; and of what a run opened. */
+function checkIds(ids: readonly number[], manifest: Control<'manifest'>, kind: 'input' | 'peer' = 'input'): void {
   const config = parseModelConfig(manifest.config);
   if (config.family !== 'llama') return;
   const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= config.vocabSize);
   if (wrong < 0) return;
-  throw new SottoError('input', `token ${ids[wrong]} at position ${wrong} is not in 0 … ${config.vocabSize - 1}`, {
-    place: { field: 'prompt' },
-    remedy: "use the model's own tokenizer",
-  });
+  const reason = `token ${ids[wrong]} at position ${wrong} is not in 0 … ${config.vocabSize - 1}`;
+  if (kind === 'peer') throw new SottoError(kind, reason, { place: { party: 'server' }, remedy: 'check the ranges of the plan' });
+  throw new SottoError(kind, reason, { place: { field: 'prompt' }, remedy: "use the model's own tokenizer" });
 }
 
 async function runPhases(

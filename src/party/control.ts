@@ -16,6 +16,8 @@ export const runSchema = z.strictObject({
   promptTokens: count,
   newTokens: count,
   ring: ringSchema,
+  /** What a text's client learns of each step: all logits (where absent), or the likeliest token alone. */
+  reveal: z.enum(['logits', 'token']).optional(),
 });
 export type RunRequest = z.infer<typeof runSchema>;
 

@@ -18,6 +18,7 @@ export interface LaunchOptions {
         readonly kind: 'generate';
         readonly prompt: { readonly text: string } | { readonly ids: readonly number[] };
         readonly newTokens: number;
+        readonly reveal?: 'logits' | 'token' | undefined;
         readonly sampling?: SamplingOptions | undefined;
       }
     | { readonly kind: 'classify'; readonly image: string };

@@ -65,7 +65,7 @@ export interface TracedRun {
 export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): TracedRun {
   const config = parseModelConfig(rawConfig);
   const plan = planOf(config);
-  const { promptTokens, newTokens } = run;
+  const { promptTokens, newTokens, reveal } = run;
   if (config.family === 'bert')
     throw new SottoError('usage', `a ${config.layout} is not served between parties yet`, {
       place: { field: 'model_type' },
@@ -77,7 +77,7 @@ export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): T
     });
   const program =
     config.family === 'llama'
-      ? traceLlamaPrivate(config, plan, { promptTokens, newTokens, embedding: 'secret' })
+      ? traceLlamaPrivate(config, plan, { promptTokens, newTokens, embedding: 'secret', reveal })
       : traceVitPrivate(config, plan);
   const identity = JSON.stringify({ program: programHash(program), ring: run.ring, protocol: 'dealer/1' });
   const hash = bytesToHex(sha256(new TextEncoder().encode(identity)));

@@ -32,6 +32,7 @@ async function obey(order: RoleOrder): Promise<RoleReport> {
       kind: 'generate',
       prompt: task.prompt,
       newTokens: task.newTokens,
+      reveal: task.reveal,
       ...(task.sampling === undefined ? {} : { sample: sampler(task.sampling) }),
       onPrompt: (ids, tokenizer) => {
         decoder = streamingDecoder(tokenizer);
