@@ -19,7 +19,7 @@ import {
 } from '../package/forecast.ts';
 import { measureMachine } from '../package/machine.ts';
 import { openModel } from '../package/model.ts';
-import { fractionOption, jsonOption, type RingFlags, ringOf, ringOption, settingOption, whole } from './options.ts';
+import { fractionOption, jsonOption, type RingFlags, revealOption, ringOf, ringOption, settingOption, whole } from './options.ts';
 import { progress } from './progress.ts';
 import { megabytes, seconds, table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
@@ -30,6 +30,7 @@ interface CostFlags extends RingFlags {
   readonly plan?: string;
   readonly promptTokens?: number;
   readonly newTokens: number;
+  readonly reveal: 'logits' | 'token';
   readonly setting: Setting;
   readonly network?: string;
   readonly machine?: string;
@@ -64,6 +65,7 @@ export function registerCost(program: Command, terminal: Terminal): void {
     .option('--plan <name>', "replacements: a name or a file (default: the model's own; full-p2 for shapes)")
     .addOption(new Option('--prompt-tokens <n>', 'tokens of the prompt').argParser(whole(1, 1_000_000)))
     .addOption(new Option('--new-tokens <n>', 'tokens to write').argParser(whole(1, 1_000_000)).default(1))
+    .addOption(revealOption())
     .addOption(settingOption())
     .addOption(ringOption())
     .addOption(fractionOption())
@@ -87,7 +89,7 @@ async function cost(flags: CostFlags, terminal: Terminal): Promise<void> {
       remedy: 'say how long the prompt is',
     });
   const ring = ringOf(flags);
-  const run: RunLength = { promptTokens, newTokens: flags.newTokens };
+  const run: RunLength = { promptTokens, newTokens: flags.newTokens, reveal: flags.reveal };
   const network = flags.network === undefined ? undefined : await networkOf(flags.network);
   const timing = network === undefined ? undefined : { network, machine: await machineOf(flags, terminal) };
   const bar = progress(terminal, false);

@@ -12,12 +12,14 @@ import { Disagreement } from './exit.ts';
 import {
   type BackendName,
   backendOption,
+  checkReveal,
   deviceOf,
   deviceOption,
   fractionOption,
   jsonOption,
   progressOption,
   type RingFlags,
+  revealOption,
   ringOf,
   ringOption,
   type SamplingFlags,
@@ -41,6 +43,7 @@ export interface GenerateFlags extends RingFlags, SamplingFlags {
   readonly prompt?: string;
   readonly promptIds?: number[];
   readonly maxNewTokens: number;
+  readonly reveal: 'logits' | 'token';
   readonly backend: BackendName;
   readonly device: Device;
   readonly setting: Setting;
@@ -54,7 +57,7 @@ export interface GenerateFlags extends RingFlags, SamplingFlags {
 const help = `
 Greedy unless a temperature is given. With --backend mpc three processes run on this machine: the client is given the prompt,
 the server the model, the dealer neither; the ledger of what they sent goes to stderr. A text that ends early shows its number
-of tokens to the server. --check runs the same prompt through the fixed and onnx backends in the launching process, which then
+of tokens to the server. With --reveal token the client learns the likeliest token of every step and no logit. --check runs the same prompt through the fixed and onnx backends in the launching process, which then
 is a trusted test harness: without it no process has both sides. Exit code 9 where the token numbers differ.
 
 Examples:
@@ -73,6 +76,7 @@ export function registerGenerate(program: Command, terminal: Terminal): void {
     .option('--prompt-ids <ids>', 'the same as token numbers: 1,2,3', tokenIds)
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(64))
     .addOption(backendOption())
+    .addOption(revealOption())
     .addOption(deviceOption())
     .addOption(temperatureOption())
     .addOption(topPOption())
@@ -108,6 +112,7 @@ async function generate(flags: GenerateFlags, terminal: Terminal): Promise<void>
   const config = writer(model);
   const tokenizer = await model.tokenizer();
   const promptIds = flags.promptIds ?? tokenizer.encode(flags.prompt!);
+  checkReveal(flags);
   const ring = ringOf(flags, model.plan);
   const newTokens = flags.maxNewTokens;
   const fitting = fittingTokens(config, promptIds.length, newTokens);
@@ -150,6 +155,7 @@ async function clearly(
   const made = await writeText(model, backend, {
     ...asked,
     device: deviceOf(flags),
+    reveal: flags.reveal,
     sample: sampleOf(flags),
     keepLogits: flags.check === true,
     onToken: (id) => {
@@ -186,6 +192,7 @@ async function privately(
         kind: 'generate',
         prompt: flags.promptIds === undefined ? { text: flags.prompt! } : { ids: promptIds },
         newTokens,
+        reveal: flags.reveal,
         ...(flags.temperature > 0 ? { sampling: samplingOf(flags) } : {}),
       },
       ring,
@@ -226,7 +233,8 @@ async function check(
   const bar = progress(terminal, flags.progress === true);
   bar.show('check: fixed and onnx on the same tokens');
   try {
-    return await agree(model, { ids, promptTokens, logits, ring, sampler: () => sampleOf(flags) });
+    const shown = flags.reveal === 'token' ? undefined : logits;
+    return await agree(model, { ids, promptTokens, logits: shown, ring, sampler: () => sampleOf(flags) });
   } finally {
     bar.end();
   }
@@ -256,6 +264,8 @@ function print(flags: GenerateFlags, terminal: Terminal, { written, tokenizer, r
     terminal.error(`${newTokens} tokens in ${formatSeconds(elapsed)} (${flags.backend}, ended by ${stopped})\n`);
   for (const [name, { sameIds, maxAbsLogitError }] of Object.entries(agreement ?? {}))
     terminal.error(
-      `check (trusted test harness): ${name} ${sameIds ? 'chose the same tokens' : 'chose OTHER tokens'}, logits within ${maxAbsLogitError.toExponential(2)}\n`,
+      `check (trusted test harness): ${name} ${sameIds ? 'chose the same tokens' : 'chose OTHER tokens'}${
+        maxAbsLogitError === undefined ? '' : `, logits within ${maxAbsLogitError.toExponential(2)}`
+      }\n`,
     );
 }

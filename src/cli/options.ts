@@ -41,6 +41,24 @@ export const fractionOption = () =>
   ).argParser(whole(1, 40));
 export const transportOption = () =>
   new Option('--transport <kind>', 'what the processes of a private run talk over').choices(['unix', 'tcp']).default('unix');
+export const revealOption = () =>
+  new Option('--reveal <what>', 'of each step to the client: all logits, or the likeliest token alone')
+    .choices(['logits', 'token'])
+    .default('logits');
+/** Who learns a token alone cannot draw another one. */
+export function checkReveal({
+  reveal,
+  temperature,
+}: {
+  readonly reveal: 'logits' | 'token';
+  readonly temperature: number;
+}): void {
+  if (reveal === 'logits' || temperature === 0) return;
+  throw new SottoError('usage', 'a token is drawn from logits, and none are revealed', {
+    place: { field: '--reveal' },
+    remedy: 'leave --temperature out, or reveal logits',
+  });
+}
 export const timeoutOption = () =>
   new Option('--timeout <seconds>', 'how long a party waits for a silent one').argParser(number(0.1, 86_400)).default(120);
 export const backendOption = () =>

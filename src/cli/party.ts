@@ -5,9 +5,11 @@ import type { Setting } from '../backends/cost/index.ts';
 import { sampler, streamingDecoder } from '../models/index.ts';
 import { type ClientTask, type RoleReport, readPixels, runClient, runDealer, runServer } from '../party/index.ts';
 import {
+  checkReveal,
   fractionOption,
   jsonOption,
   type RingFlags,
+  revealOption,
   ringOf,
   ringOption,
   type SamplingFlags,
@@ -127,6 +129,7 @@ interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags {
   readonly promptIds?: number[];
   readonly image?: string;
   readonly maxNewTokens: number;
+  readonly reveal: 'logits' | 'token';
 }
 
 function registerClient(party: Command, terminal: Terminal): void {
@@ -141,6 +144,7 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(new Option('--prompt-ids <ids>', 'the same as token numbers').argParser(tokenIds).conflicts('image'))
     .option('--image <file>', 'the picture to name')
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(16))
+    .addOption(revealOption())
     .addOption(temperatureOption())
     .addOption(topPOption())
     .addOption(seedOption())
@@ -162,6 +166,7 @@ function registerClient(party: Command, terminal: Terminal): void {
 
 async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
   const { server, dealer, setting, state } = flags;
+  checkReveal(flags);
   const text: string[] = [];
   const logits: Float64Array[] = [];
   const say = (piece: string): void => {
@@ -192,6 +197,7 @@ function taskOf(flags: ClientFlags, say: (piece: string) => void): { task: Clien
     kind: 'generate',
     prompt: flags.promptIds === undefined ? { text: flags.prompt! } : { ids: flags.promptIds },
     newTokens: flags.maxNewTokens,
+    reveal: flags.reveal,
     ...(flags.temperature > 0 ? { sample: sampler(samplingOf(flags)) } : {}),
     onPrompt: (ids, tokenizer) => {
       decoder = streamingDecoder(tokenizer);

@@ -145,6 +145,7 @@ export interface ShapeRun {
   readonly newTokens: number;
   /** As in PrivateGeneration; `secret` where absent. */
   readonly embedding?: 'secret' | 'public';
+  readonly reveal?: 'logits' | 'token' | undefined;
 }
 
 /**
@@ -152,7 +153,7 @@ export interface ShapeRun {
  * → `logits` (classes) or, without a head, `hidden` (promptTokens, d). Pictures: as traceVitPrivate.
  */
 export function traceShape(shape: ModelShape, plan: Plan, run: ShapeRun): Program {
-  const { embedding: kind = 'secret', promptTokens, newTokens } = run;
+  const { embedding: kind = 'secret', promptTokens, newTokens, reveal } = run;
   const { embedding } = shape;
   const stack = shapeStack(shape);
   if (embedding.kind === 'patches') {
@@ -169,7 +170,14 @@ export function traceShape(shape: ModelShape, plan: Plan, run: ShapeRun): Progra
     const embed = embedder(ops, shape, vocabSize, kind);
     if (shape.kind === 'encoder') return encode(ops, shape, plan, promptTokens, embed);
     const rotary = rotaryOf(ops, shape);
-    return decode(ops, stack, plan, { promptTokens, newTokens, vocabSize, embed, ...(rotary === undefined ? {} : { rotary }) });
+    return decode(ops, stack, plan, {
+      promptTokens,
+      newTokens,
+      vocabSize,
+      reveal,
+      embed,
+      ...(rotary === undefined ? {} : { rotary }),
+    });
   });
 }
 

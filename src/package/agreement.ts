@@ -6,8 +6,8 @@ import { writeText } from './text.ts';
 export interface BackendAgreement {
   /** Whether the backend, given the same tokens before, chose the same one at every step. */
   readonly sameIds: boolean;
-  /** Over all logits of all steps. */
-  readonly maxAbsLogitError: number;
+  /** Over all logits of all steps; undefined where the run revealed none. */
+  readonly maxAbsLogitError: number | undefined;
 }
 export interface Agreement {
   readonly fixed: BackendAgreement;
@@ -15,10 +15,10 @@ export interface Agreement {
 }
 
 export interface AgreementRequest {
-  /** Prompt and continuation of the run under test, and the logits that each new token was chosen from. */
+  /** Prompt and continuation of the run under test, and the logits that each new token was chosen from, where it revealed any. */
   readonly ids: readonly number[];
   readonly promptTokens: number;
-  readonly logits: readonly Logits[];
+  readonly logits: readonly Logits[] | undefined;
   readonly ring: RingParameters;
   /** A new one for every backend, each with the run's seed. */
   readonly sampler: () => Sampler;
@@ -29,7 +29,15 @@ export interface AgreementRequest {
  * calls this has both sides' secrets: it is a test harness.
  */
 export async function agree(model: LoadedModel, request: AgreementRequest): Promise<Agreement> {
-  return { fixed: await compare(model, 'fixed', request), onnx: await compare(model, 'onnx', request) };
+  const fixed = request.logits === undefined ? await compareTokens(model, request) : await compare(model, 'fixed', request);
+  return { fixed, onnx: await compare(model, 'onnx', request) };
+}
+
+/** The exact integers of a run that reveals tokens alone: the choice is part of its program. Where one differs, what follows may too. */
+async function compareTokens(model: LoadedModel, { ids, promptTokens, ring }: AgreementRequest): Promise<BackendAgreement> {
+  const newTokens = ids.length - promptTokens;
+  const own = await writeText(model, 'fixed', { promptIds: ids.slice(0, promptTokens), newTokens, ring, reveal: 'token' });
+  return { sameIds: own.ids.join() === ids.join(), maxAbsLogitError: undefined };
 }
 
 async function compare(
@@ -47,8 +55,8 @@ async function compare(
     newTokens: forced.length,
     ring,
     sample: (own) => {
-      const theirs = logits[step];
-      for (let i = 0; i < own.length; i++) {
+      const theirs = logits?.[step];
+      for (let i = 0; logits !== undefined && i < own.length; i++) {
         const error = Math.abs(own[i]! - (theirs?.[i] ?? Number.NaN));
         if (!(error <= maxAbsLogitError)) maxAbsLogitError = Number.isNaN(error) ? Number.POSITIVE_INFINITY : error;
       }
@@ -57,5 +65,5 @@ async function compare(
       return id;
     },
   });
-  return { sameIds: sameIds && step === forced.length, maxAbsLogitError };
+  return { sameIds: sameIds && step === forced.length, maxAbsLogitError: logits === undefined ? undefined : maxAbsLogitError };
 }

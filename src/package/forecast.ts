@@ -26,6 +26,8 @@ import type { LoadedModel } from './model.ts';
 export interface RunLength {
   readonly promptTokens: number;
   readonly newTokens: number;
+  /** What a text's client learns of each step; all logits where absent. */
+  readonly reveal?: 'logits' | 'token' | undefined;
 }
 
 /** Seconds on a network alone; what the parties compute comes on top. */

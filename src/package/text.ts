@@ -11,7 +11,6 @@ import {
   greedy,
   type LlamaConfig,
   type Logits,
-  type Plan,
   type Sampler,
   traceLlamaPrivate,
 } from '../models/index.ts';
@@ -27,6 +26,8 @@ export interface TextRequest {
   readonly promptIds: readonly number[];
   readonly newTokens: number;
   readonly ring: RingParameters;
+  /** What a private program opens: `token`, the likeliest of each step alone. All logits where absent, and in the clear. */
+  readonly reveal?: 'logits' | 'token' | undefined;
   /** Greedy where absent. */
   readonly sample?: Sampler | undefined;
   readonly onToken?: ((id: number) => void) | undefined;
@@ -107,11 +108,12 @@ class Writing {
     return { shape: [1], values: Int32Array.of(this.newIds.at(-1)!) };
   }
 
-  output(logits: Float64Array): void {
+  /** Logits, or where no more is revealed the token itself. */
+  output(opened: Float64Array): void {
     if (this.ended) return;
-    const { sample = greedy, keepLogits = false, onToken } = this.#request;
-    const id = sample(logits);
-    if (keepLogits) this.logits.push(logits);
+    const { sample = greedy, keepLogits = false, reveal = 'logits', onToken } = this.#request;
+    const id = reveal === 'token' ? opened[0]! : sample(opened);
+    if (keepLogits && reveal === 'logits') this.logits.push(opened);
     this.newIds.push(id);
     onToken?.(id);
   }
@@ -137,19 +139,12 @@ async function preparePrivately(model: LoadedModel, request: TextRequest): Promi
   const config = writer(model);
   checkIds(config, request.promptIds);
   const newTokens = fittingTokens(config, request.promptIds.length, request.newTokens);
-  const program = privateTextProgram(config, model.plan, request.ring, request.promptIds.length, newTokens);
+  const { ring, reveal } = request;
+  const run = { promptTokens: request.promptIds.length, newTokens, embedding: 'secret', reveal } as const;
+  const program = quantise(traceLlamaPrivate(config, model.plan, run), ring);
   const weights = await model.privateWeights();
   return { program, writing: new Writing(config, request), newTokens, weight: async (name) => weights.get(name)! };
 }
-
-/** The ring program of a whole private text with a secret embedding. */
-export const privateTextProgram = (
-  config: LlamaConfig,
-  plan: Plan,
-  ring: RingParameters,
-  promptTokens: number,
-  newTokens: number,
-): RingProgram => quantise(traceLlamaPrivate(config, plan, { promptTokens, newTokens, embedding: 'secret' }), ring);
 
 async function simulateText(model: LoadedModel, request: TextRequest): Promise<GeneratedIds> {
   const { program, writing, newTokens, weight } = await preparePrivately(model, request);

@@ -100,11 +100,17 @@ describe('sotto generate', () => {
     { why: 'no prompt', words: [], code: 2, says: /--prompt/ },
     { why: 'two prompts', words: ['--prompt', 'a', '--prompt-ids', '1'], code: 2, says: /cannot be used with/ },
     { why: 'an unknown setting', words: ['--prompt', 'a', '--setting', 'moon'], code: 2, says: /Allowed choices are dealer/ },
+    {
+      why: 'a draw without logits',
+      words: ['--prompt', 'a', '--reveal', 'token', '--temperature', '1'],
+      code: 2,
+      says: /--reveal/,
+    },
     { why: 'an unknown backend', words: ['--prompt', 'a', '--backend', 'moon'], code: 2, says: /onnx, reference, fixed, mpc/ },
     { why: 'an unknown option', words: ['--promt', 'a'], code: 2, says: /unknown option '--promt'/ },
     {
       why: 'a ring without room for products',
-      words: ['--prompt', 'a', '--ring', '24', '--backend', 'fixed'],
+      words: ['--prompt', 'a', '--ring', '24', '--fraction', '16', '--backend', 'fixed'],
       code: 2,
       says: /at most 11 fraction bits/,
     },

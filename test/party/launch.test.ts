@@ -140,6 +140,21 @@ describe.concurrent('three processes', () => {
     expect(measured(result)).toEqual(result.client.forecast);
   });
 
+  it('reveal the likeliest tokens alone where that is asked for, and refuse to draw others', async () => {
+    const task = { ...generating(promptIds), reveal: 'token' } as const;
+    const { result } = await launch({ task });
+    succeeded(result);
+    expect(result.client.newIds).toEqual(right[64].ids);
+    expect(result.logits).toEqual([]);
+    expect(measured(result)).toEqual(result.client.forecast);
+    const drawn = { ...task, sampling: { temperature: 1 } } as LaunchOptions['task'];
+    expect((await launch({ task: drawn })).result).toMatchObject({
+      name: 'SottoError',
+      kind: 'usage',
+      place: { party: 'client' },
+    });
+  });
+
   it('name a picture like the simulation', async () => {
     const { result } = await launch({ model: vision, task: { kind: 'classify', image: picture } });
     succeeded(result);
