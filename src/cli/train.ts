@@ -22,14 +22,17 @@ interface TrainFlags {
 
 const help = `
 A recipe is a JSON file: a Llama trained from scratch on text (kind pretrain), or a polynomial student that learns to say what its
-teacher says (kind distill); vision-pretrain and vision-distill do the same with vision transformers on labelled pictures. recipes/ has examples; those can be named without their path. Control-C saves the state and ends;
---resume goes on to the same weights, bit for bit. The result is the folder \`checkpoint\` of the run's folder.
+teacher says (kind distill); vision-pretrain and vision-distill do the same with vision transformers on labelled pictures. recipes/ has
+many, which can be named without their path; one may extend another (extends), convert in stages (stages) and learn from a mixture of
+data sets (data.mixture). The run's folder has its log, its curves (curves.svg) and, in the end, the checkpoint with a card. Control-C
+saves the state and ends; --resume goes on to the same weights, bit for bit.
 
 Examples:
   $ sotto train recipes/stories-teacher.json --data corpora --directory runs/teacher
   $ sotto train stories-polynomial --data corpora --models runs/models
   $ sotto train stories-polynomial --resume
   $ sotto train mnist-teacher --data corpora --directory runs/models/mnist-teacher
+  $ sotto train polyvit-progressive-mnist --data corpora --models runs/models
 `;
 
 export function registerTrain(program: Command, terminal: Terminal): void {
