@@ -1,4 +1,5 @@
-import { appendFile, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { appendFile, constants, copyFile, link, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { SottoError } from '../errors/index.ts';
@@ -57,27 +58,55 @@ const toJson = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.
 /** Creates the lock file, or takes over one whose process is gone. */
 async function lock(directory: string): Promise<() => Promise<void>> {
   const path = join(directory, 'lock');
-  for (let attempt = 0; attempt < 2; attempt++) {
-    const file = await open(path, 'wx').catch((cause: { code?: string }) => {
-      if (cause.code === 'EEXIST') return undefined;
-      throw asError(directory, 'lock', cause);
-    });
-    if (file !== undefined) {
-      await file
-        .writeFile(`${process.pid}\n`)
-        .finally(() => file.close())
-        .catch((cause) => Promise.reject(asError(directory, 'lock', cause)));
-      return () => rm(path, { force: true });
+  const own = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
+  const typed = (cause: unknown): never => {
+    throw asError(directory, 'lock', cause);
+  };
+  try {
+    // Written first and then given its name, so that nobody reads a lock without its owner.
+    const file = await open(own, 'wx').catch(typed);
+    await file
+      .writeFile(`${process.pid}\n`)
+      .finally(() => file.close())
+      .catch(typed);
+    for (let attempt = 0; attempt < 20; attempt++) {
+      if (await named(own, path).catch(typed)) return () => rm(path, { force: true });
+      if (await isHeld(path)) break;
+      // One at a time looks again and removes it: another's fresh lock must not be taken for the stale one.
+      const turn = `${path}.turn`;
+      if (await named(own, turn).catch(typed)) {
+        if (!(await isHeld(path))) await rm(path, { force: true });
+        await rm(turn, { force: true });
+      } else if (attempt === 18 && !(await isHeld(turn))) await rm(turn, { force: true });
+      else await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    const owner = Number.parseInt(await readFile(path, 'utf8').catch(() => ''), 10);
-    if (isAlive(owner)) break;
-    await rm(path, { force: true });
+  } finally {
+    await rm(own, { force: true });
   }
   throw new SottoError('usage', 'another run is writing to this folder', {
     place: { file: path },
     remedy: 'wait for it, or name another folder; remove the file if no such process exists',
   });
 }
+
+/** Gives a file a further name, which must not exist; false where it does. */
+async function named(file: string, name: string): Promise<boolean> {
+  const taken = (cause: { code?: string }): boolean => {
+    if (cause.code === 'EEXIST') return false;
+    throw cause;
+  };
+  return await link(file, name).then(
+    () => true,
+    (cause: { code?: string }) =>
+      // Some file systems have one name a file.
+      ['EPERM', 'ENOTSUP', 'ENOSYS'].includes(cause.code ?? '')
+        ? copyFile(file, name, constants.COPYFILE_EXCL).then(() => true, taken)
+        : taken(cause),
+  );
+}
+
+const isHeld = async (path: string): Promise<boolean> =>
+  isAlive(Number.parseInt(await readFile(path, 'utf8').catch(() => ''), 10));
 
 function isAlive(process_: number): boolean {
   if (!Number.isInteger(process_)) return false;

@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type * as Promises from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { openRunFolder } from '../../src/train/folder.ts';
+import type { Recipe } from '../../src/train/index.ts';
 import { tinyRun } from './tiny-run.ts';
 
 /** Files whose name contains this find no more room; half of what is written gets through. */
@@ -82,6 +84,26 @@ describe('a run whose disk is full', () => {
     const path = join(folder('cut'), 'state.safetensors');
     writeFileSync(path, readFileSync(path).subarray(0, 700));
     await expect(tinyRun(folder('cut'), 3, { resume: true })).rejects.toMatchObject({ kind: 'input', place: { file: path } });
+  });
+});
+
+describe('a folder', () => {
+  it('is taken by one of many that come at once, whoever held it before', async () => {
+    for (let round = 0; round < 5; round++) {
+      const directory = folder(`raced-${round}`);
+      mkdirSync(directory);
+      if (round > 0) writeFileSync(join(directory, 'lock'), round % 2 === 0 ? '4194999\n' : '');
+      const recipe = { kind: 'pretrain' } as unknown as Recipe;
+      const all = await Promise.allSettled(Array.from({ length: 8 }, () => openRunFolder(directory, recipe, false)));
+      const taken = all.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+      expect(taken).toHaveLength(1);
+      for (const result of all)
+        if (result.status === 'rejected')
+          expect(result.reason).toMatchObject({ kind: 'usage', reason: /another run is writing/ });
+      expect(readdirSync(directory).filter((name) => name.startsWith('lock'))).toEqual(['lock']);
+      await taken[0]!.close();
+      expect(existsSync(join(directory, 'lock'))).toBe(false);
+    }
   });
 });
 
