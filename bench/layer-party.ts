@@ -86,6 +86,9 @@ async function run(order: LayerOrder): Promise<LayerResult> {
   let ledger: Ledger | undefined;
   let output: Float64Array | undefined;
   for (let at = 0; at < layer.runs; at++) {
+    // The dealer waits for the client: it would else make the next bundle while this one is used.
+    if (role === 'client') await barrier(channels.dealer);
+    if (role === 'dealer') await barrier(channels.client);
     start = sent();
     let clock = platform.now();
     const bundle = memoryBundle();

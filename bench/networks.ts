@@ -101,13 +101,13 @@ async function compareLayer(layer: LayerCase, network: Network, machine: Machine
   try {
     const roles = ['dealer', 'server', 'client'] as const;
     const results = await Promise.all(roles.map((role) => party({ role, directory, layer, relayed: true })));
-    const [dealer, server, client] = results as [(typeof results)[0], (typeof results)[0], (typeof results)[0]];
+    const [, server, client] = results as [(typeof results)[0], (typeof results)[0], (typeof results)[0]];
     const slower = (read: (result: typeof client) => readonly number[]): number[] =>
       read(client)
         .map((seconds, at) => Math.max(seconds, read(server)[at]!))
         .slice(1);
     return comparisonsOf(layer.name, network, runSeconds(traceLayer(layer).ringProgram, machine, network), {
-      setup: [Math.max(server.setupSeconds, dealer.setupSeconds)],
+      setup: [server.setupSeconds],
       offline: slower((result) => result.offlineSeconds),
       online: slower((result) => result.onlineSeconds),
     });

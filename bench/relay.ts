@@ -49,11 +49,13 @@ function forward(from: Socket, to: Socket, network: Network): void {
         setTimeout(next, wait - napMilliseconds);
         return;
       }
-      if (wait > 0.02) {
-        Atomics.wait(nap, 0, 0, Math.min(wait, 0.25));
+      if (wait > 0.3) {
+        Atomics.wait(nap, 0, 0, Math.min(wait - 0.2, 0.25));
         setImmediate(next);
         return;
       }
+      // The last moments are shorter than a nap's own delay.
+      while (performance.now() < first.at);
       queue.shift();
       if (first.chunk === null) to.end();
       else {
@@ -98,6 +100,7 @@ export async function startRelay({ lines, network }: RelayOrder): Promise<() => 
         sockets.push(far);
         forward(near, far, network);
         forward(far, near, network);
+        near.resume();
       });
     });
     await new Promise<void>((resolve, reject) => {

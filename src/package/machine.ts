@@ -1,13 +1,18 @@
+import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, open, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import {
   amountsOf,
   fitRates,
+  forecast,
   keyLevelsOf,
   type MachineProfile,
   type OperationSeconds,
+  onlineSeconds,
   operationKey,
   pointsOf,
   type RingSeconds,
@@ -17,57 +22,23 @@ import {
 import { deal } from '../backends/mpc/correlations/dealer.ts';
 import { prepare } from '../backends/mpc/correlations/prepare.ts';
 import { weightMask } from '../backends/mpc/correlations/weights.ts';
-import { encodeWeight, type Platform, rehearse } from '../backends/mpc/index.ts';
+import {
+  clientOffline,
+  clientOnline,
+  clientSetup,
+  encodeWeight,
+  memoryBundle,
+  type Platform,
+  rehearse,
+} from '../backends/mpc/index.ts';
 import type { NumberedNode, Protocol, Step } from '../backends/mpc/protocol.ts';
 import { pads } from '../backends/mpc/random.ts';
 import { maskedNodes, quantise, type RingNodeOf, type RingProgram } from '../backends/ring/index.ts';
-import {
-  type ModelShape,
-  parsePlan,
-  parseShape,
-  randomWeights,
-  serverInputs,
-  traceShape,
-  traceShapeLayer,
-} from '../models/index.ts';
-import { connect, listen } from '../node/sockets.ts';
+import { SottoError } from '../errors/index.ts';
+import { type Listener, listen } from '../node/sockets.ts';
 import { nodePlatform } from '../party/platform.ts';
-import { type Program, size, type Tensor } from '../program/index.ts';
-
-/** Programs whose nodes are timed: a layer of many words, single tokens, and exact functions. Together they have every operation. */
-function calibrationPrograms(): { program: Program; runs: number }[] {
-  const shape = (extents: Partial<ModelShape>): ModelShape =>
-    parseShape({
-      name: 'calibration',
-      kind: 'decoder',
-      hiddenSize: 512,
-      intermediateSize: 2048,
-      numHiddenLayers: 2,
-      heads: 8,
-      norm: 'rms',
-      bias: false,
-      activation: 'silu',
-      gated: true,
-      embedding: { kind: 'tokens', vocabSize: 512 },
-      positions: { kind: 'rotary', count: 512, theta: 10000 },
-      head: { kind: 'vocabulary' },
-      ...extents,
-    });
-  const wide = shape({
-    kind: 'encoder',
-    activation: 'gelu',
-    gated: false,
-    positions: { kind: 'learned', count: 512 },
-    head: { kind: 'none' },
-  });
-  const small = shape({ hiddenSize: 128, intermediateSize: 384, heads: 4 });
-  const exact = shape({ hiddenSize: 128, intermediateSize: 256, heads: 4, norm: 'layer' });
-  return [
-    { program: traceShapeLayer(wide, parsePlan('full-p4', wide), { tokens: 128 }), runs: 3 },
-    { program: traceShape(small, parsePlan('full-p4', small), { promptTokens: 8, newTokens: 4 }), runs: 5 },
-    { program: traceShapeLayer(exact, parsePlan('exact', exact), { tokens: 24 }), runs: 3 },
-  ];
-}
+import { type Program, size } from '../program/index.ts';
+import { barrier, calibrationPrograms, inputsOf, type PeerOrder } from './machine-programs.ts';
 
 type Part = 'start' | 'after';
 type Side = 'client' | 'server';
@@ -126,46 +97,52 @@ function unitsOf(side: Side, operation: string): readonly string[] {
   return workUnits.filter((unit) => unit === 'nodes' || unit === 'words' || (products && unit.endsWith('Products')));
 }
 
-function inputsOf(program: Program): { weight: (name: string) => Promise<Tensor>; input: (name: string) => Promise<Tensor> } {
-  const weights = randomWeights(serverInputs(program), 1);
-  const shapes = new Map(
-    program.nodes.flatMap((node) =>
-      node.operation === 'input' && node.parameters.owner === 'client' ? [[node.parameters.name, node] as const] : [],
-    ),
-  );
-  return {
-    weight: async (name) => weights.get(name)!,
-    input: async (name) => {
-      const { shape, parameters } = shapes.get(name)!;
-      const length = size(shape);
-      if ('element' in parameters && parameters.element === 'index') return { shape, values: new Int32Array(length) };
-      return { shape, values: Float64Array.from({ length }, (_, at) => ((at * 7919) % 2001) / 1000 - 1) };
-    },
-  };
+/** Whole phases of the runs of one program, all roles on one thread. */
+interface Phases {
+  /** Both parties' timed computing, and the phases' wall clock, run by run; the first run warms up the engine. */
+  readonly computed: number[];
+  readonly online: number[];
+  readonly offline: number[];
 }
 
 /** Runs all roles in this process and times each node. Waiting time is not used for anything, so that keys count where they are needed. */
-async function timeOnline(program: Program, ringProgram: RingProgram, runs: number, times: Times): Promise<number[]> {
+async function timeRuns(program: Program, ringProgram: RingProgram, runs: number, times: Times): Promise<Phases> {
   const plainly = (): Platform => {
     const { breathe: _, ...platform } = nodePlatform(ringProgram.ring.bits);
     return platform;
   };
   const platforms = { client: plainly(), server: plainly(), dealer: plainly() };
   const { now } = platforms.client;
-  const seconds: number[] = [];
-  // The first run warms up the engine and is not counted.
+  const phases: Phases = { computed: [], online: [], offline: [] };
   for (let run = 0; run <= runs; run++) {
     const kept = run === 0 ? new Map() : times;
+    let offline: number | undefined;
+    let online = 0;
     const { client, server } = await rehearse({
       program: ringProgram,
-      platforms,
+      platforms: {
+        ...platforms,
+        dealer: {
+          ...platforms.dealer,
+          // The dealer's first act of the offline phase is to draw seeds.
+          entropy: (into) => {
+            offline ??= now();
+            platforms.dealer.entropy(into);
+          },
+        },
+      },
       ...inputsOf(program),
-      observeClient: (protocol) => timed(protocol, 'client', now, kept),
+      observeClient: (protocol) => {
+        online = now();
+        return timed(protocol, 'client', now, kept);
+      },
       observeServer: (protocol) => timed(protocol, 'server', now, kept),
     });
-    seconds.push(client.seconds + server.seconds);
+    phases.computed.push(client.seconds + server.seconds);
+    phases.online.push((now() - online) / 1000);
+    phases.offline.push((online - (offline ?? online)) / 1000);
   }
-  return seconds;
+  return phases;
 }
 
 /** Seconds of the dealer and of the client's halves, from one message to the next. */
@@ -292,20 +269,75 @@ function timeInner({ kernels, now }: Platform): number {
   return median(times) / 1000 / (rows * points);
 }
 
-async function measureRing(ring: { bits: number; fraction: number }): Promise<{ seconds: RingSeconds; firstRunSeconds: number }> {
+/** Wall clock of the online phase of a program, run by run, between this process as the client and another one as server and dealer. */
+async function timeBetween(number: number, program: Program, ringProgram: RingProgram, runs: number): Promise<number[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'sotto-machine-'));
+  const addresses = { server: `unix:${join(folder, 'server')}`, dealer: `unix:${join(folder, 'dealer')}` };
+  const timeoutMilliseconds = 60_000;
+  const listening = Object.values(addresses).map((address) => listen({ address, peer: 'server', timeoutMilliseconds }));
+  const [forServer, forDealer] = (await Promise.all(listening)) as [Listener, Listener];
+  const order: PeerOrder = { number, ring: ringProgram.ring, addresses, runs: runs + 1 };
+  const built = !import.meta.url.endsWith('.ts');
+  const path = fileURLToPath(new URL(built ? './machine-peer.js' : './machine-peer.ts', import.meta.url));
+  // Sources need a loader where this module was loaded from its source.
+  const execArgv = built ? [] : ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href];
+  const peer = fork(path, [JSON.stringify(order)], { execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  const failed = new Promise<never>((_, reject) => {
+    const ended = (code: number | null): void => {
+      if (code !== 0)
+        reject(new SottoError('resource', `the process of a timed run ended with code ${code}`, { remedy: 'measure again' }));
+    };
+    peer.once('error', reject);
+    peer.once('exit', ended);
+  });
+  failed.catch(() => undefined);
+  const platform = nodePlatform(ringProgram.ring.bits);
+  const session = { program: ringProgram, context: [] };
+  const { input } = inputsOf(program);
+  const client = async (): Promise<number[]> => {
+    const server = await forServer.accept({ peer: 'server' });
+    const dealer = await forDealer.accept({ peer: 'dealer' });
+    const maskSeed = await clientSetup(platform, session, { server });
+    const seconds: number[] = [];
+    for (let run = 0; run <= runs; run++) {
+      const bundle = memoryBundle();
+      await clientOffline(platform, session, { server, dealer }, maskSeed, bundle.sink);
+      await barrier(server);
+      const start = performance.now();
+      await clientOnline(platform, session, { channel: server, bundle: bundle.source, input, output: () => undefined });
+      seconds.push((performance.now() - start) / 1000);
+    }
+    await Promise.all([server.close(), dealer.close()]);
+    return seconds;
+  };
+  try {
+    return await Promise.race([client(), failed]);
+  } finally {
+    peer.kill('SIGKILL');
+    await Promise.all([forServer.close(), forDealer.close()]);
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+interface RingMeasured {
+  readonly seconds: RingSeconds;
+  /** What was in no operation, online and offline. */
+  readonly rest: { readonly online: Sample[]; readonly offline: Sample[] };
+}
+
+async function measureRing(ring: { bits: number; fraction: number }): Promise<RingMeasured> {
   const samples = new Map<string, Sample[]>();
   const expanded: Sample[] = [];
   const offline = { dealer: [] as Sample[], prepare: [] as Sample[] };
+  const rest = { online: [] as Sample[], offline: [] as Sample[] };
   const platform = nodePlatform(ring.bits);
   const innerPoint = timeInner(platform);
-  let firstRunSeconds = 0;
   let last: RingProgram | undefined;
   for (const { program, runs } of calibrationPrograms()) {
     const ringProgram = quantise(program, ring);
     last = ringProgram;
     const times: Times = new Map();
-    const [first, ...others] = await timeOnline(program, ringProgram, runs, times);
-    firstRunSeconds += Math.max(0, first! - median(others));
+    const { computed, online, offline: whole } = await timeRuns(program, ringProgram, runs, times);
     for (const [key, values] of times) {
       const [side, part, index] = key.split(' ') as [Side, Part, string];
       const node = ringProgram.nodes[Number(index)]!;
@@ -321,11 +353,19 @@ async function measureRing(ring: { bits: number; fraction: number }): Promise<{ 
       known.push({ amounts: amountsOf(node, ringProgram), seconds });
     }
     await timeOffline(ringProgram);
+    const alone: number[] = [];
     for (let run = 0; run < runs; run++) {
       const more = await timeOffline(ringProgram);
       offline.dealer.push(...more.dealer);
       offline.prepare.push(...more.prepare);
+      alone.push([...more.dealer, ...more.prepare].reduce((sum, { seconds }) => sum + seconds, 0));
     }
+    const sent = forecast(ringProgram).total;
+    const material = sent.offline.dealerSentBytes + sent.offline.clientSentBytes;
+    const messages = sent.online.clientToServerBytes + sent.online.serverToClientBytes;
+    const beside = median(online.slice(1).map((seconds, at) => Math.max(0, seconds - computed[at + 1]!)));
+    rest.online.push({ amounts: { nodes: 2 * ringProgram.nodes.length, bytes: material + messages }, seconds: beside });
+    rest.offline.push({ amounts: { bytes: material }, seconds: Math.max(0, median(whole.slice(1)) - median(alone)) });
   }
   const tables: { client: Record<string, OperationSeconds>; server: Record<string, OperationSeconds> } = {
     client: {},
@@ -343,73 +383,69 @@ async function measureRing(ring: { bits: number; fraction: number }): Promise<{ 
     dealer: fitRates(offline.dealer, ['nodes', 'words', 'panelProducts', 'rowProducts', 'keyLevels', 'weights']),
     prepare: fitRates(offline.prepare, ['nodes', 'words', 'panelProducts', 'rowProducts', 'weights']),
   };
-  return { seconds, firstRunSeconds };
+  return { seconds, rest };
 }
 
-/** Frames there and back on a Unix socket, small and large: seconds of one, and of a byte. Both ends share this process. */
-async function measureFrames(): Promise<MachineProfile['frame']> {
-  const folder = await mkdtemp(join(tmpdir(), 'sotto-machine-'));
-  const address = `unix:${join(folder, 'frames')}`;
-  try {
-    const listener = await listen({ address, peer: 'near', timeoutMilliseconds: 10_000 });
-    const [near, far] = await Promise.all([
-      connect({ address, peer: 'far', timeoutMilliseconds: 10_000 }),
-      listener.accept({ peer: 'near' }),
-    ]);
-    const trip = async (bytes: number, trips: number): Promise<number> => {
-      const payload = new Uint8Array(bytes);
-      const taken: number[] = [];
-      for (let at = 0; at < trips; at++) {
-        const start = performance.now();
-        await near.send(1, payload);
-        await far.receive();
-        await far.send(1, payload);
-        await near.receive();
-        taken.push((performance.now() - start) / 2000);
-      }
-      return median(taken);
-    };
-    await trip(100, 200);
-    const small = await trip(100, 200);
-    const large = await trip(2 ** 20, 15);
-    await Promise.all([near.close(), far.close(), listener.close()]);
-    return { seconds: small, byteSeconds: Math.max(0, large - small) / 2 ** 20 };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
-async function measureStoring(): Promise<number> {
+async function measureBundle(): Promise<MachineProfile['bundle']> {
   const folder = await mkdtemp(join(tmpdir(), 'sotto-machine-'));
   try {
-    const file = await open(join(folder, 'bundle'), 'w');
+    const file = await open(join(folder, 'bundle'), 'w+');
     const part = new Uint8Array(randomBytes(2 ** 20));
     const start = performance.now();
     for (let at = 0; at < 32; at++) await file.write(part);
     await file.sync();
-    const seconds = (performance.now() - start) / 1000;
+    const storedByteSeconds = (performance.now() - start) / 1000 / (32 * 2 ** 20);
+    const reads: number[] = [];
+    for (let at = 0; at < 200; at++) {
+      const began = performance.now();
+      await file.read(new Uint8Array(1024), 0, 1024, at * 4096);
+      reads.push((performance.now() - began) / 1000);
+    }
     await file.close();
-    return seconds / (32 * 2 ** 20);
+    return { storedByteSeconds, readSeconds: median(reads) };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
+const rings = { 32: { bits: 32, fraction: 10 }, 64: { bits: 64, fraction: 16 } } as const;
+
+/** What a frame and its bytes cost between two parties beside what both compute, and what the first of several runs takes longer. */
+async function measureFrames(machine: MachineProfile): Promise<Pick<MachineProfile, 'frame' | 'firstRunSeconds'>> {
+  const samples: Sample[] = [];
+  let firstRunSeconds = 0;
+  for (const ring of Object.values(rings))
+    for (const [number, { program, runs }] of calibrationPrograms().entries()) {
+      const ringProgram = quantise(program, ring);
+      const { online } = forecast(ringProgram).total;
+      const [first, ...others] = await timeBetween(number, program, ringProgram, runs + 1);
+      const computed = onlineSeconds(ringProgram, machine, { name: 'none', bitsPerSecond: 1e15, roundTripSeconds: 0 }).seconds;
+      const seconds = Math.max(0, median(others) - computed);
+      samples.push({ amounts: { hops: online.hops, bytes: online.clientToServerBytes + online.serverToClientBytes }, seconds });
+      firstRunSeconds = Math.max(firstRunSeconds, first! - median(others));
+    }
+  const { hops = 0, bytes = 0 } = fitRates(samples, ['hops', 'bytes']);
+  return { frame: { seconds: hops, byteSeconds: bytes }, firstRunSeconds };
+}
+
 /** Times this machine's engine, about half a minute on an idle machine: what `sotto cost` turns work into seconds with. */
 export async function measureMachine(onStep: (step: string) => void = () => undefined): Promise<MachineProfile> {
-  onStep('frames');
-  const frame = await measureFrames();
-  const storedByteSeconds = await measureStoring();
   onStep('32-bit words');
-  const narrow = await measureRing({ bits: 32, fraction: 10 });
+  const narrow = await measureRing(rings[32]);
   onStep('64-bit words');
-  const wide = await measureRing({ bits: 64, fraction: 16 });
+  const wide = await measureRing(rings[64]);
+  const online = fitRates([...narrow.rest.online, ...wide.rest.online], ['nodes', 'bytes']);
+  const offline = fitRates([...narrow.rest.offline, ...wide.rest.offline], ['bytes']);
   const [core] = cpus();
-  return {
+  const alone: MachineProfile = {
     name: `${core?.model.trim() ?? 'unknown processor'}, ${cpus().length} cores, Node ${process.versions.node}`,
-    frame,
-    storedByteSeconds,
-    firstRunSeconds: Math.max(narrow.firstRunSeconds, wide.firstRunSeconds),
+    frame: { seconds: 0, byteSeconds: 0 },
+    bundle: { storedByteSeconds: 0, readSeconds: 0 },
+    overhead: { nodeSeconds: online.nodes ?? 0, byteSeconds: online.bytes ?? 0, offlineByteSeconds: offline.bytes ?? 0 },
+    firstRunSeconds: 0,
     rings: { 32: narrow.seconds, 64: wide.seconds },
   };
+  onStep('frames between two processes');
+  const between = await measureFrames(alone);
+  return { ...alone, ...between, bundle: await measureBundle() };
 }

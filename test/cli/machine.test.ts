@@ -46,7 +46,8 @@ describe('the time of a run', () => {
   const still = {
     name: 'idle',
     frame: { seconds: 0, byteSeconds: 0 },
-    storedByteSeconds: 0,
+    bundle: { storedByteSeconds: 0, readSeconds: 0 },
+    overhead: { nodeSeconds: 0, byteSeconds: 0, offlineByteSeconds: 0 },
     firstRunSeconds: 0,
     rings: { 32: idle, 64: idle },
   };

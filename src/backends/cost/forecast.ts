@@ -86,7 +86,7 @@ export function forecast(program: RingProgram, setting: Setting = 'dealer'): For
       counter[hop.direction] += message.bytes;
       counter.hops.add(number);
     }
-    total[hop.direction] += hop.bytes + frameHeaderBytes;
+    total[hop.direction] += hop.bytes + hop.frames * frameHeaderBytes;
     total.hops.add(number);
   }
   for (const node of program.nodes) {

@@ -32,8 +32,10 @@ export interface RingSeconds {
 export interface MachineProfile {
   readonly name: string;
   readonly frame: { readonly seconds: number; readonly byteSeconds: number };
-  /** Storing a byte of a bundle. */
-  readonly storedByteSeconds: number;
+  /** A bundle on disk: storing a byte as it comes, and reading one node's part. */
+  readonly bundle: { readonly storedByteSeconds: number; readonly readSeconds: number };
+  /** What is in no operation: taking up a node, and handling a byte of a message or of loaded material. */
+  readonly overhead: { readonly nodeSeconds: number; readonly byteSeconds: number; readonly offlineByteSeconds: number };
   /** What a process is slower in its first run, in all. */
   readonly firstRunSeconds: number;
   readonly rings: { readonly 32: RingSeconds; readonly 64: RingSeconds };
@@ -127,12 +129,16 @@ export function parseMachine(raw: unknown, file = 'machine'): MachineProfile {
     };
   };
   const from = object(raw, '(whole)');
-  const frame = object(from.frame, 'frame');
+  const numbers = <K extends string>(field: string, names: readonly K[]): Record<K, number> => {
+    const part = object(from[field], field);
+    return Object.fromEntries(names.map((name) => [name, number(part[name], `${field}.${name}`)])) as Record<K, number>;
+  };
   const rings = object(from.rings, 'rings');
   return {
     name: typeof from.name === 'string' ? from.name.slice(0, 200) : fail('name'),
-    frame: { seconds: number(frame.seconds, 'frame.seconds'), byteSeconds: number(frame.byteSeconds, 'frame.byteSeconds') },
-    storedByteSeconds: number(from.storedByteSeconds, 'storedByteSeconds'),
+    frame: numbers('frame', ['seconds', 'byteSeconds']),
+    bundle: numbers('bundle', ['storedByteSeconds', 'readSeconds']),
+    overhead: numbers('overhead', ['nodeSeconds', 'byteSeconds', 'offlineByteSeconds']),
     firstRunSeconds: number(from.firstRunSeconds, 'firstRunSeconds'),
     rings: { 32: ring(rings[32], 'rings.32'), 64: ring(rings[64], 'rings.64') },
   };

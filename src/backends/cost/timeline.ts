@@ -27,6 +27,7 @@ class Party {
   computed = 0;
   readonly #program: RingProgram;
   readonly #side: Side;
+  readonly #machine: MachineProfile;
   readonly #rates: RingSeconds;
   readonly #missing: Int32Array;
   readonly #readers: number[][];
@@ -40,7 +41,9 @@ class Party {
   /** Seconds of expanding that are left, by lookup. */
   readonly #expanding = new Map<number, number>();
 
-  constructor(program: RingProgram, side: Side, rates: RingSeconds, receives: Uint8Array) {
+  constructor(program: RingProgram, side: Side, machine: MachineProfile, receives: Uint8Array) {
+    const rates = machine.rings[wordBitsOf(program.ring.bits)];
+    this.#machine = machine;
     this.#program = program;
     this.#side = side;
     this.#rates = rates;
@@ -111,9 +114,19 @@ class Party {
     if (rates !== undefined) this.#take(secondsFor(amountsOf(node, this.#program), rates));
   }
 
+  /** Taking up a node, and reading its part of the bundle. */
+  #load(index: number): void {
+    const { overhead, bundle } = this.#machine;
+    const { dealerToServer, dealerToClient, clientToServer } = materialOf(this.#program.nodes[index]!, this.#program);
+    const parts = this.#side === 'client' ? [dealerToClient] : [dealerToServer, clientToServer];
+    this.now += overhead.nodeSeconds;
+    for (const bytes of parts) if (bytes > 0) this.now += bundle.readSeconds + bytes * overhead.byteSeconds;
+  }
+
   #start(index: number): void {
     const node = this.#program.nodes[index]!;
     for (const input of node.inputs) if (this.#program.nodes[input]!.state === 'server') this.#plain(input);
+    this.#load(index);
     this.#spend(index, 'start');
     const later = this.#receives[index] === 1 || (node.operation === 'piecewise' && this.#side === 'server');
     if (!later) {
@@ -145,7 +158,6 @@ class Party {
  * and bandwidth. Each party has a core of its own.
  */
 export function onlineSeconds(program: RingProgram, machine: MachineProfile, network: Network): OnlineSeconds {
-  const rates = machine.rings[wordBitsOf(program.ring.bits)];
   const hops = schedule(program);
   const marks = { client: new Uint8Array(program.nodes.length), server: new Uint8Array(program.nodes.length) };
   for (const { direction, messages } of hops) {
@@ -153,8 +165,8 @@ export function onlineSeconds(program: RingProgram, machine: MachineProfile, net
     for (const { node } of messages) to[node] = 1;
   }
   const parties = {
-    client: new Party(program, 'client', rates, marks.client),
-    server: new Party(program, 'server', rates, marks.server),
+    client: new Party(program, 'client', machine, marks.client),
+    server: new Party(program, 'server', machine, marks.server),
   };
   const linkFree = { clientToServer: 0, serverToClient: 0 };
   let onNetwork = 0;
@@ -226,7 +238,9 @@ export function offlineSeconds(program: RingProgram, machine: MachineProfile, ne
     stored += Math.max(material.dealerToServer + material.clientToServer, material.dealerToClient);
   }
   const arrived = Math.max(dealer, client, streams.server.free, streams.client.free, streams.halves.free);
-  return arrived + network.roundTripSeconds / 2 + stored * machine.storedByteSeconds;
+  return (
+    arrived + network.roundTripSeconds / 2 + stored * (machine.bundle.storedByteSeconds + machine.overhead.offlineByteSeconds)
+  );
 }
 
 const linearOnly = (operation: string, products: number): number => (operation === 'linear' ? products : 0);
@@ -238,7 +252,8 @@ export function setupSeconds(program: RingProgram, machine: MachineProfile, netw
   let now = 0;
   for (const index of maskedWeights(program)) {
     const count = size(program.nodes[index]!.shape);
-    now = stream.write(now + count * rates.maskedWeight, packedBytes(count, program.ring.bits));
+    const bytes = packedBytes(count, program.ring.bits);
+    now = stream.write(now + count * rates.maskedWeight + bytes * machine.frame.byteSeconds, bytes);
   }
   return Math.max(now, stream.free) + network.roundTripSeconds / 2;
 }
