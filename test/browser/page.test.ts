@@ -1,13 +1,15 @@
 import { spawn } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Browser, chromium as driver, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { type Page as Site, servePage } from '../../src/cli/page.ts';
+import { parsePreprocessor, preprocess } from '../../src/models/preprocess.ts';
 import { type CertificateSet, makeCertificates, writeCertificates } from '../../src/node/certificates.ts';
+import { loadImage } from '../../src/node/images.ts';
 import { runClient } from '../../src/party/index.ts';
-import { temporary } from '../party/models.ts';
+import { expected, farthest, temporary, writeVit } from '../party/models.ts';
 import { chromium, type Party, root as packageFolder, startParty } from './parties.ts';
 
 const executablePath = chromium();
@@ -49,12 +51,26 @@ describe.skipIf(executablePath === undefined)('a page in Chromium', () => {
   });
 
   let runs = 0;
-  async function parties(listen: { dealer: string; server: string }, more: { dealer?: string[]; server?: string[] } = {}) {
+  async function parties(
+    listen: { dealer: string; server: string },
+    more: { dealer?: string[]; server?: string[] } = {},
+    folder = model,
+  ) {
     const dealer = await startParty(['dealer', '--listen', listen.dealer, ...(more.dealer ?? [])]);
     started.push(dealer);
     const [forServer] = dealer.address.split(',');
     const state = join(root, `state${runs++}`);
-    const words = ['--listen', listen.server, '--dealer', forServer!, '--model', model, '--state', state, ...(more.server ?? [])];
+    const words = [
+      '--listen',
+      listen.server,
+      '--dealer',
+      forServer!,
+      '--model',
+      folder,
+      '--state',
+      state,
+      ...(more.server ?? []),
+    ];
     const server = await startParty(['server', ...words]);
     started.push(server);
     return { dealer, server };
@@ -132,6 +148,25 @@ describe.skipIf(executablePath === undefined)('a page in Chromium', () => {
     await press(page);
     expect(await outcome(page)).toMatchObject({ newIds: expectedIds });
     expect([await server.ended, await dealer.ended]).toEqual([0, 0]);
+    await page.close();
+  });
+
+  it('names a picture that it decodes itself, like the simulation', async () => {
+    const vision = join(root, 'vit/model');
+    mkdirSync(vision, { recursive: true });
+    const picture = await writeVit(vision);
+    const { dealer, server } = await parties({ dealer: 'ws:127.0.0.1:0', server: 'ws:127.0.0.1:0' }, {}, vision);
+    const page = await browser.newPage();
+    await page.goto(site.origin);
+    const addresses = JSON.stringify({ server: server.address, dealer: dealer.address });
+    const file = `new Blob([Uint8Array.from(${JSON.stringify([...readFileSync(picture)])})])`;
+    const classify = `({ connectClient }) => connectClient(${addresses}).classify({ image: ${file} })`;
+    // As text: the test runner would change an import in a function.
+    const { logits } = await page.evaluate<{ logits: number[] }>(`import('/sotto-client.js').then(${classify})`);
+    const preprocessor = parsePreprocessor(JSON.parse(readFileSync(join(vision, 'preprocessor_config.json'), 'utf8')));
+    const pixels = preprocess(await loadImage(readFileSync(picture), picture), preprocessor);
+    const right = await expected(vision, { task: 'classify', newTokens: 1, ring: { bits: 64, fraction: 16 } }, pixels);
+    expect(farthest([Float64Array.from(logits)], right.logits)).toBeLessThan(0.05);
     await page.close();
   });
 
