@@ -9,7 +9,7 @@ export interface ScopeRecord {
 
 export class Ledger {
   readonly scopes = new Map<string, ScopeRecord>();
-  /** Frames on the channel, both directions, without those that only follow another. */
+  /** Turns of both parties: frames on the channel without those that only follow another. */
   hops = 0;
   readonly frameBytes: { [D in Direction]: number } = { clientToServer: 0, serverToClient: 0 };
   /** Bytes that each node sent or received: what a declaration is checked against. */
@@ -28,8 +28,7 @@ export class Ledger {
     this.nodes.set(node, record);
   }
 
-  frame(direction: Direction, bytes: number, follows: boolean): void {
-    if (!follows) this.hops += 1;
+  frame(direction: Direction, bytes: number): void {
     this.frameBytes[direction] += bytes;
   }
 

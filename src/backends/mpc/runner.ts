@@ -3,6 +3,7 @@ import { BlockCounts } from '../../kernels/index.ts';
 import type { Channel, Frame } from '../../net/contract.ts';
 import { frameHeaderBytes } from '../../net/frame.ts';
 import { type Direction, type Hop, type Message, packedBytes, schedule } from '../ring/index.ts';
+import { FrameReader, FrameWriter } from './frames.ts';
 import { Ledger } from './ledger.ts';
 import { type Held, type Machine, type NumberedNode, nothing, type Protocol, type Step } from './protocol.ts';
 
@@ -200,8 +201,11 @@ class Run {
   }
 
   async #send(hop: Hop): Promise<void> {
-    const frame = new Uint8Array(hop.bytes);
-    let at = 0;
+    const { channel } = this.#options;
+    const frames = new FrameWriter(hop.bytes, async (frame) => {
+      await channel.send(onlineFrame, frame);
+      this.ledger.frame(hop.direction, frame.length + frameHeaderBytes);
+    });
     for (const message of hop.messages) {
       const bytes = this.#outbox.get(message.node);
       const { scope } = this.#nodes[message.node]!;
@@ -211,12 +215,11 @@ class Run {
           remedy: 'this is a defect of sotto: report it with the scope',
         });
       this.#outbox.delete(message.node);
-      frame.set(bytes, at);
-      at += bytes.length;
       this.ledger.message(message.node, scope, hop.direction, bytes.length);
+      const sending = frames.write(bytes);
+      if (sending !== undefined) await sending;
     }
-    await this.#options.channel.send(onlineFrame, frame);
-    this.ledger.frame(hop.direction, frame.length + frameHeaderBytes, hop.follows);
+    if (!hop.follows) this.ledger.hops += 1;
     for (const { node } of hop.messages) {
       const step = this.#deferred.get(node);
       if (step === undefined) continue;
@@ -238,18 +241,22 @@ class Run {
     return await arriving;
   }
 
-  async #receive(hop: Hop): Promise<void> {
+  /** The next frame's payload, which must have so many bytes. */
+  async #payload(hop: Hop, bytes: number): Promise<Uint8Array> {
     const frame = await this.#nextFrame();
     if (frame.kind !== onlineFrame && this.#options.interrupt !== undefined) throw this.#options.interrupt(frame);
     if (frame.kind !== onlineFrame) this.#broken(`a frame of kind ${frame.kind} in the middle of a run`);
-    if (frame.payload.length !== hop.bytes)
-      this.#broken(`a frame of ${frame.payload.length} bytes where the program asks for ${hop.bytes}`);
-    this.ledger.frame(hop.direction, frame.payload.length + frameHeaderBytes, hop.follows);
-    let at = 0;
+    if (frame.payload.length !== bytes)
+      this.#broken(`a frame of ${frame.payload.length} bytes where the program asks for ${bytes}`);
+    this.ledger.frame(hop.direction, bytes + frameHeaderBytes);
+    return frame.payload;
+  }
+
+  async #receive(hop: Hop): Promise<void> {
+    const frames = new FrameReader(hop.bytes, (bytes) => this.#payload(hop, bytes));
     for (const message of hop.messages) {
       const node = this.#nodes[message.node]!;
-      const bytes = frame.payload.subarray(at, at + message.bytes);
-      at += message.bytes;
+      const bytes = frames.held(message.bytes) ?? (await frames.read(message.bytes));
       if (!paddedWithZeros(bytes, message)) this.#broken('a message whose padding is not zero');
       this.ledger.message(message.node, node.scope, hop.direction, bytes.length);
       const step = this.#waiting.get(message.node);
@@ -259,6 +266,7 @@ class Run {
         await this.#timed(node, () => this.#advance(node, step, bytes));
       }
     }
+    if (!hop.follows) this.ledger.hops += 1;
   }
 }
 

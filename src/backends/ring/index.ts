@@ -11,5 +11,5 @@ export {
   wordBitsOf,
 } from './material.ts';
 export { defaultQuantisation, type QuantiseOptions, quantise } from './quantise.ts';
-export { type Direction, type Hop, type Message, messagesOf, packedBytes, schedule } from './schedule.ts';
+export { type Direction, type Hop, type Message, messagesOf, mostFrameBytes, packedBytes, schedule } from './schedule.ts';
 export type * from './types.ts';

@@ -10,14 +10,19 @@ export interface Message {
   readonly bytes: number;
 }
 
-/** One one-way frame, in the order of the run. */
+/** What one party says in its turn: one frame in the order of the run, or several where it has more than `mostFrameBytes`. */
 export interface Hop {
   readonly direction: Direction;
   readonly messages: readonly Message[];
   readonly bytes: number;
+  /** Frames, full but for the last one; the messages are cut where they end. */
+  readonly frames: number;
   /** On the heels of the frame before, in its direction: what it says took time to compute, but nobody had to wait for an answer. */
   readonly follows: boolean;
 }
+
+/** No frame of a run is longer, whatever the model: what a party builds, a channel holds and a peer takes at once. */
+export const mostFrameBytes = 16 * 2 ** 20;
 
 /** ⌈count·width / 8⌉: fields are packed without gaps and padded to whole bytes. */
 export const packedBytes = (count: number, width: number): number => Math.ceil((count * width) / 8);
@@ -119,12 +124,10 @@ export function schedule(program: RingProgram): Hop[] {
     serverLate[index] = late;
     if (node.operation === 'reveal') revealed = Math.max(revealed, client);
   });
-  const frame = (direction: Direction, messages: Message[], follows: boolean): Hop => ({
-    direction,
-    messages,
-    bytes: messages.reduce((sum, message) => sum + message.bytes, 0),
-    follows,
-  });
+  const frame = (direction: Direction, messages: Message[], follows: boolean): Hop => {
+    const bytes = messages.reduce((sum, message) => sum + message.bytes, 0);
+    return { direction, messages, bytes, frames: Math.ceil(bytes / mostFrameBytes), follows };
+  };
   return hops
     .flatMap(({ direction, messages, late }) => [frame(direction, messages, false), frame(direction, late, true)])
     .filter((hop) => hop.messages.length > 0);
