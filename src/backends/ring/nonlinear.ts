@@ -86,7 +86,7 @@ export class Nonlinear {
     const shift = Math.ceil(-Math.log2(factor));
     const scaled = { ...x, fraction: x.fraction + shift };
     const high = this.#on.ring.bits >= 48 ? 14 : this.#on.options.argumentBits;
-    return this.#octaves(scaled, (u) => 1 / Math.sqrt(factor * 2 ** shift * u + epsilon), { low: this.#smallest(), high });
+    return this.#octaves(scaled, (u) => 1 / Math.sqrt(factor * 2 ** shift * u + epsilon), { ...this.#octavesOf(scaled), high });
   }
 
   /** A function of a row scalar: by the table or the iteration that a plan names, else over all arguments that the ring can tell apart. */
@@ -95,7 +95,7 @@ export class Nonlinear {
     if (method?.method === 'newton') return newton(this.#on, site, shared, method, f);
     if (method !== undefined) return this.#on.factors.rowFunction(site, shared, method, (t) => rowValue(f, t));
     if (f.power === -0.5) return this.#inverseSquareRoot(shared, f.factor, f.epsilon);
-    return this.#octaves(shared, (t) => 1 / (t + f.epsilon), this.#octavesOf());
+    return this.#octaves(shared, (t) => 1 / (t + f.epsilon), this.#octavesOf(shared));
   }
 
   /** x / y for y > 0. */
@@ -103,22 +103,24 @@ export class Nonlinear {
     return this.#on.multiply(
       node,
       x,
-      this.#octaves(y, (t) => 1 / t, this.#octavesOf()),
+      this.#octaves(y, (t) => 1 / t, this.#octavesOf(y)),
     );
   }
 
-  #octavesOf(): { low: number; high: number } {
-    return { low: this.#smallest(), high: this.#on.options.argumentBits };
+  /**
+   * Arguments with up to 16 fraction bits, where they have them and the ring has room: fewer leave nothing of small row means. Of the smallest
+   * six bits are left.
+   */
+  #octavesOf(x: SharedValue): { low: number; high: number; fraction: number } {
+    const { ring, options } = this.#on;
+    const high = options.argumentBits;
+    const fraction = Math.max(ring.fraction, Math.min(16, x.fraction, ring.bits - 4 - high));
+    return { low: 6 - fraction, high, fraction };
   }
 
-  /** log₂ of the smallest argument of an octave function: six bits of it are left. */
-  #smallest(): number {
-    return 6 - this.#on.ring.fraction;
-  }
-
-  #octaves(x: SharedValue, f: (t: number) => number, range: { low: number; high: number }): SharedValue {
+  #octaves(x: SharedValue, f: (t: number) => number, range: { low: number; high: number; fraction?: number }): SharedValue {
     const { ring, out, options } = this.#on;
-    const argument = this.#low(x, range.high + 2);
+    const argument = this.#low(x, range.high + 2, range.fraction);
     const head = Math.max(1, Math.ceil(Math.log2(f(2 ** range.low))) + 1);
     const result = ring.fraction + Math.min(30, ring.bits - 2 - head - ring.fraction);
     const { parameters, base } = fitOctaves(f, range, { argument: argument.fraction, result });
@@ -132,14 +134,14 @@ export class Nonlinear {
     return this.#on.wire(whole, head, Math.min(out.node(whole).fraction, precise));
   }
 
-  /** Pinned, at F fraction bits and with so many head bits valid: in the smaller ring where that suffices. */
-  #low(x: SharedValue, headBits = this.#on.options.argumentBits + 2): Low {
+  /** Pinned, at F fraction bits unless told, and with so many head bits valid: in the smaller ring where that suffices. */
+  #low(x: SharedValue, headBits = this.#on.options.argumentBits + 2, fraction = this.#on.ring.fraction): Low {
     const { out, ring } = this.#on;
-    const drop = x.fraction - ring.fraction;
-    const narrow = ring.fraction + headBits <= ring.bits - drop;
+    const drop = x.fraction - fraction;
+    const narrow = fraction + headBits <= ring.bits - drop;
     const node =
       drop > 0 && !narrow ? out.truncate(x.node, drop) : drop > 0 ? out.narrow(x.node, drop) : out.raise(out.pin(x.node), -drop);
-    return { node, shape: x.shape, fraction: ring.fraction };
+    return { node, shape: x.shape, fraction };
   }
 
   #piecewise(x: Low, parameters: Piecewise, fraction: number): number {
