@@ -23,9 +23,8 @@ export interface PageChannelOptions {
 
 const open = 1;
 const closed = 3;
-/** As Node's side sends; it takes no more than four times this. */
+/** Messages have no more, in either direction. */
 const messageBytes = 2 ** 18;
-const longestMessageBytes = 2 ** 20;
 /** What may wait to be sent before a sender waits, and how often it looks: a page is not told when bytes have gone. */
 const bufferedBytes = 2 ** 20;
 const lookMilliseconds = 5;
@@ -82,7 +81,7 @@ function socketPipe(socket: PageSocket, peer: string): Pipe & { broken: Promise<
   };
   socket.onmessage = ({ data }: { data: unknown }) => {
     if (!(data instanceof ArrayBuffer)) return refuse('sent a text message');
-    if (data.byteLength > longestMessageBytes) return refuse(`sent a message of ${data.byteLength} bytes`);
+    if (data.byteLength > messageBytes) return refuse(`sent a message of ${data.byteLength} bytes`);
     unread += data.byteLength;
     if (unread > unreadBytes) return refuse(`sent ${unread} bytes that nobody had asked for yet`);
     if (data.byteLength > 0) chunks.push(new Uint8Array(data));

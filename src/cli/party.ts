@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Setting } from '../backends/cost/index.ts';
 import { sampler, streamingDecoder } from '../models/index.ts';
-import { type ClientTask, type RoleReport, readPixels, runClient, runDealer, runServer } from '../party/index.ts';
+import { type ClientTask, embeddingFrom, type RoleReport, readPixels, runClient, runDealer, runServer } from '../party/index.ts';
 import {
   checkReveal,
   fractionOption,
@@ -30,8 +30,8 @@ import { printJson, type Terminal } from './terminal.ts';
 
 const help = `
 Each party is a process of its own and serves one run: start the dealer, then the server, then the client. The client also comes to
-\`sotto serve\` and \`sotto dealer\`, which stand for many. Addresses are
-unix:/path/to/socket, tcp:host:port or tls:host:port. The first two are neither encrypted nor authenticated; tls is TLS 1.3 with
+\`sotto serve\` and \`sotto dealer\`, which stand for many. Addresses are unix:/path/to/socket, tcp:host:port and tls:host:port; ws: and
+wss:host:port/path for browsers. unix, tcp and ws are neither encrypted nor authenticated; tls and wss are TLS 1.3 with
 certificates of one authority, each naming its party's role (\`sotto certificates\` makes a set to try it with).
 
 Examples:
@@ -130,6 +130,7 @@ interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags {
   readonly image?: string;
   readonly maxNewTokens: number;
   readonly reveal: 'logits' | 'token';
+  readonly embedding?: string;
 }
 
 function registerClient(party: Command, terminal: Terminal): void {
@@ -145,6 +146,7 @@ function registerClient(party: Command, terminal: Terminal): void {
     .option('--image <file>', 'the picture to name')
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(16))
     .addOption(revealOption())
+    .option('--embedding <file>', 'the table of a model whose embedding is public, as published with it')
     .addOption(temperatureOption())
     .addOption(topPOption())
     .addOption(seedOption())
@@ -198,6 +200,7 @@ function taskOf(flags: ClientFlags, say: (piece: string) => void): { task: Clien
     prompt: flags.promptIds === undefined ? { text: flags.prompt! } : { ids: flags.promptIds },
     newTokens: flags.maxNewTokens,
     reveal: flags.reveal,
+    ...(flags.embedding === undefined ? {} : { embedding: embeddingFrom(flags.embedding) }),
     ...(flags.temperature > 0 ? { sample: sampler(samplingOf(flags)) } : {}),
     onPrompt: (ids, tokenizer) => {
       decoder = streamingDecoder(tokenizer);

@@ -25,10 +25,9 @@ export interface WebPlace {
   readonly path: string;
 }
 
-/** Messages are sent in at most so many bytes, so that a receiver never holds more of one. */
+/** Messages have at most so many bytes, so that a receiver never holds more of one than this, whatever its frames may have. */
 const messageBytes = 2 ** 18;
-/** What is received may come from another implementation. */
-const limits = { maxPayload: 2 ** 20, maxFragments: 1024, maxBufferedChunks: 4096, perMessageDeflate: false } as const;
+const limits = { maxPayload: messageBytes, maxFragments: 1024, maxBufferedChunks: 4096, perMessageDeflate: false } as const;
 /** A frame below this is copied behind its header and goes out as one message. */
 const joinedBytes = 16_384;
 /** Connections that have not asked for a WebSocket yet. */
@@ -205,8 +204,8 @@ export async function listenWebSocket(
   return new WebEntrance(server, place, options, arrivals);
 }
 
-function webServer({ secure }: WebPlace, { timeoutMilliseconds }: SocketOptions, credentials: TlsCredentials | null): Server {
-  const patience = Math.min(requestMilliseconds, timeoutMilliseconds);
+function webServer({ secure }: WebPlace, options: SocketOptions, credentials: TlsCredentials | null): Server {
+  const patience = Math.min(requestMilliseconds, options.handshakeMilliseconds ?? options.timeoutMilliseconds);
   const http = {
     maxHeaderSize: 8192,
     headersTimeout: patience,
@@ -231,7 +230,7 @@ class WebEntrance implements Entrance {
   readonly #place: WebPlace;
   readonly #sockets = new WebSocketServer({ ...limits, noServer: true, clientTracking: false });
   readonly #arrivals: Arrivals;
-  readonly #strangers = new Set<Duplex>();
+  readonly #strangers = new Map<string, Socket>();
 
   constructor(server: Server, place: WebPlace, options: SocketOptions, arrivals: Arrivals) {
     this.#server = server;
@@ -258,8 +257,11 @@ class WebEntrance implements Entrance {
       socket.destroy();
       return;
     }
-    this.#strangers.add(socket);
-    socket.once('close', () => this.#strangers.delete(socket));
+    const place = placeOf(socket);
+    this.#strangers.set(place, socket);
+    socket.once('close', () => {
+      if (this.#strangers.get(place) === socket) this.#strangers.delete(place);
+    });
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -271,8 +273,7 @@ class WebEntrance implements Entrance {
     }
     this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
       // TLS lies between this stream and the connection that was counted; addresses tell which one it is.
-      for (const stranger of this.#strangers)
-        if ((stranger as Socket).remotePort === request.socket.remotePort) this.#strangers.delete(stranger);
+      this.#strangers.delete(placeOf(request.socket));
       // What comes before it is accepted waits in the kernel; a break is found when it is accepted.
       webSocket.pause();
       webSocket.on('error', () => {});
@@ -301,6 +302,9 @@ class WebEntrance implements Entrance {
     this.#server.closeAllConnections();
   }
 }
+
+/** Where a connection comes from: the same for a TLS stream and the socket below it. */
+const placeOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
 
 function peerError(party: string, reason: string, remedy: string): SottoError {
   return new SottoError('peer', `the ${party} ${reason}`, { place: { party }, remedy });

@@ -145,8 +145,9 @@ describe.skipIf(executablePath === undefined)('a page in Chromium', () => {
       { dealer: files('dealer'), server: files('server') },
     );
     const { page } = await openPage({ server: server.address, dealer: dealer.address.split(',')[1]! });
+    await page.fill('#tokens', '3');
     await press(page);
-    expect(await outcome(page)).toMatchObject({ newIds: expectedIds });
+    expect(await outcome(page)).toMatchObject({ newIds: expectedIds.slice(0, 3) });
     expect([await server.ended, await dealer.ended]).toEqual([0, 0]);
     await page.close();
   });
