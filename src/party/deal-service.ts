@@ -20,6 +20,7 @@ import { type Control, parseControl, receiveControl, receiveEither, sameProgram,
 import { partyCredentials } from './credentials.ts';
 import { dismiss, within } from './doors.ts';
 import { receiveAtAnyTime, untilStopped } from './live.ts';
+import { lockState } from './lock.ts';
 import type { TracedRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
 import { Rendezvous } from './rendezvous.ts';
@@ -57,7 +58,10 @@ export async function serveDealer(options: DealServiceOptions): Promise<Service>
     sessions,
     arrived: (channel, hello) => dealer.arrived(channel, hello),
     unready: () => null,
-    close: () => dealer.close(),
+    close: async () => {
+      await dealer.close();
+      await halves?.close();
+    },
   });
 }
 
@@ -268,8 +272,15 @@ class Halves {
   readonly #most: number;
   readonly #sessions: Sessions;
   readonly #available: Map<string, StoredHeader>;
+  readonly close: () => Promise<void>;
 
-  private constructor(store: BundleStore, most: number, sessions: Sessions, available: Map<string, StoredHeader>) {
+  private constructor(
+    store: BundleStore,
+    most: number,
+    sessions: Sessions,
+    { unlock, available }: { unlock: () => Promise<void>; available: Map<string, StoredHeader> },
+  ) {
+    this.close = unlock;
     this.#store = store;
     this.#most = most;
     this.#sessions = sessions;
@@ -279,6 +290,7 @@ class Halves {
   /** Burns what a crash left half made or half used; the rest is there, the oldest first. */
   static async open(state: string, most: number, sessions: Sessions): Promise<Halves> {
     const store = await openBundleStore(state, 'client');
+    const unlock = await lockState(state, 'dealer');
     const found: { header: StoredHeader; at: number }[] = [];
     for (const { id, state: is, header } of await store.list()) {
       if (is === 'available' && header !== undefined)
@@ -286,7 +298,7 @@ class Halves {
       else if (is !== 'burned') await store.burn(id);
     }
     found.sort((a, b) => a.at - b.at);
-    return new Halves(store, most, sessions, new Map(found.map(({ header }) => [header.id, header])));
+    return new Halves(store, most, sessions, { unlock, available: new Map(found.map(({ header }) => [header.id, header])) });
   }
 
   get count(): number {

@@ -69,33 +69,37 @@ export async function openDoors(options: DoorOptions): Promise<Doors> {
 }
 
 /** One porter: greets one after the other. */
-async function answer(
-  listener: Listener,
-  options: DoorOptions,
-  state: { readonly closed: boolean },
-  strangers: Set<Channel>,
-): Promise<void> {
+async function answer(listener: Listener, options: DoorOptions, state: State, strangers: Set<Channel>): Promise<void> {
+  // In a function of its own, so that a porter who waits for the next one holds nothing of the last one's session.
+  while (!state.closed) await greetNext(listener, options, state, strangers);
+}
+
+interface State {
+  readonly closed: boolean;
+}
+
+async function greetNext(listener: Listener, options: DoorOptions, state: State, strangers: Set<Channel>): Promise<void> {
+  const { peers, role, handshakeMilliseconds } = options;
   const certified = /^(tls|wss):/.test(listener.address);
-  while (!state.closed) {
-    let channel: Channel | undefined;
-    try {
-      channel = await listener.accept({ peer: 'client', peers: options.peers });
-      channel.allow?.(shortControlBytes);
-      strangers.add(channel);
-      // A certificate has said who this is; without any the hello does.
-      const expected = certified ? options.peers.filter((peer) => peer === channel!.peer) : options.peers;
-      const heeding = heedingRefusals(channel);
-      const hello = await within(options.handshakeMilliseconds, channel, greet(heeding, options.role, expected));
-      if (hello.role === 'server') channel.allow?.(longControlBytes);
-      await options.arrived(hello.role === channel.peer ? heeding : knownAs(heeding, hello.role), hello);
-      strangers.delete(channel);
-    } catch (error) {
-      if (state.closed) return;
-      options.failed(error);
-      if (channel === undefined) continue;
-      strangers.delete(channel);
-      void dismiss(channel, error);
-    }
+  let channel: Channel | undefined;
+  try {
+    channel = await listener.accept({ peer: 'client', peers });
+    channel.allow?.(shortControlBytes);
+    strangers.add(channel);
+    // A certificate has said who this is; without any the hello does.
+    const { peer } = channel;
+    const expected = certified ? peers.filter((each) => each === peer) : peers;
+    const heeding = heedingRefusals(channel);
+    const hello = await within(handshakeMilliseconds, channel, greet(heeding, role, expected));
+    if (hello.role === 'server') channel.allow?.(longControlBytes);
+    await options.arrived(hello.role === peer ? heeding : knownAs(heeding, hello.role), hello);
+    strangers.delete(channel);
+  } catch (error) {
+    if (state.closed) return;
+    options.failed(error);
+    if (channel === undefined) return;
+    strangers.delete(channel);
+    void dismiss(channel, error);
   }
 }
 

@@ -11,6 +11,7 @@ import { partyCredentials } from './credentials.ts';
 import { within } from './doors.ts';
 import { DealerLink } from './link.ts';
 import { runLive } from './live.ts';
+import { lockState } from './lock.ts';
 import type { TracedRun } from './manifest.ts';
 import { loadModel, type ServedModel } from './model.ts';
 import { nodePlatform } from './platform.ts';
@@ -37,6 +38,11 @@ export interface ServeOptions extends ServiceOptions {
 export async function serveModel(options: ServeOptions): Promise<Service> {
   const { timeoutMilliseconds, setting, log } = options;
   const credentials = partyCredentials(options.tls, 'server', [...options.listen, options.dealer]);
+  if (setting === 'helper' && options.prepare.count > 0)
+    throw new SottoError('usage', 'a helper makes nothing ahead', {
+      place: { field: '--prepare' },
+      remedy: 'leave it out, or use a dealer',
+    });
   const model = await loadModel(options.model);
   const sessions = new Sessions({ role: 'server', ...options, now: () => performance.now() });
   const toDealer = async (): Promise<Channel> => {
@@ -54,12 +60,8 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
   const cached = traceCache();
   const trace = (run: RunRequest): TracedRun => cached(model.manifest.config, run);
   const store = await openBundleStore(options.state, 'server');
+  const unlock = await lockState(options.state, 'server');
   const { metrics } = sessions;
-  if (setting === 'helper' && options.prepare.count > 0)
-    throw new SottoError('usage', 'a helper makes nothing ahead', {
-      place: { field: '--prepare' },
-      remedy: 'leave it out, or use a dealer',
-    });
   const prepared = await Prepared.open({
     ...{ model, state: options.state, store, ...options.prepare, trace, metrics, log },
     copyFor: (run, traced) => link.copyFor(run, traced),
@@ -81,6 +83,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
     close: async () => {
       await prepared.stop();
       await link.close();
+      await unlock();
     },
   });
   log('info', 'state', { count: prepared.count });

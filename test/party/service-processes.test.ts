@@ -43,8 +43,8 @@ function start(words: readonly string[]): Process {
   return started;
 }
 
-async function until(ready: () => boolean): Promise<void> {
-  for (let tries = 0; !ready(); tries++) {
+async function until(ready: () => boolean | Promise<boolean>): Promise<void> {
+  for (let tries = 0; !(await ready()); tries++) {
     if (tries > 1200)
       throw new Error(`it did not come to pass: ${JSON.stringify(processes.map(({ lines }) => lines.slice(-5)))}`);
     await new Promise((resolve) => setTimeout(resolve, 25));
@@ -88,6 +88,9 @@ async function client(prompt: number, onLogits?: () => void): Promise<void> {
   expect(report.newIds).toEqual(right.get(prompt)!.ids);
   expect(farthest(logits, right.get(prompt)!.logits)).toBeLessThan(0.1);
 }
+/** Halves that were made ahead and nobody claimed yet, in that store. */
+const available = async (party: 'client' | 'server', folder: string): Promise<number> =>
+  (await list(party, folder)).filter(({ state }) => state === 'available').length;
 const list = async (party: 'client' | 'server', folder: string) => (await openBundleStore(join(root, folder), party)).list();
 
 let dealer: Process;
@@ -128,7 +131,7 @@ describe('standing processes', () => {
   });
 
   it('never use a bundle twice where the server is killed in the middle of a session and started again', async () => {
-    await until(() => said(server, 'prepared').length >= 2);
+    await until(async () => (await available('server', 'server')) >= 2);
     const before = await list('server', 'server');
     let struck = false;
     const broken = client(5, () => {
@@ -162,7 +165,7 @@ describe('standing processes', () => {
   });
 
   it('go on where the dealer is killed and started again, with what both had stored', async () => {
-    await until(() => said(server, 'prepared').length >= 1);
+    await until(async () => (await available('server', 'server')) >= 2);
     dealer.child.kill('SIGKILL');
     await ended(dealer);
     dealer = startDealer();

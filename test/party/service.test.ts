@@ -76,7 +76,12 @@ const dealerOf = (directory: string, lines: Record<string, unknown>[], options: 
 const serverOf = (directory: string, lines: Record<string, unknown>[], options: Partial<ServeOptions> = {}) =>
   serveModel({
     ...common(lines),
-    ...{ model, listen: [`unix:${directory}/s`, 'tcp:127.0.0.1:0'], dealer: `unix:${directory}/d`, setting: 'dealer' },
+    ...{
+      model,
+      listen: [`unix:${directory}/s`, 'tcp:127.0.0.1:0', 'ws:127.0.0.1:0'],
+      dealer: `unix:${directory}/d`,
+      setting: 'dealer',
+    },
     ...{ state: join(directory, 'server'), prepare: { count: 0, shapes: [] }, ...options },
   });
 
@@ -271,6 +276,17 @@ describe('strangers', () => {
     exact(await at.client([5], { ...addresses, tls: { authority: tls('client').authority } }), [5]);
     await until(() => at.lines.some(({ reason }) => /speaks no TLS|TLS handshake/.test(String(reason))));
     await liar.close();
+  });
+});
+
+describe('a state folder', () => {
+  it('has one process at a time', async () => {
+    const at = await place();
+    const again = serverOf(at.directory, [], { listen: ['tcp:127.0.0.1:0'] });
+    await expect(again).rejects.toMatchObject({ kind: 'resource', reason: 'another process works with this state' });
+    const second = dealerOf(at.directory, [], { listen: ['tcp:127.0.0.1:0'] });
+    await expect(second).rejects.toMatchObject({ kind: 'resource', place: { party: 'dealer' } });
+    exact(await at.client([5]), [5]);
   });
 });
 
