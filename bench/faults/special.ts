@@ -74,7 +74,6 @@ export async function certificateFault(
   const { timeoutMilliseconds } = bed;
   const common = { setting, timeoutMilliseconds };
   const tls = (role: Role): TlsFiles => filesOf(certificates, role, fault);
-  const struckAt = performance.now();
   const tokens: number[] = [];
   const logits: Float64Array[] = [];
   /** The address, and how it ended: the address is one that nobody serves where the role does not get so far. */
@@ -90,6 +89,8 @@ export async function certificateFault(
   const server = await waiting((onListening) =>
     runServer({ ...common, listen, dealer: dealer.address, model, state: state('server'), tls: tls('server'), onListening }),
   );
+  // From here on all three are there, or have ended.
+  const struckAt = performance.now();
   const client = ended(
     runClient({
       ...common,

@@ -188,6 +188,8 @@ export async function processFault(bed: Bed, fault: OfProcess, spares: Spares): 
         } else child.kill('SIGSTOP');
         if (fault.kind === 'pause') timer = setTimeout(() => child.kill('SIGCONT'), fault.timeouts * bed.timeoutMilliseconds);
       };
+      // Where the moment is before its start, it is struck as soon as it has its order.
+      if (struckAt !== undefined) strike();
     },
     onFrame: (crossing) => {
       if (struckAt !== undefined || !isAt(crossing, fault.moment)) return;

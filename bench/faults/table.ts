@@ -1,9 +1,11 @@
 import { type Fault, faultKinds, phases, placeOf, variantName } from './plan.ts';
 import type { Verdict } from './verdict.ts';
 
-export interface Row {
-  readonly fault: Fault;
+export interface Judged {
   readonly verdict: Verdict;
+}
+export interface Row extends Judged {
+  readonly fault: Fault;
 }
 
 interface Counts {
@@ -11,24 +13,26 @@ interface Counts {
   readonly exact: number;
   readonly error: number;
   readonly failure: number;
+  /** From the fault to the last end, of runs with errors. */
+  readonly medianMilliseconds: number;
   readonly slowestMilliseconds: number;
   /** Errors of parties, and how many of them name the party at fault. */
   readonly errors: number;
   readonly named: number;
 }
 
-function countsOf(rows: readonly Row[]): Counts {
+export function countsOf(rows: readonly Judged[]): Counts {
   const of = (result: Verdict['result']): number => rows.filter(({ verdict }) => verdict.result === result).length;
   const sum = (field: 'errors' | 'named'): number => rows.reduce((all, { verdict }) => all + verdict[field], 0);
-  const slowestMilliseconds = Math.round(
-    Math.max(0, ...rows.map(({ verdict }) => (verdict.result === 'exact' ? 0 : verdict.milliseconds))),
-  );
+  const ends = rows.flatMap(({ verdict }) => (verdict.result === 'exact' ? [] : [Math.round(verdict.milliseconds)]));
+  ends.sort((a, b) => a - b);
   return {
     faults: rows.length,
     exact: of('exact'),
     error: of('error'),
     failure: of('failure'),
-    slowestMilliseconds,
+    medianMilliseconds: ends[Math.floor(ends.length / 2)] ?? 0,
+    slowestMilliseconds: ends.at(-1) ?? 0,
     errors: sum('errors'),
     named: sum('named'),
   };
@@ -43,27 +47,50 @@ export function summary(rows: readonly Row[]): object {
   return { ...all, failures };
 }
 
-const phaseNames = ['handshake', ...phases];
-const heads = ['fault', 'phase', 'role', 'faults', 'exact', 'error', 'failed', 'slowest ms', 'errors that name it'];
+const phaseNames: readonly string[] = ['handshake', ...phases];
+export const heads = [
+  'fault',
+  'phase',
+  'role',
+  'faults',
+  'exact',
+  'error',
+  'failed',
+  'median ms',
+  'slowest ms',
+  'errors that name it',
+] as const;
 
-function lines(rows: readonly Row[]): string[][] {
-  const groups = new Map<string, Row[]>();
+/** Lines of counts by kind, phase and place, in the order of kinds and phases. */
+export function tableOf<R extends Judged>(
+  rows: readonly R[],
+  keyOf: (row: R) => readonly [kind: string, phase: string, place: string],
+): string[][] {
+  const groups = new Map<string, R[]>();
   for (const row of rows) {
-    const { phase, role } = placeOf(row.fault);
-    const key = [row.fault.kind, phase, role].join('|');
+    const key = keyOf(row).join('|');
     groups.set(key, [...(groups.get(key) ?? []), row]);
   }
+  const kinds: readonly string[] = faultKinds;
   const rank = (key: string): number => {
-    const [kind, phase] = key.split('|') as [Fault['kind'], string];
-    return faultKinds.indexOf(kind) * 10 + phaseNames.indexOf(phase);
+    const [kind, phase] = key.split('|') as [string, string];
+    return kinds.indexOf(kind) * 10 + phaseNames.indexOf(phase);
   };
   return [...groups]
     .sort(([a], [b]) => rank(a) - rank(b) || (a < b ? -1 : 1))
     .map(([key, group]) => [...key.split('|'), ...cells(countsOf(group))]);
 }
 
+const lines = (rows: readonly Row[]): string[][] =>
+  tableOf(rows, ({ fault }) => {
+    const { phase, role } = placeOf(fault);
+    return [fault.kind, phase, role];
+  });
+
 const cells = (counts: Counts): string[] => [
-  ...[counts.faults, counts.exact, counts.error, counts.failure, counts.slowestMilliseconds].map(String),
+  ...[counts.faults, counts.exact, counts.error, counts.failure, counts.medianMilliseconds, counts.slowestMilliseconds].map(
+    String,
+  ),
   counts.errors === 0 ? '–' : `${counts.named} of ${counts.errors}`,
 ];
 
@@ -74,18 +101,18 @@ const byKind = (rows: readonly Row[]): string[][] =>
   });
 
 /** Every kind, phase and role on a line of its own, for a terminal. */
-export function table(rows: readonly Row[]): string {
-  const all = [heads, ...lines(rows), ['all', '', '', ...cells(countsOf(rows))]];
+export const table = (rows: readonly Row[]): string => textTable([...lines(rows), ['all', '', '', ...cells(countsOf(rows))]]);
+
+export function textTable(body: readonly (readonly string[])[]): string {
+  const all = [heads, ...body];
   const widths = heads.map((_, column) => Math.max(...all.map((line) => line[column]!.length)));
-  return all
-    .map((line) =>
-      line.map((cell, column) => (column < 3 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!))).join('  '),
-    )
-    .join('\n');
+  const padded = (cell: string, column: number): string =>
+    column < 3 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!);
+  return all.map((line) => line.map(padded).join('  ')).join('\n');
 }
 
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-const markdownTable = (head: readonly string[], body: readonly (readonly string[])[]): string =>
+export const markdownTable = (head: readonly string[], body: readonly (readonly string[])[]): string =>
   [row(head), row(head.map((_, at) => (at === 0 ? '---' : '---:'))), ...body.map(row)].join('\n');
 
 /** The same as a page. */
@@ -102,11 +129,11 @@ Made by \`${command} --write\` in ${seconds} s. A fault that failed is done agai
 Each line of the tables counts whole private runs of a two-layer Llama over real sockets, with one fault each, which seed and number choose:
 setting and ring (${settings.length} variants, texts that end early among them), kind, place and time. A run is *exact* where the client has exactly the
 right text (and logits within rounding), *error* where it ended with typed errors of which at least one names the party at fault, and
-*failed* otherwise: a wrong answer, a hang, an error without a type or a name, an end later than two timeouts (${timeoutMilliseconds} ms each) and 3 s after the
+*failed* otherwise: a wrong answer, a hang, an error without a type or a name, an end later than two timeouts (${timeoutMilliseconds} ms each) and 20 s after the
 fault, a bundle that could be used again. After every restart a second run on the same stores must be exact. The last column counts the
 errors of the surviving parties, and those that name the party at fault.
 
-**${counts.faults} faults: ${counts.exact} exact answers, ${counts.error} typed errors, ${counts.failure} failures; the slowest end ${counts.slowestMilliseconds} ms after its fault.**
+**${counts.faults} faults: ${counts.exact} exact answers, ${counts.error} typed errors, ${counts.failure} failures; the median end ${counts.medianMilliseconds} ms and the slowest ${counts.slowestMilliseconds} ms after its fault.**
 
 | kind | what happens |
 |---|---|
@@ -122,7 +149,7 @@ errors of the surviving parties, and those that name the party at fault.
 
 ## By kind
 
-${markdownTable(['fault', 'faults', 'exact', 'error', 'failed', 'slowest ms', 'errors that name it'], byKind(rows))}
+${markdownTable(['fault', 'faults', 'exact', 'error', 'failed', 'median ms', 'slowest ms', 'errors that name it'], byKind(rows))}
 
 ## By kind, phase and role
 

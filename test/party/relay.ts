@@ -29,17 +29,23 @@ export interface LineOptions {
   readonly onFrame?: (crossing: Crossing) => Change | undefined;
   /** The end of a connection, as one side caused it. */
   readonly onEnd?: (from: Role, to: Role) => void;
-  /** Befalls one connection of one line, the first one where no other is named. */
-  readonly fault?: { readonly from: Role; readonly to: Role; readonly connection?: number; readonly plan: FaultPlan };
+  /** Befalls one connection of one line, the first one where no other is named. Read whenever a connection is made. */
+  readonly fault?: LineFault | undefined;
+}
+export interface LineFault {
+  readonly from: Role;
+  readonly to: Role;
+  readonly connection?: number | 'any';
+  readonly plan: FaultPlan;
 }
 
-interface Line {
+export interface Line {
   readonly address: string;
   close(): void;
 }
 
 /** Listens at `address` for `from` and passes everything on to `target`, where `to` listens. */
-async function line(address: string, target: string, from: Role, to: Role, options: LineOptions): Promise<Line> {
+export async function line(address: string, target: string, from: Role, to: Role, options: LineOptions): Promise<Line> {
   const sockets: Socket[] = [];
   const server = createServer({ pauseOnConnect: true }, (near) => {
     const connection = sockets.length / 2;
@@ -71,7 +77,8 @@ function pass(input: Socket, output: Socket, way: Way, { onFrame, onEnd, fault }
     end: async () => void output.end(),
     destroy: () => void output.destroy(),
   };
-  const meant = fault?.from === from && fault.to === to && (fault.connection ?? 0) === connection;
+  const named = fault?.connection ?? 0;
+  const meant = fault?.from === from && fault.to === to && (named === 'any' || named === connection);
   const pipe = meant ? faultyPipe(plain, fault.plan) : plain;
   let pending = Buffer.alloc(0);
   let frame = 0;
