@@ -33,6 +33,7 @@ interface ConvertFlags {
   readonly fraction?: number;
   readonly method?: 'table' | 'newton';
   readonly dtype: 'F32' | 'F16' | 'BF16';
+  readonly publicEmbedding?: true;
   readonly seed: number;
   readonly device: Device;
   readonly json?: true;
@@ -78,6 +79,7 @@ export function registerConvert(program: Command, terminal: Terminal): void {
     .addOption(ringOption())
     .addOption(new Option('--fraction <bits>', 'fraction bits (default: the most that fit, 16 at most)').argParser(whole(1, 40)))
     .addOption(new Option('--method <name>', 'how norms and denominators are evaluated').choices(['table', 'newton']))
+    .option('--public-embedding', 'tokens enter by a table that clients get, embedding.safetensors, and cost no lookup')
     .addOption(new Option('--dtype <type>', 'of the weights written').choices(['F32', 'F16', 'BF16']).default('F32'))
     .addOption(new Option('--seed <n>', 'of the text').argParser(whole(0, 2 ** 32)).default(0))
     .addOption(deviceOption())
@@ -117,7 +119,10 @@ async function convert(flags: ConvertFlags, terminal: Terminal): Promise<void> {
       onWriting: () => bar.show('the model writes its calibration text'),
       onLayer: ({ layer }, layers) => bar.show(`layer ${layer + 1} of ${layers}`, layer + 1, layers),
     });
-    await writeConversion(out, conversion, model, flags.dtype);
+    await writeConversion(out, conversion, model, {
+      dtype: flags.dtype,
+      ...(flags.publicEmbedding === undefined ? {} : { publishEmbedding: true }),
+    });
     bar.end();
     const elapsed = (terminal.now() - start) / 1000;
     const { layers } = conversion;

@@ -4,6 +4,7 @@ import { bertNames } from './bert.ts';
 import type { BertConfig, LlamaConfig, ModelConfig, VitConfig } from './config.ts';
 import { foldedName } from './folded.ts';
 import { type ActivationPlan, fixedQuad, type LayerPlan, type Plan, poolerPlan } from './plan.ts';
+import { embeddingTensor } from './public-embedding.ts';
 import { patchCount } from './vit.ts';
 
 export interface FoldedTensor {
@@ -35,7 +36,8 @@ export async function* foldLlama(config: LlamaConfig, plan: Plan, read: ReadTens
   const [wide, narrow] = [config.numAttentionHeads * headDim, config.numKeyValueHeads * headDim];
   const tensor = checkedReader(read);
   const folded = folder(tensor);
-  yield ['private/embedding', { shape: [vocabSize, d], values: await tensor('model.embed_tokens.weight', vocabSize * d) }];
+  if (plan.embedding === undefined)
+    yield ['private/embedding', { shape: [vocabSize, d], values: await tensor(embeddingTensor, vocabSize * d) }];
   for (let layer = 0; layer < config.numHiddenLayers; layer++) {
     const name = (part: string): string => `model.layers.${layer}.${part}`;
     const part = (text: string, out: number, bias: boolean, scale = 1): FoldedPart => ({ name: name(text), out, bias, scale });

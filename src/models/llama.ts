@@ -165,19 +165,17 @@ export function llamaStack(config: LlamaConfig): FoldedStack {
 export interface PrivateGeneration {
   readonly promptTokens: number;
   readonly newTokens: number;
-  /** `secret`: the table is the server's. `public`: the client holds the table and feeds its rows instead of token numbers. */
-  readonly embedding: 'secret' | 'public';
   /** `token`: only the likeliest next token is revealed, as `choice.k` (a scalar index); `logits`, all of them, where absent. */
   readonly reveal?: 'logits' | 'token' | undefined;
 }
 
 /**
  * A whole private generation as one straight-line program: the client's `prompt` (promptTokens) → `logits.0` (V); then for k = 1 …
- * newTokens − 1 the client's `token.k` (1) → `logits.k`. With a public embedding the client's inputs are rows of the table instead,
- * (promptTokens, d) and (1, d). Keys and values are plain wires that grow by concatenation. Weights: `private/…` of foldLlama.
+ * newTokens − 1 the client's `token.k` (1) → `logits.k`. Where the plan's embedding is public the client's inputs are rows of
+ * the table instead, (promptTokens, d) and (1, d). Keys and values are plain wires that grow by concatenation. Weights: `private/…` of foldLlama.
  */
 export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: PrivateGeneration): Program {
-  const { promptTokens, newTokens, embedding, reveal } = generation;
+  const { promptTokens, newTokens, reveal } = generation;
   checkLength(config, promptTokens);
   checkLength(config, newTokens);
   checkLength(config, promptTokens + newTokens - 1);
@@ -189,7 +187,7 @@ export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: P
       reveal,
       rotary: (start, tokens) => rotaryConstants(ops, config, start, tokens),
       embed: (name, tokens, weight) => {
-        if (embedding === 'public') return ops.input(name, [tokens, config.hiddenSize], 'client');
+        if (plan.embedding !== undefined) return ops.input(name, [tokens, config.hiddenSize], 'client');
         const ids = ops.input(name, [tokens], 'client', 'index');
         return ops.embedding(weight('private/embedding', [config.vocabSize, config.hiddenSize]), ids);
       },

@@ -57,9 +57,17 @@ export interface Plan {
   readonly finalNorm: NormPlan;
   /** What stands for the tanh of a text classifier's pooler; where absent, a quadratic per channel under a polynomial plan. */
   readonly pooler?: ActivationPlan | undefined;
+  /** Where the table of token embeddings is no secret: the client holds it, and feeds its rows. */
+  readonly embedding?: PublicEmbedding | undefined;
   /** The ring that tables and ranges were calibrated for. */
   readonly ring?: { readonly bits: number; readonly fraction: number } | undefined;
   readonly ranges?: Readonly<Record<string, ScopeRange>> | undefined;
+}
+
+/** A table that everybody may have; the SHA-256 of its numbers as little-endian F32 says which. */
+export interface PublicEmbedding {
+  readonly kind: 'public';
+  readonly sha256: string;
 }
 
 /** What a plan must know of its model; every configuration and every shape has it. */
@@ -111,6 +119,7 @@ const planSchema = z.strictObject({
   layers: z.array(z.strictObject({ activation, attention, norm: norm.optional() })).max(1024),
   finalNorm: norm,
   pooler: activation.optional(),
+  embedding: z.strictObject({ kind: z.literal('public'), sha256: z.string().regex(/^[0-9a-f]{64}$/) }).optional(),
   ring: z.strictObject({ bits: whole(8, 64), fraction: whole(1, 40) }).optional(),
   ranges: z.record(z.string().max(200), range).optional(),
 });

@@ -30,13 +30,8 @@ export function weightShapes(config: ModelConfig, plan: Plan): Map<string, Shape
 }
 
 /** Names and shapes of the folded tensors that the private program of a model under a plan reads. */
-export function privateWeightShapes(
-  config: ModelConfig,
-  plan: Plan,
-  embedding: 'secret' | 'public' = 'secret',
-): Map<string, Shape> {
-  if (config.family === 'llama')
-    return serverInputs(traceLlamaPrivate(config, plan, { promptTokens: 1, newTokens: 1, embedding }));
+export function privateWeightShapes(config: ModelConfig, plan: Plan): Map<string, Shape> {
+  if (config.family === 'llama') return serverInputs(traceLlamaPrivate(config, plan, { promptTokens: 1, newTokens: 1 }));
   if (config.family === 'bert') return serverInputs(traceBertPrivate(config, plan, { tokens: 1 }));
   return serverInputs(traceVitPrivate(config, plan));
 }

@@ -4,11 +4,14 @@ import {
   type Files,
   isPolynomial,
   type LlamaConfig,
+  memoryFiles,
   type Plan,
   parsePlan,
   type VitConfig,
   writeCheckpoint,
 } from '../models/index.ts';
+import { embeddingFile, embeddingTensor, publicEmbedding } from '../models/public-embedding.ts';
+import { type NamedTensor, openSafetensors, readTensor, writeSafetensors } from '../models/safetensors.ts';
 import type { OnnxBackend } from '../node/index.ts';
 import { type Device, onnxBackend } from '../node/onnx.ts';
 import type { Tensor } from '../program/index.ts';
@@ -76,14 +79,35 @@ export async function convertModel(model: LoadedModel, options: ConvertOptions =
 }
 
 /** Writes a conversion as a checkpoint folder with the tokenizer of the model that it was made from. */
-export function writeConversion(
+export async function writeConversion(
   files: Files,
   conversion: Conversion,
   source: LoadedModel,
-  dtype: 'F32' | 'F16' | 'BF16' = 'F32',
+  { dtype = 'F32', publishEmbedding = conversion.plan.embedding !== undefined }: WriteOptions = {},
 ): Promise<void> {
   const { config, tensors } = conversion;
-  return writeCheckpoint(files, { config, tensors, dtype, companions: source.checkpoint.files });
+  const companions = source.checkpoint.files;
+  if (!publishEmbedding) return await writeCheckpoint(files, { config, tensors, dtype, companions });
+  const { bytes, embedding } = await publishTable(source, tensors, dtype);
+  const plan = { ...conversion.plan, embedding };
+  const extra = { [embeddingFile]: bytes };
+  await writeCheckpoint(files, { config: { ...config, sotto: plan }, tensors, dtype, companions, extra });
+}
+
+export interface WriteOptions {
+  readonly dtype?: 'F32' | 'F16' | 'BF16';
+  /** Gives the table of embeddings to clients, as a file of its own; as the plan says where absent. */
+  readonly publishEmbedding?: boolean;
+}
+
+/** The table as it is stored, and what the plan says of it. */
+async function publishTable(source: LoadedModel, tensors: readonly NamedTensor[], dtype: 'F32' | 'F16' | 'BF16') {
+  writer(source);
+  const table = tensors.find(({ name }) => name === embeddingTensor)!;
+  const bytes = writeSafetensors([table], { dtype });
+  const stored = memoryFiles({ [embeddingFile]: bytes });
+  const { tensors: entries } = await openSafetensors(stored, embeddingFile);
+  return { bytes, embedding: publicEmbedding(await readTensor(stored, entries.get(embeddingTensor)!)) };
 }
 
 /** All pictures, as many a run as divide their number. */

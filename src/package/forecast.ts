@@ -68,7 +68,7 @@ export function forecastModel(
 }
 
 function privateProgram(config: ModelConfig, plan: Plan, run: RunLength): Program {
-  if (config.family === 'llama') return traceLlamaPrivate(config, plan, { ...run, embedding: 'secret' });
+  if (config.family === 'llama') return traceLlamaPrivate(config, plan, run);
   if (config.family === 'bert') return traceBertPrivate(config, plan, { tokens: run.promptTokens });
   return traceVitPrivate(config, plan);
 }

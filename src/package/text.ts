@@ -14,6 +14,7 @@ import {
   type Sampler,
   traceLlamaPrivate,
 } from '../models/index.ts';
+import { type EmbeddingTable, embeddingTable, embeddingTensor } from '../models/public-embedding.ts';
 import { type Device, onnxBackend } from '../node/onnx.ts';
 import { nodePlatform } from '../party/platform.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
@@ -93,7 +94,10 @@ class Writing {
   readonly #request: TextRequest;
   readonly #ends: readonly number[];
 
-  constructor(config: LlamaConfig, request: TextRequest) {
+  readonly #table: EmbeddingTable | undefined;
+
+  constructor(config: LlamaConfig, request: TextRequest, table: EmbeddingTable | undefined) {
+    this.#table = table;
     this.#request = request;
     this.#ends = config.eosTokenIds;
   }
@@ -104,8 +108,8 @@ class Writing {
 
   input(name: string): Tensor {
     const { promptIds } = this.#request;
-    if (name === 'prompt') return { shape: [promptIds.length], values: Int32Array.from(promptIds) };
-    return { shape: [1], values: Int32Array.of(this.newIds.at(-1)!) };
+    const ids = name === 'prompt' ? promptIds : [this.newIds.at(-1)!];
+    return this.#table?.rows(ids) ?? { shape: [ids.length], values: Int32Array.from(ids) };
   }
 
   /** Logits, or where no more is revealed the token itself. */
@@ -140,10 +144,21 @@ async function preparePrivately(model: LoadedModel, request: TextRequest): Promi
   checkIds(config, request.promptIds);
   const newTokens = fittingTokens(config, request.promptIds.length, request.newTokens);
   const { ring, reveal } = request;
-  const run = { promptTokens: request.promptIds.length, newTokens, embedding: 'secret', reveal } as const;
+  const run = { promptTokens: request.promptIds.length, newTokens, reveal } as const;
   const program = quantise(traceLlamaPrivate(config, model.plan, run), ring);
   const weights = await model.privateWeights();
-  return { program, writing: new Writing(config, request), newTokens, weight: async (name) => weights.get(name)! };
+  return {
+    program,
+    writing: new Writing(config, request, await clientTable(model, config)),
+    newTokens,
+    weight: async (name) => weights.get(name)!,
+  };
+}
+
+/** The client's table, where the plan says that it is public. */
+async function clientTable(model: LoadedModel, { hiddenSize }: LlamaConfig): Promise<EmbeddingTable | undefined> {
+  if (model.plan.embedding === undefined) return undefined;
+  return embeddingTable((await model.weights()).get(embeddingTensor)!.values as Float32Array, hiddenSize);
 }
 
 async function simulateText(model: LoadedModel, request: TextRequest): Promise<GeneratedIds> {

@@ -10,7 +10,9 @@ import {
 } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
-import { greedy, type Sampler } from '../models/index.ts';
+import { greedy, type LlamaConfig, planOf, type Sampler } from '../models/index.ts';
+import type { PublicEmbedding } from '../models/plan.ts';
+import type { EmbeddingTable } from '../models/public-embedding.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Channel } from '../net/contract.ts';
 import type { Tensor } from '../program/index.ts';
@@ -41,12 +43,16 @@ export type ClientTask =
       readonly newTokens: number;
       /** `token`: the likeliest token of each step is all that is opened; no sampler then. `logits` where absent. */
       readonly reveal?: 'logits' | 'token' | undefined;
+      /** The table of a model whose embedding is public. */
+      readonly embedding?: EmbeddingSource | undefined;
       readonly sample?: Sampler;
       /** The prompt's tokens, before the run. */
       readonly onPrompt?: (ids: readonly number[], tokenizer: Tokenizer) => void;
       readonly onToken?: (id: number) => void;
     }
   | { readonly kind: 'classify'; readonly pixels: (manifest: Control<'manifest'>) => Promise<Tensor> };
+
+export type EmbeddingSource = (config: LlamaConfig, declared: PublicEmbedding) => Promise<EmbeddingTable>;
 
 export interface ClientOptions {
   readonly server: string;
@@ -134,6 +140,7 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
       remedy: 'give a text or the ids of at least one token',
     });
   checkIds(promptIds, manifest);
+  const table = await publicTable(task.embedding, manifest);
   task.onPrompt?.(promptIds, tokenizer);
   const { reveal = 'logits', newTokens } = task;
   if (reveal === 'token' && task.sample !== undefined)
@@ -149,8 +156,8 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
     promptIds,
     newIds,
     input: async (name) => {
-      if (name === 'prompt') return { shape: [promptIds.length], values: Int32Array.from(promptIds) };
-      return { shape: [1], values: Int32Array.of(newIds.at(-1)!) };
+      const ids = name === 'prompt' ? promptIds : [newIds.at(-1)!];
+      return table?.rows(ids) ?? { shape: [ids.length], values: Int32Array.from(ids) };
     },
     output: (opened) => {
       if (reveal === 'logits') options.onLogits?.(opened);
@@ -160,6 +167,21 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
       task.onToken?.(id);
     },
   };
+}
+
+/** The table that the client feeds rows of, where the manifest says that it is public. */
+async function publicTable(
+  source: EmbeddingSource | undefined,
+  manifest: Control<'manifest'>,
+): Promise<EmbeddingTable | undefined> {
+  const config = parseModelConfig(manifest.config);
+  const { embedding } = planOf(config);
+  if (config.family !== 'llama' || embedding === undefined) return undefined;
+  if (source !== undefined) return await source(config, embedding);
+  throw new SottoError('usage', "the model's embedding is public, and the client has no table", {
+    place: { party: 'client', field: '--embedding' },
+    remedy: 'name the safetensors file that was published with the model',
+  });
 }
 
 /** Of a prompt before anything is asked for, since later a wrong token would cost a bundle; and of what a run opened. */

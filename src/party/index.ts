@@ -4,6 +4,7 @@ export type { ClientTask } from './client.ts';
 export { type NodeClientOptions as ClientOptions, runClient } from './client-node.ts';
 export { type DealServiceOptions, serveDealer } from './deal-service.ts';
 export { type DealerOptions, runDealer } from './dealer.ts';
+export { embeddingFrom } from './embedding.ts';
 export { type LaunchOptions, type LaunchResult, launchLocal } from './launch.ts';
 export { readManifest, traceRun } from './manifest.ts';
 export { readPixels } from './pixels.ts';

@@ -1,6 +1,6 @@
 import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +8,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Setting } from '../backends/cost/index.ts';
 import { type ErrorKind, type Place, SottoError } from '../errors/index.ts';
 import type { SamplingOptions } from '../models/index.ts';
+import { embeddingFile } from '../models/public-embedding.ts';
+import { folderFiles } from '../node/files.ts';
 import { refusedPrefix } from './control.ts';
 import type { ClientReport, Role, RoleReport } from './report.ts';
 
@@ -51,6 +53,8 @@ export type RoleOrder = { readonly timeoutMilliseconds: number; readonly setting
       readonly dealer: string;
       readonly state: string;
       readonly sendLogits: boolean;
+      /** The file of a public table of embeddings. */
+      readonly embedding?: string | undefined;
     } & Pick<LaunchOptions, 'task' | 'ring'>)
 );
 
@@ -106,6 +110,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
       timeoutMilliseconds,
     });
     const serverAddress = await server.listening;
+    const embedding = await publishedTable(options.model, directory);
     const texts: string[] = [];
     const logits: Float64Array[] = [];
     const client = start(
@@ -116,6 +121,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
         dealer: dealerAddress,
         state: state('client'),
         sendLogits: options.keepLogits ?? false,
+        ...(embedding === undefined ? {} : { embedding }),
         task: options.task,
         ring: options.ring,
         timeoutMilliseconds,
@@ -133,6 +139,15 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
     await Promise.all(roles.map((role) => role.kill()));
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/** What the model's folder publishes for clients, where they can reach it without reaching the folder. */
+async function publishedTable(model: string, directory: string): Promise<string | undefined> {
+  const copy = join(directory, embeddingFile);
+  const files = folderFiles(model);
+  if (!(await files.exists(embeddingFile))) return undefined;
+  await copyFile(join(model, embeddingFile), copy);
+  return copy;
 }
 
 interface Failure {

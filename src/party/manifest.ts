@@ -77,7 +77,7 @@ export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): T
     });
   const program =
     config.family === 'llama'
-      ? traceLlamaPrivate(config, plan, { promptTokens, newTokens, embedding: 'secret', reveal })
+      ? traceLlamaPrivate(config, plan, { promptTokens, newTokens, reveal })
       : traceVitPrivate(config, plan);
   const identity = JSON.stringify({ program: programHash(program), ring: run.ring, protocol: 'dealer/1' });
   const hash = bytesToHex(sha256(new TextEncoder().encode(identity)));

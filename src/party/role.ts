@@ -5,6 +5,7 @@ import { streamingDecoder } from '../models/tokenizer.ts';
 import { runClient } from './client-node.ts';
 import type { Control } from './control.ts';
 import { runDealer } from './dealer.ts';
+import { embeddingFrom } from './embedding.ts';
 import type { RoleEvent, RoleOrder } from './launch.ts';
 import type { RoleReport } from './report.ts';
 import { runServer } from './server.ts';
@@ -33,6 +34,7 @@ async function obey(order: RoleOrder): Promise<RoleReport> {
       prompt: task.prompt,
       newTokens: task.newTokens,
       reveal: task.reveal,
+      ...(order.embedding === undefined ? {} : { embedding: embeddingFrom(order.embedding) }),
       ...(task.sampling === undefined ? {} : { sample: sampler(task.sampling) }),
       onPrompt: (ids, tokenizer) => {
         decoder = streamingDecoder(tokenizer);

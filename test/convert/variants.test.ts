@@ -67,7 +67,7 @@ async function inRing(plan: Plan, weights: ReadonlyMap<string, Tensor>): Promise
   const { bits, fraction } = plan.ring!;
   checkRanges(plan, { bits, fraction }, 'config.json');
   const privates = await folded(config, plan, weights);
-  const program = traceLlamaPrivate(config, plan, { promptTokens: 8, newTokens: 1, embedding: 'secret' });
+  const program = traceLlamaPrivate(config, plan, { promptTokens: 8, newTokens: 1 });
   const outputs = await simulate(quantise(program, { bits, fraction }), {
     kernels: createWasmKernels(wordBitsOf(bits)),
     weights: async (name) => privates.get(name)!,

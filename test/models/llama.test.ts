@@ -3,6 +3,7 @@ import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { generateFloat } from '../../src/models/generate.ts';
 import { traceLlama, traceLlamaPrivate } from '../../src/models/llama.ts';
 import { exactPlan, type Plan, parsePlan } from '../../src/models/plan.ts';
+import { publicEmbedding } from '../../src/models/public-embedding.ts';
 import { greedy, sampler } from '../../src/models/sample.ts';
 import { loadWeights, privateWeightShapes, randomLlamaWeights, weightShapes } from '../../src/models/weights.ts';
 import { owners, type Tensor } from '../../src/program/index.ts';
@@ -29,7 +30,7 @@ describe.each(cases)('a Llama under %s', (_, config, plan) => {
   const weights = randomLlamaWeights(config, 5, plan);
 
   it('gives in a private generation the logits of full recomputation', async () => {
-    const program = traceLlamaPrivate(config, plan, { promptTokens: 4, newTokens: 4, embedding: 'secret' });
+    const program = traceLlamaPrivate(config, plan, { promptTokens: 4, newTokens: 4 });
     const feeds = {
       prompt: index(tokens.slice(0, 4), [4]),
       'token.1': index([tokens[4]!], [1]),
@@ -109,20 +110,24 @@ describe('the programs of a Llama', () => {
         [ids.length, d],
       );
     const options = { promptTokens: 2, newTokens: 2 } as const;
-    const open = await runReference(traceLlamaPrivate(config, plan, { ...options, embedding: 'public' }), privates, {
+    const open: Plan = { ...plan, embedding: publicEmbedding(Float32Array.from(table)) };
+    const fed = await runReference(traceLlamaPrivate(config, open, options), privates, {
       prompt: rows([4, 9]),
       'token.1': rows([2]),
     });
-    const secret = await runReference(traceLlamaPrivate(config, plan, { ...options, embedding: 'secret' }), privates, {
+    const secret = await runReference(traceLlamaPrivate(config, plan, options), privates, {
       prompt: index([4, 9], [2]),
       'token.1': index([2], [1]),
     });
-    expect(difference(open.get('logits.1')!.values, secret.get('logits.1')!.values)).toBe(0);
-    expect(privateWeightShapes(config, plan, 'public').has('private/embedding')).toBe(false);
+    expect(difference(fed.get('logits.1')!.values, secret.get('logits.1')!.values)).toBe(0);
+    expect(privateWeightShapes(config, open).has('private/embedding')).toBe(false);
+    expect([...(await folded(config, open, weights)).keys()]).toEqual(
+      [...privates.keys()].filter((name) => name !== 'private/embedding'),
+    );
   });
 
   it('ask the client for a token only after the logits that it is chosen from', () => {
-    const program = traceLlamaPrivate(config, plan, { promptTokens: 2, newTokens: 3, embedding: 'secret' });
+    const program = traceLlamaPrivate(config, plan, { promptTokens: 2, newTokens: 3 });
     const inputs = new Map(
       program.nodes.flatMap((node, at) => (node.operation === 'input' ? [[node.parameters.name, at]] : [])) as [string, number][],
     );
@@ -131,7 +136,7 @@ describe('the programs of a Llama', () => {
   });
 
   it('never multiply two values of the server in a private run, and keep ranks below six', () => {
-    const program = traceLlamaPrivate(config, plan, { promptTokens: 3, newTokens: 2, embedding: 'secret' });
+    const program = traceLlamaPrivate(config, plan, { promptTokens: 3, newTokens: 2 });
     const known = owners(program);
     program.nodes.forEach((node, at) => {
       expect(node.shape.length).toBeLessThan(6);
@@ -140,9 +145,7 @@ describe('the programs of a Llama', () => {
   });
 
   it('label every operation with its place', () => {
-    const scopes = new Set(
-      traceLlamaPrivate(config, plan, { promptTokens: 3, newTokens: 1, embedding: 'secret' }).nodes.map((node) => node.scope),
-    );
+    const scopes = new Set(traceLlamaPrivate(config, plan, { promptTokens: 3, newTokens: 1 }).nodes.map((node) => node.scope));
     const parts = [
       'attention.norm',
       'attention.qkv',
@@ -160,10 +163,8 @@ describe('the programs of a Llama', () => {
 
   it('refuse texts longer than the model', () => {
     expect(() => traceLlama(config, plan, { batch: 1, tokens: 33 })).toThrow(/33 positions/);
-    expect(() => traceLlamaPrivate(config, plan, { promptTokens: 30, newTokens: 4, embedding: 'secret' })).toThrow(
-      /33 positions/,
-    );
-    expect(() => traceLlamaPrivate(config, plan, { promptTokens: 3, newTokens: 0, embedding: 'secret' })).toThrow(/0 positions/);
+    expect(() => traceLlamaPrivate(config, plan, { promptTokens: 30, newTokens: 4 })).toThrow(/33 positions/);
+    expect(() => traceLlamaPrivate(config, plan, { promptTokens: 3, newTokens: 0 })).toThrow(/0 positions/);
   });
 });
 

@@ -67,7 +67,7 @@ const families: Record<string, (part: Partial<LayerPlan>) => Promise<Subject & {
     const privates = await folded(llama, plan, weights);
     return {
       open: traceLlama(llama, plan, { batch: 1, tokens: 5 }),
-      secret: traceLlamaPrivate(llama, plan, { promptTokens: 5, newTokens: 1, embedding: 'secret' }),
+      secret: traceLlamaPrivate(llama, plan, { promptTokens: 5, newTokens: 1 }),
       weights,
       privates,
       feeds: { ids: index(ids, [1, 5]) },

@@ -32,7 +32,7 @@ describe('a Llama with its published softmax, SiLU and norms, privately', () => 
       ['logits', 'dealer'],
       ['token', 'helper'],
     ] as const) {
-      const generation = { promptTokens: prompt.length, newTokens, embedding: 'secret', reveal } as const;
+      const generation = { promptTokens: prompt.length, newTokens, reveal } as const;
       const program = traceLlamaPrivate(config, plan, generation);
       const lowered = quantise(program, { bits: 64, fraction: 16 });
       const { run, exact, held } = await both(lowered, own, feeds, 1, setting);

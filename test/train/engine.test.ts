@@ -132,7 +132,7 @@ describe('fixed point in the loop', () => {
     });
     const plan = { ...parsed, layers, finalNorm: norm };
     const [prompt, fraction] = [[1, 7, 3, 9, 20, 4], 10];
-    const program = traceLlamaPrivate(config, plan, { promptTokens: 6, newTokens: 1, embedding: 'secret' });
+    const program = traceLlamaPrivate(config, plan, { promptTokens: 6, newTokens: 1 });
     const ring = quantise(program, { bits: 64, fraction });
     const student = traceLlama(config, plan, { batch: 1, tokens: 6 });
     const [ofRing, ofLoop]: [number[], number[]] = [[], []];
