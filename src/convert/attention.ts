@@ -98,7 +98,7 @@ async function headMeans(watched: Parameters<typeof observe>[0], heads: number, 
 }
 
 /** Where scores are not centred by their rows, a row's powers may all be small: no bounded reciprocal spans that. */
-const leastMeanPower = 0.1;
+const leastMeanPower = 0.25;
 
 /** Scores (…, groups of heads, heads of a group × tokens, keys) row by row. */
 interface RowLayout {
