@@ -42,7 +42,7 @@ describe('a hop of more bytes than a frame holds', () => {
         const messages = lengths.map((length, i) => new Uint8Array(length).fill(i + 1));
         const total = lengths.reduce((sum, length) => sum + length, 0);
         const sent: Uint8Array[] = [];
-        const writer = new FrameWriter(total, async (frame) => {
+        const writer = new FrameWriter(total, new Uint8Array(mostFrameBytes), async (frame) => {
           expect(frame.length).toBeLessThanOrEqual(mostFrameBytes);
           sent.push(frame.slice());
         });

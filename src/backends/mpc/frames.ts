@@ -7,10 +7,11 @@ export class FrameWriter {
   #frame: Uint8Array;
   #filled = 0;
 
-  constructor(hopBytes: number, send: (frame: Uint8Array) => Promise<void>) {
+  /** `buffer` has the bytes of the hop's first frame at least; a channel that has accepted a frame reads it no more. */
+  constructor(hopBytes: number, buffer: Uint8Array, send: (frame: Uint8Array) => Promise<void>) {
     this.#send = send;
     this.#left = hopBytes;
-    this.#frame = new Uint8Array(Math.min(hopBytes, mostFrameBytes));
+    this.#frame = buffer.subarray(0, Math.min(hopBytes, mostFrameBytes));
   }
 
   /** A promise where a frame became full and must go first. */

@@ -54,7 +54,7 @@ interface Rows {
 /** Comparisons evaluated at a time. */
 const pointsAtOnce = 2 ** 16;
 /** Points of windows expanded at a time. */
-const leavesAtOnce = 2 ** 15;
+const leavesAtOnce = 2 ** 17;
 
 export function* clientPiecewise(
   machine: Machine & { cipher: PointFunctionCipher; correlations: ClientCorrelations },

@@ -2,7 +2,7 @@ import { SottoError } from '../../errors/index.ts';
 import { BlockCounts } from '../../kernels/index.ts';
 import type { Channel, Frame } from '../../net/contract.ts';
 import { frameHeaderBytes } from '../../net/frame.ts';
-import { type Direction, type Hop, type Message, packedBytes, schedule } from '../ring/index.ts';
+import { type Direction, type Hop, type Message, mostFrameBytes, packedBytes, schedule } from '../ring/index.ts';
 import { FrameReader, FrameWriter } from './frames.ts';
 import { Ledger } from './ledger.ts';
 import { type Held, type Machine, type NumberedNode, nothing, type Protocol, type Step } from './protocol.ts';
@@ -56,6 +56,8 @@ class Run {
   readonly #deferred = new Map<number, Step>();
   readonly #outbox = new Map<number, Uint8Array>();
   readonly #inbox = new Map<number, Uint8Array>();
+  /** Every frame that goes out, one after the other. */
+  #frame = new Uint8Array(0);
 
   constructor(options: RunOptions) {
     this.#options = options;
@@ -84,6 +86,8 @@ class Run {
   }
 
   async all(hops: readonly Hop[]): Promise<void> {
+    const most = hops.reduce((bytes, hop) => Math.max(bytes, isMine(hop.direction, this.#options.side) ? hop.bytes : 0), 0);
+    this.#frame = new Uint8Array(Math.min(most, mostFrameBytes));
     for (const [frames, hop] of hops.entries()) {
       this.#options.reached?.(frames);
       await this.#compute();
@@ -202,7 +206,7 @@ class Run {
 
   async #send(hop: Hop): Promise<void> {
     const { channel } = this.#options;
-    const frames = new FrameWriter(hop.bytes, async (frame) => {
+    const frames = new FrameWriter(hop.bytes, this.#frame, async (frame) => {
       await channel.send(onlineFrame, frame);
       this.ledger.frame(hop.direction, frame.length + frameHeaderBytes);
     });
