@@ -70,7 +70,7 @@ async function measure(which: Case): Promise<Measured> {
   const lora = { rank: 8, alpha: 16, matrices: ['q_proj', 'v_proj', 'up_proj', 'down_proj'] };
   const adapted = which.startsWith('adapters') ? adapters(lora, base, { seed: 1, kept: () => false }) : undefined;
   const student = traceLlama(config, plan, { batch, tokens });
-  const start = adapted?.start ?? base.tensors;
+  const start = adapted?.start ?? new Map([...shapes.keys()].map((name) => [name, base.read(name)]));
   const state = new Map<string, Tensor>(start);
   for (const [name, { shape, values }] of start)
     for (const moment of optimiserStates(name)) state.set(moment, { shape, values: new Float32Array(values.length) });

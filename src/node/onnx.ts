@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import { inputName, outputName, toOnnx } from '../backends/onnx/index.ts';
 import { SottoError } from '../errors/index.ts';
-import type { Element, Executable, FloatBackend, NodeOf, Program, Tensor } from '../program/index.ts';
+import type { Element, Executable, Feed, FloatBackend, NodeOf, Program, Tensor } from '../program/index.ts';
 import { same, trace } from '../program/index.ts';
 import type { Envelope, Parcel, Reply, Request, Signature } from './onnx-worker.ts';
 import { serve } from './onnx-worker.ts';
@@ -33,7 +33,7 @@ export interface OnnxOptions {
 /** A program whose state stays in the runtime: each run replaces every state input NAME by the output `next/NAME`. */
 export interface Step {
   /** Feeds the inputs that are neither bound nor state; gives the named outputs, by default all that are not `next/…`. */
-  run(feeds: ReadonlyMap<string, Tensor>, outputs?: readonly string[]): Promise<Map<string, Tensor>>;
+  run(feeds: ReadonlyMap<string, Feed>, outputs?: readonly string[]): Promise<Map<string, Tensor>>;
   /** Copies of the current state; all of it by default. */
   readState(names?: readonly string[]): Promise<Map<string, Tensor>>;
   writeState(values: ReadonlyMap<string, Tensor>): Promise<void>;
@@ -44,7 +44,7 @@ export interface OnnxBackend extends FloatBackend {
   /** `state` names the inputs that stay inside and gives their first values; the program must have an output `next/NAME` for each. */
   compileStep(
     program: Program,
-    options: { readonly state: ReadonlyMap<string, Tensor>; readonly bound?: ReadonlyMap<string, Tensor> },
+    options: { readonly state: ReadonlyMap<string, Tensor>; readonly bound?: ReadonlyMap<string, Feed> },
   ): Promise<Step>;
   /** Throws a `usage` error where the machine lacks a provider; the first compilation does the same. */
   ready(): Promise<void>;
@@ -65,7 +65,7 @@ export function onnxBackend(options: OnnxOptions = {}): OnnxBackend {
   const ready = (): Promise<void> => (checked ??= checkProviders(thread, options));
   const compile = async (
     program: Program,
-    bound: ReadonlyMap<string, Tensor>,
+    bound: ReadonlyMap<string, Feed>,
     state: ReadonlyMap<string, Tensor>,
   ): Promise<Session> => {
     await ready();
@@ -161,7 +161,7 @@ class Session implements Executable, Step {
     this.#inputs = new Map(inputs.map((node) => [node.parameters.name, node]));
   }
 
-  async create(options: OnnxOptions, bound: ReadonlyMap<string, Tensor>, state: ReadonlyMap<string, Tensor>): Promise<void> {
+  async create(options: OnnxOptions, bound: ReadonlyMap<string, Feed>, state: ReadonlyMap<string, Tensor>): Promise<void> {
     const given = [...bound].filter(([name]) => this.#inputs.has(name));
     const inside = options.weights === 'packed' && state.size === 0 ? given : [];
     const model = toOnnx(this.#program, new Set(inside.map(([name]) => name)));
@@ -201,7 +201,7 @@ class Session implements Executable, Step {
     await this.#thread.ask(request, moved);
   }
 
-  async run(feeds: ReadonlyMap<string, Tensor>, outputs?: readonly string[]): Promise<Map<string, Tensor>> {
+  async run(feeds: ReadonlyMap<string, Feed>, outputs?: readonly string[]): Promise<Map<string, Tensor>> {
     const parcels = this.#fed.map((name) => this.#parcel(name, feeds.get(name)));
     const wanted = outputs ?? [...this.#program.outputs.keys()].filter((name) => !this.#isNextState(name));
     for (const name of wanted)
@@ -245,7 +245,7 @@ class Session implements Executable, Step {
   }
 
   /** A tensor as float32 or int32 in a buffer of its own, which is then moved to the worker. */
-  #parcel(name: string, tensor: Tensor | undefined): Parcel {
+  #parcel(name: string, tensor: Feed | undefined): Parcel {
     const { shape, element } = this.#input(name);
     const reason =
       tensor === undefined
@@ -268,14 +268,19 @@ const buffers = (parcels: readonly Parcel[]): ArrayBuffer[] => parcels.map((parc
 
 function unpack(reply: Reply, prefix: string): Map<string, Tensor> {
   const parcels = 'parcels' in reply ? reply.parcels : [];
-  return new Map(parcels.map(({ name, shape, values }) => [name.slice(prefix.length), { shape, values }]));
+  return new Map(
+    parcels.map(({ name, shape, values }) => {
+      const whole = values instanceof Uint8Array ? Int32Array.from(values) : values;
+      return [name.slice(prefix.length), { shape, values: whole }];
+    }),
+  );
 }
 
 /** Bound tensors in the worker, counted by the sessions that use them. */
 class HeldTensors {
   readonly #thread: Thread;
   /** By array, then by type and shape: two programs may read one array differently. */
-  readonly #keys = new WeakMap<Tensor['values'], Map<string, number>>();
+  readonly #keys = new WeakMap<Feed['values'], Map<string, number>>();
   readonly #users = new Map<number, { forget: () => void; count: number }>();
   #next = 0;
 
@@ -283,7 +288,7 @@ class HeldTensors {
     this.#thread = thread;
   }
 
-  async hold(tensor: Tensor, type: Parcel['type'], parcel: () => Parcel): Promise<number> {
+  async hold(tensor: Feed, type: Parcel['type'], parcel: () => Parcel): Promise<number> {
     const signature = `${type} ${tensor.shape}`;
     const keys = this.#keys.get(tensor.values) ?? new Map<string, number>();
     const known = keys.get(signature);

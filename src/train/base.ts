@@ -1,4 +1,4 @@
-import type { NodeOf, Operation, Program, Ref, Shape, Tensor } from '../program/index.ts';
+import type { Feed, NodeOf, Operation, Program, Ref, Shape, Tensor } from '../program/index.ts';
 import { nf4Sizes, size, Tracer } from '../program/index.ts';
 import { packNf4, packScales, scaleBlock, scaleLevels, unpackNf4, unpackScales } from './codes.ts';
 import type { Weights } from './loop.ts';
@@ -16,7 +16,7 @@ export interface Packing {
 /** A model's weights, some of them packed. */
 export interface Base {
   /** What programs are bound to: a packed NAME as `NAME.nf4` and `NAME.absmax` (or `NAME.absmax.codes`, `.scales` and `.offset`). */
-  readonly tensors: Weights;
+  readonly tensors: ReadonlyMap<string, Feed>;
   /** The tensors' published names and shapes. */
   readonly shapes: ReadonlyMap<string, Shape>;
   /** Makes a program that reads NAME read its codes instead. */
@@ -52,7 +52,7 @@ export const plainBase = (weights: Weights): Base => ({
 /** Reads weights one by one; where a packing is given, no more than one matrix is there in full at a time. */
 export async function readBase(source: Source, packing: Packing | undefined): Promise<Base> {
   const shapes = new Map(source.names().map((name) => [name, source.shape(name)]));
-  const tensors = new Map<string, Tensor>();
+  const tensors = new Map<string, Feed>();
   const packed = new Set<string>();
   for (const [name, shape] of shapes) {
     const values = await source.read(name);
@@ -62,32 +62,33 @@ export async function readBase(source: Source, packing: Packing | undefined): Pr
       packed.add(name);
     }
   }
-  if (packing === undefined) return plainBase(tensors);
+  if (packing === undefined) return plainBase(tensors as Map<string, Tensor>);
   return {
     tensors,
     shapes,
     pack: (program) => withPacked(program, packed, packing),
-    read: (name) => (packed.has(name) ? unpacked(name, shapes.get(name)!, tensors, packing) : tensors.get(name)!),
+    read: (name) => (packed.has(name) ? unpacked(name, shapes.get(name)!, tensors, packing) : (tensors.get(name) as Tensor)),
   };
 }
 
-const flat = (values: Tensor['values']): Tensor => ({ shape: [values.length], values });
+const flat = (values: Feed['values']): Feed => ({ shape: [values.length], values }) as Feed;
 
 /** What stands for a matrix. */
-function packedTensors(
-  name: string,
-  values: Tensor['values'],
-  { block, doubleQuantisation = false }: Packing,
-): [string, Tensor][] {
+function packedTensors(name: string, values: Tensor['values'], { block, doubleQuantisation = false }: Packing): [string, Feed][] {
   const { codes, scales } = packNf4(values, block);
-  const matrix: [string, Tensor] = [codesOf(name), flat(codes)];
+  const matrix: [string, Feed] = [codesOf(name), flat(codes)];
   if (!doubleQuantisation) return [matrix, [scalesOf(name), flat(scales)]];
   const nested = packScales(scales);
   const parts = [nested.codes, nested.scales, Float32Array.of(nested.offset)];
-  return [matrix, ...nestedOf(name).map((part, i): [string, Tensor] => [part, flat(parts[i]!)])];
+  return [matrix, ...nestedOf(name).map((part, i): [string, Feed] => [part, flat(parts[i]!)])];
 }
 
-function unpacked(name: string, shape: Shape, tensors: Weights, { block, doubleQuantisation = false }: Packing): Tensor {
+function unpacked(
+  name: string,
+  shape: Shape,
+  tensors: ReadonlyMap<string, Feed>,
+  { block, doubleQuantisation = false }: Packing,
+): Tensor {
   const valuesOf = (part: string) => tensors.get(part)!.values;
   const [codes, nested, offset] = nestedOf(name);
   const scales = doubleQuantisation

@@ -1,7 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import { estimate } from '../math/index.ts';
 import type { OnnxBackend, Step } from '../node/onnx.ts';
-import type { Executable, Program, Tensor } from '../program/index.ts';
+import type { Executable, Feed, Program, Tensor } from '../program/index.ts';
 import { type FixedInLoop, fixedInLoop } from './fixed.ts';
 import { type LogLine, openLog, type RunFolder, readState, writeState } from './folder.ts';
 import { type LossOptions, type LossWeights, lossProgram, type Metric, teacherPrefix } from './losses.ts';
@@ -29,6 +29,8 @@ export interface Progress {
 }
 
 export type Weights = ReadonlyMap<string, Tensor>;
+/** Weights that are held, some of them packed. */
+type Feeds = ReadonlyMap<string, Feed>;
 type Tracing = (batch: number) => Program;
 /** What the loop takes from a recipe. */
 type Steps = Pick<
@@ -49,7 +51,7 @@ export interface Training {
   readonly folder: RunFolder;
   readonly backend: OnnxBackend;
   readonly student: Tracing;
-  readonly teacher: { readonly program: Tracing; readonly weights: Weights } | undefined;
+  readonly teacher: { readonly program: Tracing; readonly weights: Feeds } | undefined;
   readonly losses: LossWeights;
   /** Rounds the student's values while it trains, and where it is evaluated. */
   readonly quantise?: FixedInLoop | undefined;
@@ -58,7 +60,7 @@ export interface Training {
   readonly metrics?: readonly Metric[];
   readonly start: Weights;
   /** Weights of the student that stay as they are. */
-  readonly frozen?: Weights | undefined;
+  readonly frozen?: Feeds | undefined;
   readonly trained: readonly Trained[];
   /** Where a run has several stages: the steps before this one and those of all. Batches, states and the log are numbered through. */
   readonly stage?: { readonly before: number; readonly total: number } | undefined;
@@ -119,7 +121,7 @@ function inLoop({ quantise }: Training, options: LossOptions): Program {
 const needsTeacher = ({ kl, logitMse, hiddenMse, attentionMse }: LossWeights): boolean =>
   [kl, logitMse, hiddenMse, attentionMse].some((weight) => (weight ?? 0) !== 0);
 
-const teacherWeights = (weights: Weights | undefined): Map<string, Tensor> =>
+const teacherWeights = (weights: Feeds | undefined): Map<string, Feed> =>
   new Map([...(weights ?? [])].map(([name, tensor]) => [teacherPrefix + name, tensor]));
 
 function firstState({ start, trained, recipe }: Training): Map<string, Tensor> {
@@ -262,7 +264,7 @@ interface Evaluation {
 }
 
 /** Held-back samples under the student alone, and beside the teacher where there is one. */
-async function compileEvaluation(training: Training, bound: Weights): Promise<Evaluation | undefined> {
+async function compileEvaluation(training: Training, bound: Feeds): Promise<Evaluation | undefined> {
   const { backend, samples, metrics } = training;
   const { heldOut } = samples;
   if (heldOut === undefined) return undefined;

@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import { pseudorandom } from '../math/index.ts';
-import { type NodeOf, type Operation, type Program, type Ref, type Tensor, Tracer } from '../program/index.ts';
+import { type Feed, type NodeOf, type Operation, type Program, type Ref, type Tensor, Tracer } from '../program/index.ts';
 import type { Base } from './base.ts';
 import type { Weights } from './loop.ts';
 
@@ -19,7 +19,7 @@ const factorNames = (name: string): [string, string] => [`${name}.lora_A`, `${na
 export interface Adapted {
   /** The adapters' first values, and the other tensors that are trained. */
   readonly start: Weights;
-  readonly frozen: Weights;
+  readonly frozen: ReadonlyMap<string, Feed>;
   readonly adapt: (program: Program) => Program;
   /** All weights by their published names, the adapters added to their matrices. */
   readonly merge: (trained: Weights) => Map<string, Tensor>;
@@ -44,9 +44,9 @@ export function adapters(lora: Lora, base: Base, options: { seed: number; kept: 
     start.set(b, { shape: [out, lora.rank], values: new Float32Array(out * lora.rank) });
   }
   const frozen = new Map(base.tensors);
-  for (const [name, tensor] of base.tensors) {
+  for (const name of base.shapes.keys()) {
     if (!options.kept(name)) continue;
-    start.set(name, tensor);
+    start.set(name, base.read(name));
     frozen.delete(name);
   }
   return {

@@ -179,7 +179,7 @@ const isCoefficient = (name: string): boolean => /\.act\.[abc]$/.test(name);
 export function adaptedOf({ lora, seed, optimiser }: Pick<StudentRecipe, 'lora' | 'seed' | 'optimiser'>, base: Base): Adapted {
   const constant = (name: string): boolean => isCoefficient(name) && optimiser.coefficientRate === 0;
   if (lora !== undefined) return adapters(lora, base, { seed, kept: (name) => isCoefficient(name) && !constant(name) });
-  const weights = base.tensors;
+  const weights = new Map([...base.shapes.keys()].map((name) => [name, base.read(name)]));
   const part = (held: boolean): Weights => new Map([...weights].filter(([name]) => constant(name) === held));
   const frozen = part(true);
   return {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { pseudorandom } from '../../src/math/index.ts';
-import { gradient, type Tensor, trace } from '../../src/program/index.ts';
+import { type Feed, gradient, type Tensor, trace } from '../../src/program/index.ts';
 import { adapters, plainBase } from '../../src/train/index.ts';
 
 const [rows, into, out] = [3, 4, 5];
@@ -24,7 +24,7 @@ const weights = new Map([
 const lora = { rank: 2, alpha: 3, matrices: ['query', 'key'] };
 const none = { seed: 1, kept: () => false };
 const feeds = new Map([['x', draw([rows, into])]]);
-const run = async (of: typeof program, bound: ReadonlyMap<string, Tensor>): Promise<number[]> => {
+const run = async (of: typeof program, bound: ReadonlyMap<string, Feed>): Promise<number[]> => {
   const executable = await referenceBackend().compile(of, new Map());
   return [...(await executable.run(new Map([...feeds, ...bound]))).get('y')!.values];
 };

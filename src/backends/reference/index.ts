@@ -1,5 +1,5 @@
 import { SottoError } from '../../errors/index.ts';
-import type { Executable, FloatBackend, Interpreter, Node, NodeOf, Program, Tensor } from '../../program/index.ts';
+import type { Executable, Feed, FloatBackend, Interpreter, Node, NodeOf, Program, Tensor } from '../../program/index.ts';
 import { apply, lastUses, lower, same } from '../../program/index.ts';
 import type { Dense } from './dense.ts';
 import { referenceTable } from './table.ts';
@@ -15,7 +15,7 @@ export function referenceBackend(): FloatBackend {
 }
 
 /** Checks a feed against the program's signature and gives it as float64. Throws an `input` error that names the tensor. */
-function accept(node: NodeOf<'input'>, feeds: ReadonlyMap<string, Tensor>): Dense {
+function accept(node: NodeOf<'input'>, feeds: ReadonlyMap<string, Feed>): Dense {
   const { name, shape } = node.parameters;
   const tensor = feeds.get(name);
   const reason =
@@ -30,7 +30,7 @@ function accept(node: NodeOf<'input'>, feeds: ReadonlyMap<string, Tensor>): Dens
   return { shape, values: values instanceof Float64Array ? values : Float64Array.from(values) };
 }
 
-function compile(program: Program, bound: ReadonlyMap<string, Tensor>): Executable {
+function compile(program: Program, bound: ReadonlyMap<string, Feed>): Executable {
   const lowered = lower(program);
   const fixed = evaluateFixed(lowered, bound);
   const until = lastUses(lowered);
@@ -57,7 +57,7 @@ function evaluate(table: Interpreter<Dense>, node: Node, values: readonly (Dense
 }
 
 /** The values that depend on bound inputs and constants alone (transposed weights, say), computed once. */
-function evaluateFixed(program: Program, bound: ReadonlyMap<string, Tensor>): (Dense | undefined)[] {
+function evaluateFixed(program: Program, bound: ReadonlyMap<string, Feed>): (Dense | undefined)[] {
   const table = referenceTable((node) => accept(node, bound));
   const values: (Dense | undefined)[] = [];
   for (const node of program.nodes) {
