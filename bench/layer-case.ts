@@ -11,6 +11,10 @@ export interface LayerCase {
   readonly tokens: number;
   readonly ring: { readonly bits: number; readonly fraction: number };
   readonly runs: number;
+  /** Layers in a row; one where absent. */
+  readonly layers?: number;
+  /** A safetensors file that the server reads each weight from when it needs it; random weights in memory where absent. */
+  readonly weightsFile?: string;
 }
 
 /** The layer as every role traces it, with weights and input spread as in the executable reference of the protocol. */
@@ -23,7 +27,10 @@ export interface TracedLayer {
 
 export function traceLayer(layer: LayerCase): TracedLayer {
   const shape = parseShape(JSON.parse(readFileSync(new URL(`../shapes/${layer.shape}.json`, import.meta.url), 'utf8')));
-  const program = traceShapeLayer(shape, parsePlan(layer.plan, shape), { tokens: layer.tokens });
+  const program = traceShapeLayer(shape, parsePlan(layer.plan, shape), {
+    tokens: layer.tokens,
+    ...(layer.layers === undefined ? {} : { layers: layer.layers }),
+  });
   return {
     program,
     ringProgram: quantise(program, layer.ring),

@@ -1,5 +1,8 @@
 // One role of the layer bench, in a process of its own: setup once, then offline and online `runs` times over Unix sockets.
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import process from 'node:process';
+import { weightKey } from '../src/backends/mpc/correlations/weights.ts';
 import {
   clientOffline,
   clientOnline,
@@ -12,9 +15,15 @@ import {
   serverOnline,
   serverSetup,
 } from '../src/backends/mpc/index.ts';
+import { setupFrame } from '../src/backends/mpc/roles.ts';
+import { StreamReader } from '../src/backends/mpc/stream.ts';
+import { maskedWeights, packedBytes, type RingNodeOf, type RingProgram } from '../src/backends/ring/index.ts';
+import { openSafetensors, readTensor } from '../src/models/safetensors.ts';
 import type { Channel } from '../src/net/contract.ts';
+import { folderFiles } from '../src/node/files.ts';
 import { connect, listen } from '../src/node/sockets.ts';
 import { nodePlatform } from '../src/party/platform.ts';
+import { size, type Tensor } from '../src/program/index.ts';
 import { type LayerCase, traceLayer } from './layer-case.ts';
 
 export interface LayerOrder {
@@ -52,15 +61,60 @@ async function barrier(channel: Channel): Promise<void> {
 
 async function open({ role, directory, relayed }: LayerOrder): Promise<Channel[]> {
   const at = (name: string): string => `unix:${directory}/${name}.socket`;
-  const join = async (name: string): Promise<Channel> => {
+  const reach = async (name: string): Promise<Channel> => {
     const channel = await connect({ address: at(relayed ? `near-${name}` : name), peer: name, timeoutMilliseconds });
     return channel;
   };
-  if (role === 'client') return [await join('server'), await join('dealer')];
+  if (role === 'client') return [await reach('server'), await reach('dealer')];
   const listener = await listen({ address: at(role), peer: 'client', timeoutMilliseconds });
-  if (role === 'server') return [await join('dealer-server'), await listener.accept({ peer: 'client' })];
+  if (role === 'server') return [await reach('dealer-server'), await listener.accept({ peer: 'client' })];
   const forServer = await listen({ address: at('dealer-server'), peer: 'server', timeoutMilliseconds });
   return [await forServer.accept({ peer: 'server' }), await listener.accept({ peer: 'client' })];
+}
+
+/** Reads a tensor whenever it is asked for. */
+async function storedWeights(path: string): Promise<(name: string) => Promise<Tensor>> {
+  const files = folderFiles(dirname(path));
+  const { tensors } = await openSafetensors(files, basename(path));
+  return async (name) => ({ shape: tensors.get(name)!.shape, values: await readTensor(files, tensors.get(name)!) });
+}
+
+/** The dealer's masked weights: in memory, or in files where the server's are in one. */
+async function dealer(
+  order: LayerOrder,
+  program: RingProgram,
+  channels: { server: Channel },
+): Promise<ReadonlyMap<string, Uint8Array>> {
+  if (order.layer.weightsFile === undefined)
+    return await dealerSetup(nodePlatform(program.ring.bits), { program, context: [] }, channels);
+  const nodes = maskedWeights(program).map((index) => program.nodes[index] as RingNodeOf<'serverInput'>);
+  const bytesOf = (node: RingNodeOf<'serverInput'>): number => packedBytes(size(node.shape), program.ring.bits);
+  const stream = new StreamReader(
+    channels.server,
+    setupFrame,
+    nodes.reduce((sum, node) => sum + bytesOf(node), 0),
+  );
+  const paths = new Map<string, string>();
+  for (const node of nodes) {
+    const path = join(order.directory, `masked-${paths.size}`);
+    const file = openSync(path, 'w', 0o600);
+    for (let left = bytesOf(node); left > 0; left -= 2 ** 20) writeSync(file, await stream.read(Math.min(left, 2 ** 20)));
+    closeSync(file);
+    paths.set(weightKey(node), path);
+  }
+  return new FileMap(paths);
+}
+
+/** A map whose values are files, read when they are asked for. */
+class FileMap extends Map<string, Uint8Array> {
+  readonly #paths: ReadonlyMap<string, string>;
+  constructor(paths: ReadonlyMap<string, string>) {
+    super();
+    this.#paths = paths;
+  }
+  override get(key: string): Uint8Array {
+    return readFileSync(this.#paths.get(key)!);
+  }
 }
 
 async function run(order: LayerOrder): Promise<LayerResult> {
@@ -70,14 +124,15 @@ async function run(order: LayerOrder): Promise<LayerResult> {
   const session = { program, context: [] };
   const [first, second] = (await open(order)) as [Channel, Channel];
   const sent = (): number => first.counters.sentBytes + second.counters.sentBytes;
-  const tensors = role === 'server' ? weights() : new Map();
-  const weight = async (name: string) => tensors.get(name)!;
+  const stored = layer.weightsFile === undefined ? undefined : await storedWeights(layer.weightsFile);
+  const tensors = role === 'server' && stored === undefined ? weights() : new Map();
+  const weight = stored ?? (async (name: string) => tensors.get(name)!);
   let start = sent();
   const began = platform.now();
   const channels =
     role === 'client' ? { server: first, dealer: second, client: first } : { dealer: first, client: second, server: first };
   const maskSeed = role === 'client' ? await clientSetup(platform, session, channels) : new Uint8Array(0);
-  const masked = role === 'dealer' ? await dealerSetup(platform, session, channels) : new Map<string, Uint8Array>();
+  const masked = role === 'dealer' ? await dealer(order, program, channels) : new Map<string, Uint8Array>();
   if (role === 'server') await serverSetup(platform, session, channels, weight);
   const setup = sent() - start;
   const setupSeconds = (platform.now() - began) / 1000;
@@ -85,6 +140,8 @@ async function run(order: LayerOrder): Promise<LayerResult> {
   let [offline, online] = [0, 0];
   let ledger: Ledger | undefined;
   let output: Float64Array | undefined;
+  // Made before the clock starts: drawing it is no part of a run.
+  const given = role === 'client' ? input() : undefined;
   for (let at = 0; at < layer.runs; at++) {
     // The dealer waits for the client: it would else make the next bundle while this one is used.
     if (role === 'client') await barrier(channels.dealer);
@@ -106,7 +163,7 @@ async function run(order: LayerOrder): Promise<LayerResult> {
       ledger = await clientOnline(platform, session, {
         channel,
         bundle: bundle.source,
-        input: async () => input(),
+        input: async () => given!,
         output: (_, value) => {
           output = value.values as Float64Array;
         },

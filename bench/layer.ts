@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { forecast, perLayer } from '../src/backends/cost/index.ts';
 import { referenceBackend } from '../src/backends/reference/index.ts';
 import { frameHeaderBytes } from '../src/net/frame.ts';
+import type { Tensor } from '../src/program/index.ts';
 import { type LayerCase, traceLayer } from './layer-case.ts';
 import type { LayerOrder, LayerResult } from './layer-party.ts';
 import { type Measurement, summarise } from './measure.ts';
@@ -92,9 +93,13 @@ export function party(order: LayerOrder): Promise<LayerResult> {
 }
 
 /** The private result against float64 on the same weights. */
-async function errorOf(one: LayerCase, output: Float64Array): Promise<{ largest: number; relativeL2: number }> {
+export async function errorOf(
+  one: LayerCase,
+  output: Float64Array,
+  tensors?: ReadonlyMap<string, Tensor>,
+): Promise<{ largest: number; relativeL2: number }> {
   const { program, weights, input } = traceLayer(one);
-  const exact = await (await referenceBackend().compile(program, weights())).run(new Map([['x', input()]]));
+  const exact = await (await referenceBackend().compile(program, tensors ?? weights())).run(new Map([['x', input()]]));
   const values = exact.get('hidden')!.values;
   let [largest, error, norm] = [0, 0, 0];
   output.forEach((value, at) => {

@@ -15,6 +15,8 @@ const benches: Record<string, (options: readonly string[]) => Promise<object>> =
   service: async () => (await import('./service.ts')).service(),
   memory: async () => (await import('./memory.ts')).memory(),
   networks: async () => (await import('./networks.ts')).networks(),
+  'client-work': async () => (await import('./client-work.ts')).clientWork(),
+  large: async () => (await import('./large.ts')).large(),
   browser: async () => (await import('./browser.ts')).browser(),
   faults: async (options) => (await import('./faults.ts')).faults(options),
 };

@@ -103,7 +103,7 @@ async function cost(flags: CostFlags, terminal: Terminal): Promise<void> {
         : {
             network,
             machine: timing.machine.name,
-            seconds: { ...expected, firstRun: timing.machine.firstRunSeconds },
+            seconds: { ...expected, firstRun: timing.machine.firstRun },
             networkSeconds: networkSeconds(forecast.total, timing.network),
           };
     printJson(terminal, { subject, plan, setting, ring, ...run, ...bytes, ...timed });
@@ -137,7 +137,7 @@ function secondsText({ seconds: expected }: RunForecast, { network, machine }: T
     `\nOn ${name}${network.bitsPerSecond / 1e6} Mbit/s, ${network.roundTripSeconds * 1e3} ms round trip, and ${machine.name}:\n` +
     `  setup ${seconds(setup)} (once a model), offline ${seconds(offline)}, online ${seconds(online.seconds)}\n` +
     `  online: the network ${seconds(online.networkSeconds)}, the client computes ${seconds(online.clientComputeSeconds)}, the server ` +
-    `${seconds(online.serverComputeSeconds)}; a process's first run takes about ${seconds(machine.firstRunSeconds)} more\n`
+    `${seconds(online.serverComputeSeconds)}; a process's first run takes about ${seconds(machine.firstRun.onlineSeconds)} more\n`
   );
 }
 

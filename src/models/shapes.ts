@@ -209,13 +209,20 @@ function encode(ops: Ops<Ref>, shape: ModelShape, plan: Plan, tokens: number, em
   return { logits: ops.scope('head', () => ops.reshape(logits, [head.size])) };
 }
 
-/** One layer of a shape for benchmarks: the client's `x` (tokens, d) → `hidden` (tokens, d), under the scope `layers.0`. */
-export function traceShapeLayer(shape: ModelShape, plan: Plan, { tokens }: { tokens: number }): Program {
+/** The first layers of a shape, one where none are named, for benchmarks: the client's `x` (tokens, d) → `hidden` (tokens, d), under the scopes `layers.N`. */
+export function traceShapeLayer(
+  shape: ModelShape,
+  plan: Plan,
+  { tokens, layers = 1 }: { tokens: number; layers?: number },
+): Program {
   checkPositions(shape, tokens);
   return trace((ops) => {
-    const x = ops.scope('input', () => ops.input('x', [tokens, shape.hiddenSize], 'client'));
-    const layer = foldedLayer(ops, shapeStack(shape), plan.layers[0]!, 0, serverWeights(ops));
-    return { hidden: block(ops, layer, 0, x, wholeContext(ops, shape, tokens)).hidden };
+    let x = ops.scope('input', () => ops.input('x', [tokens, shape.hiddenSize], 'client'));
+    const context = wholeContext(ops, shape, tokens);
+    const weight = serverWeights(ops);
+    for (let index = 0; index < layers; index++)
+      x = block(ops, foldedLayer(ops, shapeStack(shape), plan.layers[index]!, index, weight), index, x, context).hidden;
+    return { hidden: x };
   });
 }
 

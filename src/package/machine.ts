@@ -12,10 +12,10 @@ import {
   keyLevelsOf,
   type MachineProfile,
   type OperationSeconds,
-  onlineSeconds,
   operationKey,
   pointsOf,
   type RingSeconds,
+  runSeconds,
   type Sample,
   workUnits,
 } from '../backends/cost/index.ts';
@@ -97,50 +97,36 @@ function unitsOf(side: Side, operation: string): readonly string[] {
   return workUnits.filter((unit) => unit === 'nodes' || unit === 'words' || (products && unit.endsWith('Products')));
 }
 
-/** Whole phases of the runs of one program, all roles on one thread. */
-interface Phases {
-  /** Both parties' timed computing, and the phases' wall clock, run by run; the first run warms up the engine. */
-  readonly computed: number[];
-  readonly online: number[];
-  readonly offline: number[];
-}
-
 /** Runs all roles in this process and times each node. Waiting time is not used for anything, so that keys count where they are needed. */
-async function timeRuns(program: Program, ringProgram: RingProgram, runs: number, times: Times): Promise<Phases> {
+async function timeRuns(
+  program: Program,
+  ringProgram: RingProgram,
+  runs: number,
+  times: Times,
+): Promise<{ computed: number[]; online: number[] }> {
   const plainly = (): Platform => {
     const { breathe: _, ...platform } = nodePlatform(ringProgram.ring.bits);
     return platform;
   };
   const platforms = { client: plainly(), server: plainly(), dealer: plainly() };
   const { now } = platforms.client;
-  const phases: Phases = { computed: [], online: [], offline: [] };
+  const phases = { computed: [] as number[], online: [] as number[] };
+  // The first run warms up the engine.
   for (let run = 0; run <= runs; run++) {
     const kept = run === 0 ? new Map() : times;
-    let offline: number | undefined;
-    let online = 0;
+    let start = 0;
     const { client, server } = await rehearse({
       program: ringProgram,
-      platforms: {
-        ...platforms,
-        dealer: {
-          ...platforms.dealer,
-          // The dealer's first act of the offline phase is to draw seeds.
-          entropy: (into) => {
-            offline ??= now();
-            platforms.dealer.entropy(into);
-          },
-        },
-      },
+      platforms,
       ...inputsOf(program),
       observeClient: (protocol) => {
-        online = now();
+        start = now();
         return timed(protocol, 'client', now, kept);
       },
       observeServer: (protocol) => timed(protocol, 'server', now, kept),
     });
     phases.computed.push(client.seconds + server.seconds);
-    phases.online.push((now() - online) / 1000);
-    phases.offline.push((online - (offline ?? online)) / 1000);
+    phases.online.push((now() - start) / 1000);
   }
   return phases;
 }
@@ -269,8 +255,13 @@ function timeInner({ kernels, now }: Platform): number {
   return median(times) / 1000 / (rows * points);
 }
 
-/** Wall clock of the online phase of a program, run by run, between this process as the client and another one as server and dealer. */
-async function timeBetween(number: number, program: Program, ringProgram: RingProgram, runs: number): Promise<number[]> {
+interface Between {
+  readonly offline: number[];
+  readonly online: number[];
+}
+
+/** Wall clock of the phases of a program, run by run, between this process as the client and another one as server and dealer. */
+async function timeBetween(number: number, program: Program, ringProgram: RingProgram, runs: number): Promise<Between> {
   const folder = await mkdtemp(join(tmpdir(), 'sotto-machine-'));
   const addresses = { server: `unix:${join(folder, 'server')}`, dealer: `unix:${join(folder, 'dealer')}` };
   const timeoutMilliseconds = 60_000;
@@ -294,18 +285,20 @@ async function timeBetween(number: number, program: Program, ringProgram: RingPr
   const platform = nodePlatform(ringProgram.ring.bits);
   const session = { program: ringProgram, context: [] };
   const { input } = inputsOf(program);
-  const client = async (): Promise<number[]> => {
+  const client = async (): Promise<Between> => {
     const server = await forServer.accept({ peer: 'server' });
     const dealer = await forDealer.accept({ peer: 'dealer' });
     const maskSeed = await clientSetup(platform, session, { server });
-    const seconds: number[] = [];
+    const seconds: Between = { offline: [], online: [] };
     for (let run = 0; run <= runs; run++) {
       const bundle = memoryBundle();
+      const began = performance.now();
       await clientOffline(platform, session, { server, dealer }, maskSeed, bundle.sink);
       await barrier(server);
       const start = performance.now();
+      seconds.offline.push((start - began) / 1000);
       await clientOnline(platform, session, { channel: server, bundle: bundle.source, input, output: () => undefined });
-      seconds.push((performance.now() - start) / 1000);
+      seconds.online.push((performance.now() - start) / 1000);
     }
     await Promise.all([server.close(), dealer.close()]);
     return seconds;
@@ -321,15 +314,15 @@ async function timeBetween(number: number, program: Program, ringProgram: RingPr
 
 interface RingMeasured {
   readonly seconds: RingSeconds;
-  /** What was in no operation, online and offline. */
-  readonly rest: { readonly online: Sample[]; readonly offline: Sample[] };
+  /** What was in no operation online. */
+  readonly rest: Sample[];
 }
 
 async function measureRing(ring: { bits: number; fraction: number }): Promise<RingMeasured> {
   const samples = new Map<string, Sample[]>();
   const expanded: Sample[] = [];
   const offline = { dealer: [] as Sample[], prepare: [] as Sample[] };
-  const rest = { online: [] as Sample[], offline: [] as Sample[] };
+  const rest: Sample[] = [];
   const platform = nodePlatform(ring.bits);
   const innerPoint = timeInner(platform);
   let last: RingProgram | undefined;
@@ -337,7 +330,7 @@ async function measureRing(ring: { bits: number; fraction: number }): Promise<Ri
     const ringProgram = quantise(program, ring);
     last = ringProgram;
     const times: Times = new Map();
-    const { computed, online, offline: whole } = await timeRuns(program, ringProgram, runs, times);
+    const { computed, online } = await timeRuns(program, ringProgram, runs, times);
     for (const [key, values] of times) {
       const [side, part, index] = key.split(' ') as [Side, Part, string];
       const node = ringProgram.nodes[Number(index)]!;
@@ -353,19 +346,16 @@ async function measureRing(ring: { bits: number; fraction: number }): Promise<Ri
       known.push({ amounts: amountsOf(node, ringProgram), seconds });
     }
     await timeOffline(ringProgram);
-    const alone: number[] = [];
     for (let run = 0; run < runs; run++) {
       const more = await timeOffline(ringProgram);
       offline.dealer.push(...more.dealer);
       offline.prepare.push(...more.prepare);
-      alone.push([...more.dealer, ...more.prepare].reduce((sum, { seconds }) => sum + seconds, 0));
     }
     const sent = forecast(ringProgram).total;
     const material = sent.offline.dealerSentBytes + sent.offline.clientSentBytes;
     const messages = sent.online.clientToServerBytes + sent.online.serverToClientBytes;
     const beside = median(online.slice(1).map((seconds, at) => Math.max(0, seconds - computed[at + 1]!)));
-    rest.online.push({ amounts: { nodes: 2 * ringProgram.nodes.length, bytes: material + messages }, seconds: beside });
-    rest.offline.push({ amounts: { bytes: material }, seconds: Math.max(0, median(whole.slice(1)) - median(alone)) });
+    rest.push({ amounts: { nodes: 2 * ringProgram.nodes.length, bytes: material + messages }, seconds: beside });
   }
   const tables: { client: Record<string, OperationSeconds>; server: Record<string, OperationSeconds> } = {
     client: {},
@@ -410,22 +400,32 @@ async function measureBundle(): Promise<MachineProfile['bundle']> {
 
 const rings = { 32: { bits: 32, fraction: 10 }, 64: { bits: 64, fraction: 16 } } as const;
 
-/** What a frame and its bytes cost between two parties beside what both compute, and what the first of several runs takes longer. */
-async function measureFrames(machine: MachineProfile): Promise<Pick<MachineProfile, 'frame' | 'firstRunSeconds'>> {
-  const samples: Sample[] = [];
-  let firstRunSeconds = 0;
+/** What frames and bytes cost between two parties beside what all compute, and what the first of several runs takes longer. */
+async function measureBetween(machine: MachineProfile): Promise<Pick<MachineProfile, 'frame' | 'firstRun' | 'overhead'>> {
+  const samples: { online: Sample[]; offline: Sample[] } = { online: [], offline: [] };
+  const firstRun = { offlineSeconds: 0, onlineSeconds: 0 };
+  const boundless = { name: 'none', bitsPerSecond: 1e15, roundTripSeconds: 0 };
   for (const ring of Object.values(rings))
     for (const [number, { program, runs }] of calibrationPrograms().entries()) {
       const ringProgram = quantise(program, ring);
-      const { online } = forecast(ringProgram).total;
-      const [first, ...others] = await timeBetween(number, program, ringProgram, runs + 1);
-      const computed = onlineSeconds(ringProgram, machine, { name: 'none', bitsPerSecond: 1e15, roundTripSeconds: 0 }).seconds;
-      const seconds = Math.max(0, median(others) - computed);
-      samples.push({ amounts: { hops: online.hops, bytes: online.clientToServerBytes + online.serverToClientBytes }, seconds });
-      firstRunSeconds = Math.max(firstRunSeconds, first! - median(others));
+      const { online, offline } = forecast(ringProgram).total;
+      const taken = await timeBetween(number, program, ringProgram, runs + 1);
+      const computed = runSeconds(ringProgram, machine, boundless);
+      const [onlineTime, offlineTime] = [median(taken.online.slice(1)), median(taken.offline.slice(1))];
+      samples.online.push({
+        amounts: { hops: online.hops, bytes: online.clientToServerBytes + online.serverToClientBytes },
+        seconds: Math.max(0, onlineTime - computed.online.seconds),
+      });
+      samples.offline.push({
+        amounts: { bytes: offline.dealerSentBytes + offline.clientSentBytes },
+        seconds: Math.max(0, offlineTime - computed.offline),
+      });
+      firstRun.onlineSeconds = Math.max(firstRun.onlineSeconds, taken.online[0]! - onlineTime);
+      firstRun.offlineSeconds = Math.max(firstRun.offlineSeconds, taken.offline[0]! - offlineTime);
     }
-  const { hops = 0, bytes = 0 } = fitRates(samples, ['hops', 'bytes']);
-  return { frame: { seconds: hops, byteSeconds: bytes }, firstRunSeconds };
+  const { hops = 0, bytes = 0 } = fitRates(samples.online, ['hops', 'bytes']);
+  const offlineByteSeconds = fitRates(samples.offline, ['bytes']).bytes ?? 0;
+  return { frame: { seconds: hops, byteSeconds: bytes }, firstRun, overhead: { ...machine.overhead, offlineByteSeconds } };
 }
 
 /** Times this machine's engine, about half a minute on an idle machine: what `sotto cost` turns work into seconds with. */
@@ -434,18 +434,17 @@ export async function measureMachine(onStep: (step: string) => void = () => unde
   const narrow = await measureRing(rings[32]);
   onStep('64-bit words');
   const wide = await measureRing(rings[64]);
-  const online = fitRates([...narrow.rest.online, ...wide.rest.online], ['nodes', 'bytes']);
-  const offline = fitRates([...narrow.rest.offline, ...wide.rest.offline], ['bytes']);
+  const online = fitRates([...narrow.rest, ...wide.rest], ['nodes', 'bytes']);
   const [core] = cpus();
   const alone: MachineProfile = {
     name: `${core?.model.trim() ?? 'unknown processor'}, ${cpus().length} cores, Node ${process.versions.node}`,
     frame: { seconds: 0, byteSeconds: 0 },
     bundle: { storedByteSeconds: 0, readSeconds: 0 },
-    overhead: { nodeSeconds: online.nodes ?? 0, byteSeconds: online.bytes ?? 0, offlineByteSeconds: offline.bytes ?? 0 },
-    firstRunSeconds: 0,
+    overhead: { nodeSeconds: online.nodes ?? 0, byteSeconds: online.bytes ?? 0, offlineByteSeconds: 0 },
+    firstRun: { offlineSeconds: 0, onlineSeconds: 0 },
     rings: { 32: narrow.seconds, 64: wide.seconds },
   };
   onStep('frames between two processes');
-  const between = await measureFrames(alone);
+  const between = await measureBetween(alone);
   return { ...alone, ...between, bundle: await measureBundle() };
 }

@@ -17,7 +17,7 @@ interface Costs {
 interface Cost {
   perLayer: (Costs & { scope: string })[];
   total: Costs;
-  seconds: { setup: number; offline: number; online: OnlineSeconds; firstRun: number };
+  seconds: { setup: number; offline: number; online: OnlineSeconds; firstRun: object };
   networkSeconds: { setup: number; offline: number; online: number };
 }
 interface OnlineSeconds {

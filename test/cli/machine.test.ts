@@ -14,7 +14,7 @@ describe('a machine profile', () => {
 
   it('from anybody is read or refused by an input error', () => {
     fc.assert(
-      fc.property(fc.jsonValue(), fc.constantFrom('name', 'frame', 'rings', 'firstRunSeconds', 'none'), (value, field) => {
+      fc.property(fc.jsonValue(), fc.constantFrom('name', 'frame', 'rings', 'firstRun', 'none'), (value, field) => {
         const raw = field === 'none' ? value : { ...shipped, [field]: value };
         try {
           parseMachine(raw);
@@ -48,7 +48,7 @@ describe('the time of a run', () => {
     frame: { seconds: 0, byteSeconds: 0 },
     bundle: { storedByteSeconds: 0, readSeconds: 0 },
     overhead: { nodeSeconds: 0, byteSeconds: 0, offlineByteSeconds: 0 },
-    firstRunSeconds: 0,
+    firstRun: { offlineSeconds: 0, onlineSeconds: 0 },
     rings: { 32: idle, 64: idle },
   };
 

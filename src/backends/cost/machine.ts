@@ -36,8 +36,8 @@ export interface MachineProfile {
   readonly bundle: { readonly storedByteSeconds: number; readonly readSeconds: number };
   /** What is in no operation: taking up a node, and handling a byte of a message or of loaded material. */
   readonly overhead: { readonly nodeSeconds: number; readonly byteSeconds: number; readonly offlineByteSeconds: number };
-  /** What a process is slower in its first run, in all. */
-  readonly firstRunSeconds: number;
+  /** What a process is slower in its first run, in all of a phase. */
+  readonly firstRun: { readonly offlineSeconds: number; readonly onlineSeconds: number };
   readonly rings: { readonly 32: RingSeconds; readonly 64: RingSeconds };
 }
 
@@ -139,7 +139,7 @@ export function parseMachine(raw: unknown, file = 'machine'): MachineProfile {
     frame: numbers('frame', ['seconds', 'byteSeconds']),
     bundle: numbers('bundle', ['storedByteSeconds', 'readSeconds']),
     overhead: numbers('overhead', ['nodeSeconds', 'byteSeconds', 'offlineByteSeconds']),
-    firstRunSeconds: number(from.firstRunSeconds, 'firstRunSeconds'),
+    firstRun: numbers('firstRun', ['offlineSeconds', 'onlineSeconds']),
     rings: { 32: ring(rings[32], 'rings.32'), 64: ring(rings[64], 'rings.64') },
   };
 }

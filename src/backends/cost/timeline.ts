@@ -197,6 +197,8 @@ export function onlineSeconds(program: RingProgram, machine: MachineProfile, net
 /** As much as is under way on a connection before its writer waits. */
 const bufferBytes = 8 * 2 ** 20;
 
+const pieceBytes = 2 ** 22;
+
 /** One stream of material behind its writer's clock. */
 class Stream {
   free = 0;
@@ -224,8 +226,12 @@ export function offlineSeconds(program: RingProgram, machine: MachineProfile, ne
     const amounts = { ...amountsOf(node, program), keyLevels: keyLevelsOf(node), weights };
     const material = materialOf(node, program);
     dealer += secondsFor(amounts, rates.dealer);
-    dealer = streams.server.write(dealer, material.dealerToServer);
-    dealer = streams.client.write(dealer, material.dealerToClient);
+    // Large material goes out in pieces, to both in turn.
+    const pieces = Math.max(1, Math.ceil(Math.max(material.dealerToServer, material.dealerToClient) / pieceBytes));
+    for (let piece = 0; piece < pieces; piece++) {
+      dealer = streams.server.write(dealer, material.dealerToServer / pieces);
+      dealer = streams.client.write(dealer, material.dealerToClient / pieces);
+    }
     client += secondsFor(
       {
         ...amounts,
