@@ -34,10 +34,10 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
   const ring = ringFor(options.ring ?? defaultRing, ranges, margin);
   const bounded = (f: RowFunction, met: ArgumentRange, scope: string, own: Bounded | undefined, product: number): Bounded => {
     if ((method ?? own?.method ?? 'table') === 'table') {
-      // What comes of the product with the result is truncated once: it must fit with the fraction bits of both.
+      // What comes of the product with the result is truncated once: it must fit with the fraction bits of both, with a bit to spare.
       const extraBitsLimit = Math.max(
         0,
-        Math.min(24, ring.bits - 2 - 2 * ring.fraction - Math.ceil(Math.log2(product * margin))),
+        Math.min(24, ring.bits - 2 - 2 * ring.fraction - Math.ceil(Math.log2(2 * product * margin))),
       );
       return chooseTable((x) => rowValue(f, x), met, { margin, fraction: ring.fraction, scope, extraBitsLimit });
     }

@@ -3,7 +3,7 @@ import { simulate } from '../../src/backends/fixed/index.ts';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { quantise } from '../../src/backends/ring/index.ts';
 import { createWasmKernels } from '../../src/kernels/index.ts';
-import type { Tensor } from '../../src/program/index.ts';
+import { type Tensor, trace } from '../../src/program/index.ts';
 import { toyProgram, toyTokens, toyWeights } from './toy.ts';
 
 const read = (tensors: ReadonlyMap<string, Tensor>) => async (name: string) => tensors.get(name)!;
@@ -45,5 +45,25 @@ describe('the fixed backend', () => {
       inputs: read(toyTokens(options)),
     });
     await expect(run).rejects.toMatchObject({ kind: 'range', place: { scope: 'layers.0' } });
+  });
+
+  it('says which entry of a table was asked for, in entries', async () => {
+    const table = { rangeBits: 4, indexBits: 6, extraBits: 0 };
+    const program = trace((ops) => {
+      const x = ops.input('x', [2], 'client');
+      return { y: ops.scope('norm', () => ops.reciprocal(x, { epsilon: 0.1, table })) };
+    });
+    const run = (value: number): Promise<unknown> =>
+      simulate(quantise(program, { bits: 64, fraction: 16 }), {
+        kernels: createWasmKernels(64),
+        weights: read(new Map()),
+        inputs: async () => ({ shape: [2], values: Float64Array.of(1, value) }),
+      });
+    await expect(run(17.5)).rejects.toMatchObject({
+      kind: 'range',
+      reason: 'lookup: index 70 of a table of 64 entries',
+      place: { scope: 'norm' },
+    });
+    await expect(run(15.5)).resolves.toBeDefined();
   });
 });
