@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openCheckpoint } from '../../src/models/checkpoint.ts';
 import { parseLlamaConfig } from '../../src/models/config.ts';
 import { memoryFiles } from '../../src/models/files.ts';
@@ -66,9 +66,12 @@ const bytesOf = (name: string, path: string): string => readFileSync(join(folder
 const planAt = async (name: string, path: string) =>
   planOf(parseLlamaConfig((await openCheckpoint(folderFiles(join(folder(name), path)))).config));
 
+beforeAll(async () => {
+  await run(teacher, 'teacher');
+});
+
 describe('a run of stages', () => {
   it('converts further what each stage trained, and numbers its steps through', async () => {
-    await run(teacher, 'teacher');
     const steps: number[] = [];
     const { finished, step, log } = await run(parseRecipe(staged), 'whole', {
       progress: (progress) => steps.push(progress.step / progress.steps),
@@ -112,6 +115,19 @@ describe('a run of stages', () => {
     await run(parseRecipe(staged), name, { resume: true });
     expect(bytesOf(name, 'start-2/model.safetensors')).toBe(before);
     expect(bytesOf(name, 'state.safetensors')).toBe(bytesOf('whole', 'state.safetensors'));
+  });
+});
+
+describe('a stage that converts nothing further', () => {
+  it('goes on with the next batch from the weights before it', async () => {
+    const { stages: _, ...rest } = staged;
+    const level = { ...rest, steps: 5, optimiser: { kind: 'adamw', rate: 0.001, floor: 1 }, losses: { kl: 1 } };
+    const plain = await run(parseRecipe(level), 'level');
+    const cut = await run(parseRecipe({ ...level, stages: [{ steps: 3 }, { steps: 2 }] }), 'cut');
+    const losses = (log: typeof plain.log) => log.slice(0, 4).map((line) => line.loss);
+    expect(losses(cut.log)).toEqual(losses(plain.log));
+    // Its moments are fresh: from its second step on it goes its own way.
+    expect(cut.log[4]!.loss).not.toBe(plain.log[4]!.loss);
   });
 });
 
