@@ -2,6 +2,8 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Setting } from '../backends/cost/index.ts';
+import { SottoError } from '../errors/index.ts';
+import type { RunRequest } from '../party/control.ts';
 import { type Service, serveDealer, serveModel } from '../party/index.ts';
 import { errorFields, type Log, type LogFormat, logger } from '../party/log.ts';
 import {
@@ -45,10 +47,7 @@ interface StandingFlags extends TlsFlags {
   readonly drain: number;
 }
 
-interface Shape {
-  readonly promptTokens: number;
-  readonly newTokens: number;
-}
+type Shape = Pick<RunRequest, 'task' | 'promptTokens' | 'newTokens' | 'reveal'>;
 
 interface ServeFlags extends StandingFlags, RingFlags {
   readonly model: string;
@@ -80,7 +79,10 @@ export function registerServe(program: Command, terminal: Terminal): void {
         .default(0),
     )
     .addOption(
-      new Option('--prepare-tokens <prompt:new>', 'a shape to make bundles for; may be given again')
+      new Option(
+        '--prepare-tokens <shape>',
+        'a shape to make bundles for: its tokens, with :token where no logits are revealed, or picture; may be given again',
+      )
         .argParser((text: string, shapes: Shape[]) => [...shapes, shapeOf(text)])
         .default([], 'none'),
     )
@@ -89,7 +91,12 @@ export function registerServe(program: Command, terminal: Terminal): void {
   standingOptions(serve, { maxSessions: 8 }).action(async (flags: ServeFlags) => {
     const { model, dealer, setting, state, prepareTokens, prepare: count } = flags;
     const ring = ringOf(flags);
-    const shapes = prepareTokens.map((shape) => ({ task: 'generate', ...shape, ring }) as const);
+    if (count > 0 !== prepareTokens.length > 0)
+      throw new SottoError('usage', 'material made ahead needs both a number of bundles and their shapes', {
+        place: { field: '--prepare' },
+        remedy: 'write --prepare 4 --prepare-tokens 16:32',
+      });
+    const shapes = prepareTokens.map((shape) => ({ ...shape, ring }));
     const options = { ...standing(flags, terminal), model, dealer, setting, state, prepare: { count, shapes } };
     await untilSignalled(await serveModel(options), flags.drain, options.log);
   });
@@ -191,11 +198,12 @@ function originOf(text: string): string {
 }
 
 function shapeOf(text: string): Shape {
-  const parts = /^(\d{1,6}):(\d{1,6})$/.exec(text);
+  if (text === 'picture') return { task: 'classify', promptTokens: 1, newTokens: 1 };
+  const parts = /^(\d{1,6}):(\d{1,6})(:token)?$/.exec(text);
   const [promptTokens, newTokens] = [Number(parts?.[1]), Number(parts?.[2])];
   if (parts === null || promptTokens < 1 || newTokens < 1)
-    throw new InvalidArgumentError('Expected the tokens of prompt and text, such as 16:32.');
-  return { promptTokens, newTokens };
+    throw new InvalidArgumentError('Expected the tokens of prompt and text, such as 16:32, or picture.');
+  return { task: 'generate', promptTokens, newTokens, ...(parts[3] === undefined ? {} : { reveal: 'token' }) };
 }
 
 /** Stands until a signal has drained the service; a second signal ends the process at once. */

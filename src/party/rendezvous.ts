@@ -30,10 +30,6 @@ export class Rendezvous {
     }
   }
 
-  expects(name: string): boolean {
-    return this.#expected.has(name);
-  }
-
   /** Hands a connection over, waiting so long for somebody to expect it; false where nobody does, and the channel stays the caller's. */
   async meet(name: string, channel: Channel, milliseconds = 0): Promise<boolean> {
     const expected = this.#expected.get(name);

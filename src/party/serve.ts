@@ -1,10 +1,11 @@
 import type { Setting } from '../backends/cost/index.ts';
 import { sendMaskSeed, serverFromClient, serverFromDealer, serverLive, serverOnline } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
+import { checkRanges } from '../models/ranges.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect } from '../node/sockets.ts';
 import { attending } from './attend.ts';
-import { largestFrameBytes } from './bounds.ts';
+import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import { openBundleStore } from './bundles.ts';
 import { type Control, greet, heedingRefusals, type RunRequest, receiveControl, sendControl } from './control.ts';
 import { partyCredentials } from './credentials.ts';
@@ -48,6 +49,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
   const toDealer = async (): Promise<Channel> => {
     const limits = { timeoutMilliseconds, connectMilliseconds: options.handshakeMilliseconds, credentials };
     const channel = heedingRefusals(await connect({ address: options.dealer, peer: setting, ...limits }));
+    channel.allow?.(materialFrameBytes);
     try {
       await within(options.handshakeMilliseconds, channel, greet(channel, 'server', [setting]));
       return channel;
@@ -59,6 +61,11 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
   const link = new DealerLink({ model, connect: toDealer, timeoutMilliseconds, log });
   const cached = traceCache();
   const trace = (run: RunRequest): TracedRun => cached(model.manifest.config, run);
+  for (const shape of options.prepare.shapes) {
+    sessions.admission.check(shape);
+    checkRanges(model.plan, shape.ring, model.folder);
+    trace(shape);
+  }
   const store = await openBundleStore(options.state, 'server');
   const unlock = await lockState(options.state, 'server');
   const { metrics } = sessions;

@@ -1,6 +1,6 @@
 /** The secure backend: one online protocol, its roles and its sources of correlated randomness. */
 
-export { type MaterialSource, materialLayout } from './correlations/bundle.ts';
+export type { MaterialSource } from './correlations/bundle.ts';
 export type { PointFunctionCipher } from './correlations/contract.ts';
 export { fixedKeysHex } from './correlations/dpf.ts';
 export { Ledger, type ScopeRecord } from './ledger.ts';
