@@ -44,6 +44,7 @@ export function ladderTable(ladder: Ladder, results: readonly Finished[]): strin
     `${ladder.about} Students of one teacher, \`${ladder.teacher}\`, by the recipes`,
     'of these names; one thread. In brackets 95 % intervals of one run (of several seeds, the means of their bounds). A layer whose activation is a',
     'quadratic needs no comparison, one whose attention is a power no exponential: the columns say in what share of the layers they are left.',
+    'Seconds are the wall clock of a machine that had other work as well. Runs that are not over have no row.',
     '',
     line(head),
     line(head.map(() => '---')),
