@@ -40,6 +40,8 @@ export interface LayerResult {
   readonly onlineSeconds: number[];
   readonly offlineSeconds: number[];
   readonly computeSeconds: number[];
+  /** What all threads of the process ran online: independent of who else uses the machine. */
+  readonly processorSeconds: number[];
   readonly sentBytes: { readonly setup: number; readonly offline: number; readonly online: number };
   readonly hops: number;
   /** Seconds of compute, and bytes both ways, by scope. */
@@ -136,7 +138,12 @@ async function run(order: LayerOrder): Promise<LayerResult> {
   if (role === 'server') await serverSetup(platform, session, channels, weight);
   const setup = sent() - start;
   const setupSeconds = (platform.now() - began) / 1000;
-  const result = { onlineSeconds: [] as number[], offlineSeconds: [] as number[], computeSeconds: [] as number[] };
+  const result = {
+    onlineSeconds: [] as number[],
+    offlineSeconds: [] as number[],
+    computeSeconds: [] as number[],
+    processorSeconds: [] as number[],
+  };
   let [offline, online] = [0, 0];
   let ledger: Ledger | undefined;
   let output: Float64Array | undefined;
@@ -159,6 +166,7 @@ async function run(order: LayerOrder): Promise<LayerResult> {
     await barrier(channel);
     start = sent();
     clock = platform.now();
+    const before = process.cpuUsage();
     if (role === 'client')
       ledger = await clientOnline(platform, session, {
         channel,
@@ -170,6 +178,8 @@ async function run(order: LayerOrder): Promise<LayerResult> {
       });
     else ledger = await serverOnline(platform, session, { channel, bundle: bundle.source, weight });
     result.onlineSeconds.push((platform.now() - clock) / 1000);
+    const { user, system } = process.cpuUsage(before);
+    result.processorSeconds.push((user + system) / 1e6);
     result.computeSeconds.push(ledger.seconds);
     online = sent() - start;
   }

@@ -64,6 +64,8 @@ async function runCase(one: LayerCase): Promise<{ measurements: Measurement[]; d
       summarise(`${one.name}: online, both parties`, 's', wall),
       summarise(`${one.name}: client computes online`, 's', client.computeSeconds),
       summarise(`${one.name}: server computes online`, 's', server.computeSeconds),
+      summarise(`${one.name}: processor time of the client online`, 's', client.processorSeconds),
+      summarise(`${one.name}: processor time of the server online`, 's', server.processorSeconds),
       summarise(`${one.name}: offline, all parties`, 's', client.offlineSeconds),
       summarise(`${one.name}: the layer, online both ways, frame headers included`, 'MB', [detail.layerAloneMegabytes]),
       summarise(`${one.name}: with the input's sharing and the output's opening`, 'MB', [detail.online.megabytes]),
