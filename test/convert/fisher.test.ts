@@ -99,7 +99,7 @@ describe('a fit weighted by it', () => {
 
   it('is the dense weighted least squares, for a layer and for each channel', async () => {
     const { found } = await observed(0);
-    const mean = found[0]!.g.reduce((sum, g) => sum + g * g, 0) / found[0]!.g.length;
+    const mean = [...found[0]!.g].reduce((sum, g) => sum + g * g, 0) / found[0]!.g.length;
     const samples = found.flatMap(({ x, f, g }) =>
       Array.from(x, (value, i) => ({ x: value, f: f[i]!, w: g[i]! ** 2 + fisherDamping * mean, channel: i % 6 })),
     );

@@ -94,7 +94,7 @@ describe('a mixture in a recipe', () => {
     for (let step = 0; step < 20; step++) {
       const feeds = text.samples.feeds(step);
       const [ids, weights] = [feeds.get('ids')!.values, feeds.get('positionWeights')!.values];
-      expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 5);
+      expect([...weights].reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 5);
       for (let row = 0; row < 5; row++) {
         const said = tokenizer.decode([...ids.subarray(24 * row, 24 * row + 24)]);
         for (const [, number] of said.matchAll(/page (\d+) says/g)) shown.add(Number(number));
