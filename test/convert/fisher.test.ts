@@ -94,7 +94,7 @@ describe('the sensitivity of the loss to an activation', () => {
 });
 
 describe('a fit weighted by it', () => {
-  const fit = (per: 'layer' | 'channel', initialisation: Initialisation) =>
+  const quadratics = (per: 'layer' | 'channel', initialisation: Initialisation) =>
     fitActivation(subject, { program, layer: 0, weights, backend, per, initialisation, weighted: true });
 
   it('is the dense weighted least squares, for a layer and for each channel', async () => {
@@ -103,16 +103,16 @@ describe('a fit weighted by it', () => {
     const samples = found.flatMap(({ x, f, g }) =>
       Array.from(x, (value, i) => ({ x: value, f: f[i]!, w: g[i]! ** 2 + fisherDamping * mean, channel: i % 6 })),
     );
-    const channel = await fit('channel', 'hessian');
+    const channel = await quadratics('channel', 'hessian');
     for (let c = 0; c < 6; c++) {
       const dense = leastSquares(samples.filter((sample) => sample.channel === c));
       for (const [k, part] of [channel.c, channel.b, channel.a].entries()) expect(part[c]).toBeCloseTo(dense[k]!, 3);
     }
-    const layer = await fit('layer', 'hessian');
+    const layer = await quadratics('layer', 'hessian');
     const dense = leastSquares(samples);
     for (const [k, part] of [layer.c, layer.b, layer.a].entries()) expect(part[0]).toBeCloseTo(dense[k]!, 4);
     // It is another fit than the plain one.
-    expect(Math.abs(layer.a[0]! - (await fit('layer', 'direct')).a[0]!)).toBeGreaterThan(1e-3);
+    expect(Math.abs(layer.a[0]! - (await quadratics('layer', 'direct')).a[0]!)).toBeGreaterThan(1e-3);
   });
 
   it('needs labels', async () => {
@@ -141,19 +141,19 @@ describe('a fit weighted by it', () => {
 });
 
 describe('the simple beginnings', () => {
-  const fit = (initialisation: Initialisation, seed = 1) =>
+  const quadratics = (initialisation: Initialisation, seed = 1) =>
     fitActivation(subject, { program, layer: 1, weights, backend, per: 'layer', initialisation, weighted: false, seed });
 
   it('drawn coefficients follow the seed and fit badly', async () => {
-    const [one, again, other] = [await fit('naive'), await fit('naive'), await fit('naive', 2)];
+    const [one, again, other] = [await quadratics('naive'), await quadratics('naive'), await quadratics('naive', 2)];
     expect(again.a).toEqual(one.a);
     expect(other.a).not.toEqual(one.a);
-    expect(one.relativeError).toBeGreaterThan((await fit('direct')).relativeError);
+    expect(one.relativeError).toBeGreaterThan((await quadratics('direct')).relativeError);
   });
 
   it('restored energy is the exact activation’s', async () => {
     const { found } = await observed(1);
-    const { a, b, c } = await fit('direct-scale');
+    const { a, b, c } = await quadratics('direct-scale');
     let [exact, own] = [0, 0];
     for (const { x, f } of found)
       for (let i = 0; i < x.length; i++) {
@@ -161,7 +161,7 @@ describe('the simple beginnings', () => {
         own += ((a[0]! * x[i]! + b[0]!) * x[i]! + c[0]!) ** 2;
       }
     expect(own / exact).toBeCloseTo(1, 5);
-    const direct = await fit('direct');
+    const direct = await quadratics('direct');
     expect(a[0]! / b[0]!).toBeCloseTo(direct.a[0]! / direct.b[0]!, 5);
   });
 });
