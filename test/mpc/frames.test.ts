@@ -31,7 +31,10 @@ describe('a hop of more bytes than a frame holds', () => {
     expect(run.measured.online).toEqual(forecast(program).total.online);
     expect(run.measured.online.clientToServerBytes).toBe(1200 * 2000 * 8 + 2 * 16);
     expect(run.client.hops).toBe(2);
-    const wrong = run.outputs.get('y')!.values.reduce((sum: number, value, at) => sum + (value === 2 * values[at]! ? 0 : 1), 0);
+    const wrong = Float64Array.from(run.outputs.get('y')!.values).reduce(
+      (sum, value, at) => sum + (value === 2 * values[at]! ? 0 : 1),
+      0,
+    );
     expect(wrong).toBe(0);
   });
 

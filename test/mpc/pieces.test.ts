@@ -31,7 +31,10 @@ const input = (rows: number): Tensor => ({
 /** How many values are not those of a rectifier. */
 const differing = ({ values }: Tensor, rows: number): number => {
   const exact = input(rows).values;
-  return values.reduce((sum: number, value, at) => sum + (Math.abs(value - Math.max(0, exact[at]!)) > 2 ** -15 ? 1 : 0), 0);
+  return Float64Array.from(values).reduce(
+    (sum, value, at) => sum + (Math.abs(value - Math.max(0, exact[at]!)) > 2 ** -15 ? 1 : 0),
+    0,
+  );
 };
 const weight = async (name: string): Promise<never> => {
   throw new Error(`no weight ${name}`);
