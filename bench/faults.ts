@@ -59,7 +59,7 @@ export async function faults(words: readonly string[]): Promise<object> {
       ...Array.from({ length: Number(values.lines) }, () => work(here)),
     ]);
     const seconds = (performance.now() - start) / 1000;
-    const command = `npm run bench -- faults --count ${count} --seed ${seed}`;
+    const command = `npm run bench -- faults --count ${count} --seed ${seed} --timeout ${timeoutMilliseconds}`;
     const result = { command, seed, timeoutMilliseconds, seconds: Math.round(seconds), ...summary(rows) };
     console.log(table(rows));
     if (values.write) writeFileSync(resultsFile, markdown(rows, result));
@@ -74,8 +74,8 @@ async function ofService(bed: Prepared, spares: Spares, { count, seed, write }: 
   const right = bed.right.get(variantName(variants[0]!))!;
   const start = performance.now();
   const run = await serviceFaults(bed, right, spares, { count, seed, say: (line) => console.log(line) });
-  const command = `npm run bench -- faults --service --count ${count} --seed ${seed}`;
   const { timeoutMilliseconds } = bed;
+  const command = `npm run bench -- faults --service --count ${count} --seed ${seed} --timeout ${timeoutMilliseconds}`;
   const about = { command, seconds: Math.round((performance.now() - start) / 1000), timeoutMilliseconds };
   console.log(serviceTable(run));
   if (write) writeFileSync(join(dirname(resultsFile), 'faults-service.md'), serviceMarkdown(run, about));
