@@ -98,17 +98,23 @@ async function finished(ladder: Ladder, name: string, seed: number): Promise<Fin
       throw cause;
     },
   );
-  if (diverged) return { recipe: name, seed, failed: true, metrics: {}, plan: undefined, seconds: lastSeconds(run) };
+  const keep = (result: Finished): Finished => {
+    writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`);
+    return result;
+  };
+  const common = { recipe: name, seed, seconds: lastSeconds(run) };
+  // It would diverge again: every step is decided by the recipe and the seed.
+  if (diverged) return keep({ ...common, failed: true, metrics: {}, plan: undefined });
   const checkpoint = join(run, 'checkpoint');
   const config = json(join(checkpoint, 'config.json')) as { sotto?: Finished['plan'] };
   const metrics = await scores(ladder, checkpoint, flags.directory);
-  const result: Finished = { recipe: name, seed, failed: false, metrics, plan: config.sotto, seconds: lastSeconds(run) };
-  writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`);
-  return result;
+  return keep({ ...common, failed: false, metrics, plan: config.sotto });
 }
 
 function lastSeconds(run: string): number {
-  const lines = readFileSync(join(run, 'log.jsonl'), 'utf8').trim().split('\n');
+  const log = join(run, 'log.jsonl');
+  if (!existsSync(log)) return 0;
+  const lines = readFileSync(log, 'utf8').trim().split('\n');
   const last = lines.at(-1);
   return last === undefined || last === '' ? 0 : ((JSON.parse(last) as { seconds?: number }).seconds ?? 0);
 }
