@@ -39,4 +39,18 @@ describe('the schedule', () => {
       });
     }
   });
+
+  it.each([
+    { bits: 32, fraction: 10 },
+    { bits: 64, fraction: 16 },
+  ])('sends for a token behind others what is new, not what is in the cache: $bits bits', (ring) => {
+    const bytesOf = (promptTokens: number, newTokens: number): number => {
+      const program = quantise(traceShape(shape, parsePlan('full-p2', shape), { promptTokens, newTokens }), ring);
+      return schedule(program).reduce((sum, hop) => sum + hop.bytes, 0);
+    };
+    const token = (past: number): number => bytesOf(past, 2) - bytesOf(past, 1);
+    // A score or weight of 8 bytes, sent a few times, for each head, layer and position: keys and values are 8 elements a head.
+    const perPosition = shape.numHiddenLayers * shape.heads * 6 * 8;
+    expect((token(25) - token(5)) / 20).toBeLessThan(perPosition);
+  });
 });

@@ -92,11 +92,35 @@ export class RingBuilder {
     );
   }
 
+  /** Of what a value is put together from: a key in the cache is truncated, and opened, with its own token and never again. */
   truncate(x: number, bits: number): number {
-    const { shape, fraction } = this.node(x);
-    return this.once(`truncate ${x} ${bits}`, () =>
-      this.push('truncate', [x], { bits }, { shape, state: 'pinned', fraction: fraction - bits }),
+    const node = this.node(x);
+    const { shape, fraction } = node;
+    // What was only scaled up for a sum or a concatenation loses those bits again.
+    const scaled = node.operation === 'multiplyInteger' && node.parameters.wraps !== true ? Math.log2(node.parameters.by) : 0;
+    if (Number.isInteger(scaled) && scaled > 0 && scaled < bits) return this.truncate(node.inputs[0]!, bits - scaled);
+    return this.once(
+      `truncate ${x} ${bits}`,
+      () =>
+        this.#rearranged(x, (part) => this.truncate(part, bits)) ??
+        this.push('truncate', [x], { bits }, { shape, state: 'pinned', fraction: fraction - bits }),
     );
+  }
+
+  /** The same rearrangement of what `apply` makes of a rearranged value's parts; undefined where elements are left out or repeated. */
+  #rearranged(x: number, apply: (part: number) => number): number | undefined {
+    const node = this.node(x);
+    if (node.operation === 'concat')
+      return this.concat(
+        node.inputs.map((part) => apply(part)),
+        node.parameters.axis,
+        node.shape,
+      );
+    const source = node.inputs[0];
+    if (node.operation === 'reshape') return this.reshape(apply(source!), node.shape);
+    if (node.operation !== 'move' || !isPermutation(node.shape, node.parameters, size(this.node(source!).shape)))
+      return undefined;
+    return this.move(apply(source!), node.shape, node.parameters.strides, node.parameters.start);
   }
 
   /** Truncation into the smaller ring: for operands of elementwise products and indices. */
@@ -163,4 +187,19 @@ export class RingBuilder {
   program(): RingProgram {
     return { ring: this.ring, nodes: this.nodes };
   }
+}
+
+/** Whether a move reads each of its source's elements once. */
+function isPermutation(
+  shape: Shape,
+  { strides, start }: { strides: readonly number[]; start: number },
+  elements: number,
+): boolean {
+  const steps = shape.map((extent, axis) => ({ extent, stride: strides[axis]! })).filter(({ extent }) => extent > 1);
+  let reached = 1;
+  for (const { extent, stride } of steps.sort((a, b) => a.stride - b.stride)) {
+    if (stride !== reached) return false;
+    reached *= extent;
+  }
+  return start === 0 && reached === elements;
 }
