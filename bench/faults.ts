@@ -27,6 +27,8 @@ export async function faults(words: readonly string[]): Promise<object> {
       timeout: { type: 'string', default: '3000' },
       lines: { type: 'string', default: '6' },
       processes: { type: 'string', default: '3' },
+      // Begins no fault after so many minutes.
+      minutes: { type: 'string', default: 'Infinity' },
       // Tells of every fault whose run ended later than so many milliseconds after it.
       slow: { type: 'string', default: 'Infinity' },
       // Faults of one session among three at a standing server instead.
@@ -45,8 +47,10 @@ export async function faults(words: readonly string[]): Promise<object> {
     const chosen = numbers.map((number) => faultOf(seed, number, bed.clean));
     const rows: Row[] = [];
     const start = performance.now();
+    const next = (part: Fault[]): Fault | undefined =>
+      performance.now() - start < Number(values.minutes) * 60_000 ? part.shift() : undefined;
     const work = async (part: Fault[]): Promise<void> => {
-      for (let fault = part.shift(); fault !== undefined; fault = part.shift()) {
+      for (let fault = next(part); fault !== undefined; fault = next(part)) {
         rows.push({ fault, verdict: await once(fault, bed, { spares, certificates }) });
         report(rows, numbers.length, seed, Number(values.slow));
         rmSync(bed.directory(fault.number), { recursive: true, force: true });
