@@ -96,7 +96,7 @@ describe('records of masked copies', () => {
     await records.keep(retired, weights);
     await records.keep(foreign, other);
     const junk = fc.sample(fc.oneof(fc.string(), fc.json()), 20);
-    junk.forEach((text, at) => writeFileSync(join(state, 'copies', `${at}.json`), text));
+    for (const [at, text] of junk.entries()) writeFileSync(join(state, 'copies', `${at}.json`), text);
     writeFileSync(join(state, 'copies', `${'0'.repeat(64)}.json`), JSON.stringify({ id: kept.id, seed: kept.id, weights }));
     const again = await CopyRecords.open(state, weights);
     expect(again.seed(kept.id)).toEqual(new Uint8Array(kept.seed));
