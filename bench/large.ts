@@ -3,7 +3,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, write
 import { loadavg, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { forecast, perLayer } from '../src/backends/cost/index.ts';
-import { quantise } from '../src/backends/ring/index.ts';
+import { quantise, type RingProgram } from '../src/backends/ring/index.ts';
 import { parsePlan, parseShape, serverInputs, traceShape } from '../src/models/index.ts';
 import { openSafetensors, readTensor } from '../src/models/safetensors.ts';
 import { folderFiles } from '../src/node/files.ts';
@@ -16,6 +16,17 @@ const wide = { bits: 64, fraction: 16 };
 const narrow = { bits: 32, fraction: 10 };
 const sevenBillion = { shape: 'llama2-7b', plan: 'full-p2', tokens: 128, runs: 1 };
 const cases: LayerCase[] = [
+  {
+    name: 'bert-base, twelve layers, p = 2, 32 bits',
+    shape: 'bert-base',
+    plan: 'full-p2',
+    tokens: 128,
+    runs: 1,
+    layers: 12,
+    ring: narrow,
+  },
+  { name: 'gpt2 layer, p = 2, 64 bits', shape: 'gpt2', plan: 'full-p2', tokens: 128, runs: 1, ring: wide },
+  { name: 'gpt2 layer, p = 2, 32 bits', shape: 'gpt2', plan: 'full-p2', tokens: 128, runs: 1, ring: narrow },
   { name: 'llama2-7b layer, p = 2, 64 bits', ...sevenBillion, ring: wide },
   { name: 'llama2-7b layer, p = 2, 32 bits', ...sevenBillion, ring: narrow },
   { name: 'llama2-7b, two layers, p = 2, 32 bits', ...sevenBillion, layers: 2, ring: narrow },
@@ -23,7 +34,7 @@ const cases: LayerCase[] = [
 ];
 
 /**
- * Layers with the dimensions of Llama 2 7B between three processes. Weights are random, in a float16 file that the server reads a tensor of
+ * Layers with the dimensions of GPT-2 and Llama 2 7B, and twelve of BERT-base, between three processes. Weights are random, in a float16 file that the server reads a tensor of
  * when it comes to it; the dealer keeps masked weights in files. And what decoding sends a token.
  */
 export async function large(): Promise<object> {
@@ -53,6 +64,7 @@ async function runCase(one: LayerCase): Promise<object> {
       name: one.name,
       weights: [...serverInputs(program).values()].reduce((sum, shape) => sum + size(shape), 0),
       weightsFileGigabytes: gigabytes(statSync(weightsFile).size),
+      layersMegabytes: layersBytes(ringProgram) / 1e6,
       onlineMegabytes: (client.sentBytes.online + server.sentBytes.online) / 1e6,
       equalsForecast:
         client.sentBytes.online === expected.online.clientToServerBytes &&
@@ -83,6 +95,14 @@ async function runCase(one: LayerCase): Promise<object> {
     rmSync(directory, { recursive: true, force: true });
   }
 }
+
+/** What the layers send, without sharing the input and opening the output. */
+const layersBytes = (program: RingProgram): number =>
+  perLayer(program).reduce(
+    (sum, { scope, online }) =>
+      scope.startsWith('layers.') ? sum + online.clientToServerBytes + online.serverToClientBytes : sum,
+    0,
+  );
 
 /** All tensors of a file, for the float reference. */
 async function readAll(path: string): Promise<Map<string, Tensor>> {
