@@ -4,6 +4,7 @@ import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { listen } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
+import { acceptPeer } from './accept.ts';
 import { attending } from './attend.ts';
 import {
   greet,
@@ -48,7 +49,7 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
   try {
     options.onListening?.(listener.address);
     const server = heedingRefusals(
-      await listener.accept({ peer: 'server', timeoutMilliseconds: options.startMilliseconds ?? timeoutMilliseconds }),
+      await acceptPeer(listener, { peer: 'server', timeoutMilliseconds: options.startMilliseconds ?? timeoutMilliseconds }),
     );
     opened.push(server);
     server.allow?.(shortControlBytes);
@@ -67,7 +68,7 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
     } as const;
     await sendControl(server, agreed);
     const client = heedingRefusals(
-      await attending(server, (attention) => attention.guard(listener.accept({ peer: 'client', timeoutMilliseconds }))),
+      await attending(server, (attention) => attention.guard(acceptPeer(listener, { peer: 'client', timeoutMilliseconds }))),
     );
     opened.push(client);
     client.allow?.(shortControlBytes);

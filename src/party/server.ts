@@ -6,6 +6,7 @@ import { checkRanges } from '../models/ranges.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect, listen } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
+import { acceptPeer } from './accept.ts';
 import { attending, patienceMilliseconds } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import { openBundleStore } from './bundles.ts';
@@ -57,13 +58,13 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
     opened.push(dealer);
     dealer.allow?.(materialFrameBytes);
     await greet(dealer, 'server', [setting]);
-    const client = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
+    const client = heedingRefusals(await acceptPeer(listener, { peer: 'client', timeoutMilliseconds }));
     opened.push(client);
     client.allow?.(shortControlBytes);
     await greet(client, 'server', ['client']);
     const beside = (): Promise<Channel> =>
       acceptBeside(client, async () => {
-        const material = heedingRefusals(await listener.accept({ peer: 'client', timeoutMilliseconds }));
+        const material = heedingRefusals(await acceptPeer(listener, { peer: 'client', timeoutMilliseconds }));
         opened.push(material);
         material.allow?.(shortControlBytes);
         return material;
