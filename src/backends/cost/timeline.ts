@@ -2,7 +2,7 @@ import { frameHeaderBytes } from '../../net/frame.ts';
 import type { Network } from '../../net/shaped.ts';
 import { size } from '../../program/index.ts';
 import { maskedNodes, maskedWeights, materialOf, packedBytes, type RingProgram, schedule, wordBitsOf } from '../ring/index.ts';
-import type { Setting } from './forecast.ts';
+import { type Setting, streamChunkBytes } from './forecast.ts';
 import { amountsOf, keyLevelsOf, type MachineProfile, operationKey, pointsOf, type RingSeconds, secondsFor } from './machine.ts';
 
 /** Seconds of a run's online phase, and what they consist of; the parties' computing overlaps with nothing but the other's. */
@@ -258,8 +258,11 @@ export function setupSeconds(program: RingProgram, machine: MachineProfile, netw
   let now = 0;
   for (const index of maskedWeights(program)) {
     const count = size(program.nodes[index]!.shape);
-    const bytes = packedBytes(count, program.ring.bits);
-    now = stream.write(now + count * rates.maskedWeight + bytes * machine.frame.byteSeconds, bytes);
+    now += count * rates.maskedWeight;
+    for (let left = packedBytes(count, program.ring.bits); left > 0; left -= streamChunkBytes) {
+      const bytes = Math.min(left, streamChunkBytes);
+      now = stream.write(now + bytes * machine.frame.byteSeconds, bytes);
+    }
   }
   return Math.max(now, stream.free) + network.roundTripSeconds / 2;
 }
