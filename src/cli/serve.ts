@@ -213,9 +213,18 @@ async function untilSignalled(service: Service, drainSeconds: number, log: Log):
   process.on('unhandledRejection', survive);
   const signals = ['SIGTERM', 'SIGINT'] as const;
   let drain: () => void = () => {};
+  let fail: (error: unknown) => void = () => {};
   const signalled = new Promise<void>((resolve) => {
     drain = resolve;
   });
+  // One that no session caught leaves nobody to trust: sessions may end, nobody is admitted, and the process ends with the error.
+  const failed = new Promise<never>((_, reject) => {
+    fail = (error) => {
+      survive(error);
+      reject(error);
+    };
+  });
+  failed.catch(() => undefined);
   let told = false;
   const onSignal = (): void => {
     if (told) process.exit(1);
@@ -223,10 +232,12 @@ async function untilSignalled(service: Service, drainSeconds: number, log: Log):
     drain();
   };
   for (const signal of signals) process.on(signal, onSignal);
+  process.on('uncaughtException', fail);
   try {
-    await signalled;
-    await service.drain(drainSeconds * 1000);
+    await Promise.race([signalled, failed]);
   } finally {
+    await service.drain(drainSeconds * 1000);
+    process.off('uncaughtException', fail);
     for (const signal of signals) process.off(signal, onSignal);
     process.off('unhandledRejection', survive);
   }

@@ -79,6 +79,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
   metrics.registry.gauge('sotto_dealer_linked', '1 while the dealer holds masked weights for this server.', () => [
     [{}, Number(link.up)],
   ]);
+  log('info', 'state', { count: prepared.count });
   const server = new Server({ options, model, sessions, link, prepared, store, toDealer, trace: cached });
   const service = await stand(options, {
     role: 'server',
@@ -93,7 +94,6 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
       await unlock();
     },
   });
-  log('info', 'state', { count: prepared.count });
   void link.keep();
   prepared.start();
   return {
