@@ -83,7 +83,9 @@ export async function certificateFault(
       void end.then(() => resolve({ address: nobody, end }));
     });
   const listen = 'tls:127.0.0.1:0';
-  const dealer = await waiting((onListening) => runDealer({ ...common, listen, tls: tls(setting), onListening }));
+  const dealer = await waiting((onListening) =>
+    runDealer({ ...common, listen, tls: tls(setting), startMilliseconds: 60_000, onListening }),
+  );
   const state = (role: 'client' | 'server'): string => stateOf(directory, role);
   const model = variant.ending ? bed.models.ending : bed.models.whole;
   const server = await waiting((onListening) =>
