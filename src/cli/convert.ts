@@ -32,6 +32,7 @@ interface ConvertFlags {
   readonly ring: number;
   readonly fraction?: number;
   readonly method?: 'table' | 'newton';
+  readonly headRange?: number;
   readonly dtype: 'F32' | 'F16' | 'BF16';
   readonly publicEmbedding?: true;
   readonly seed: number;
@@ -48,6 +49,7 @@ Without --text the model writes the calibration text itself. The result is a che
 Plans: full-p2, full-p4, full-p8, full-p16 (quadratic activations, centred powers as attention), hybrid-K (the last K layers of full-p4),
 mpcformer (0.125 x² + 0.25 x + 0.5 and 2Quad), full-2quad, full-l2quad, full-2relu. A model that is polynomial already is calibrated
 anew, for another ring say: --ring 32 chooses the fraction bits with which everything that was met fits, --margin included.
+--head-range 3 also scales every head so that its powers stay small; the model remains the same function.
 
 Examples:
   $ sotto convert --model stories --out stories-p2 --plan full-p2
@@ -78,6 +80,11 @@ export function registerConvert(program: Command, terminal: Terminal): void {
     .addOption(new Option('--margin <factor>', 'what tables allow beyond what was met').argParser(number(1, 1000)).default(2))
     .addOption(ringOption())
     .addOption(new Option('--fraction <bits>', 'fraction bits (default: the most that fit, 16 at most)').argParser(whole(1, 40)))
+    .addOption(
+      new Option('--head-range <x>', 'scale every head so that its largest |x| before the power is this').argParser(
+        number(0.1, 1000),
+      ),
+    )
     .addOption(new Option('--method <name>', 'how norms and denominators are evaluated').choices(['table', 'newton']))
     .option('--public-embedding', 'tokens enter by a table that clients get, embedding.safetensors, and cost no lookup')
     .addOption(new Option('--dtype <type>', 'of the weights written').choices(['F32', 'F16', 'BF16']).default('F32'))
@@ -98,7 +105,7 @@ async function convert(flags: ConvertFlags, terminal: Terminal): Promise<void> {
       remedy: 'name another folder for --out, or remove it first',
     });
   const model = await openModel(flags.model);
-  const { rows, tokens, initialisation, margin, seed, device, fraction, method } = flags;
+  const { rows, tokens, initialisation, margin, seed, device, fraction, method, headRange } = flags;
   const own = isPolynomial(model.plan) ? model.plan : 'full-p2';
   const plan = flags.plan === undefined ? own : await planFrom(flags.plan, model.config);
   const ring = { bits: flags.ring, fraction: fraction === undefined ? undefined : ringOf(flags).fraction };
@@ -114,6 +121,7 @@ async function convert(flags: ConvertFlags, terminal: Terminal): Promise<void> {
       margin,
       ring,
       method,
+      headRange,
       seed,
       device,
       onWriting: () => bar.show('the model writes its calibration text'),

@@ -82,6 +82,35 @@ export async function fitAttention<P>(
   return { shifts, means, relativeError: error / energy };
 }
 
+/** The largest |x| that a layer's power attention raises, of every head. */
+export async function headRanges<P>(
+  subject: Subject<P>,
+  options: Pick<Parameters<typeof observe>[0], 'program' | 'weights' | 'backend'> & {
+    readonly layer: number;
+    readonly offsets: readonly number[];
+  },
+): Promise<Float64Array> {
+  const { program, layer, weights, backend, offsets } = options;
+  const { node, scores, values } = attentionNode(program, layer);
+  const causal = node.inputs[2] !== undefined && program.nodes[node.inputs[2]]!.shape.length > 1;
+  const nodes = new Map([
+    ['scores', scores],
+    ['values', values],
+  ]);
+  const largest = new Float64Array(offsets.length);
+  await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
+    const { shape, values: s } = found.get('scores')!;
+    const layout = rowLayout(shape, found.get('values')!.shape, offsets.length, causal);
+    for (let row = 0; row < layout.rows; row++) {
+      const [head, length, start] = [layout.head(row), layout.length(row), row * layout.keys];
+      let mean = 0;
+      for (let k = 0; k < length; k++) mean += s[start + k]! / length;
+      for (let k = 0; k < length; k++) largest[head] = Math.max(largest[head]!, Math.abs(offsets[head]! + s[start + k]! - mean));
+    }
+  });
+  return largest;
+}
+
 /** The mean of the unmasked scores of every head. */
 async function headMeans(watched: Parameters<typeof observe>[0], heads: number, causal: boolean): Promise<Float64Array> {
   const [sums, counts] = [new Float64Array(heads), new Float64Array(heads)];

@@ -125,7 +125,8 @@ async function measure(
     const mask = program.nodes[node.inputs[2]!]!;
     const keys = program.nodes[scores]!.shape.at(-1)!;
     const rows = mask.operation === 'constant' ? mask.parameters.values : undefined;
-    const form = { ...powerOf(part), epsilon: part.epsilon, narrow: (ring?.bits ?? 64) < 60 };
+    const queries = program.nodes[scores]!.shape.at(-2)! * (program.nodes[scores]!.shape.at(-3) ?? 1);
+    const form = { ...powerOf(part), epsilon: part.epsilon, narrow: (ring?.bits ?? 64) < 60, queries };
     visitors.push((values) => widen(scope, powerRows(values(scope), values(`${scope}.mixed`), keys, form, rows)));
   }
   await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
@@ -165,6 +166,9 @@ interface Form {
   readonly exponent: number;
   readonly epsilon: number;
   readonly narrow: boolean;
+  readonly offsets?: readonly number[] | undefined;
+  /** Rows of all heads of one text or picture. */
+  readonly queries: number;
 }
 
 /**
@@ -176,7 +180,7 @@ function powerRows(
   scores: ArrayLike<number>,
   mixed: ArrayLike<number>,
   keys: number,
-  { argument, exponent, epsilon, narrow }: Form,
+  { argument, exponent, epsilon, narrow, offsets = [1], queries }: Form,
   mask: Float64Array | undefined,
 ): Figures {
   const masked = mask !== undefined && mask.length >= keys;
@@ -191,7 +195,8 @@ function powerRows(
       length++;
       sum += scores[start + k]!;
     }
-    const centre = argument === 'centred' ? sum / length - 1 : 0;
+    const head = Math.floor((((start / keys) % queries) * offsets.length) / queries);
+    const centre = argument === 'centred' ? sum / length - offsets[head]! : 0;
     let total = 0;
     for (let k = 0; k < keys; k++) {
       if (masked && mask[at + k] === 0) continue;

@@ -5,7 +5,7 @@ import { type ActivationPlan, type AttentionPlan, type LayerPlan, type Plan, pla
 import type { NamedTensor } from '../models/safetensors.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import { fitActivation, fitLine, type Initialisation } from './activation.ts';
-import { type AttentionFit, fitAttention, foldShifts } from './attention.ts';
+import { type AttentionFit, fitAttention, foldShifts, headRanges } from './attention.ts';
 import { type CalibrationOptions, calibrate } from './calibrate.ts';
 import type { Subject } from './observe.ts';
 import { type Calibration, subjectOf } from './subjects.ts';
@@ -26,6 +26,8 @@ export interface ConversionOptions {
   readonly margin?: number;
   readonly ring?: CalibrationOptions['ring'];
   readonly method?: CalibrationOptions['method'];
+  /** Scales the queries of every head so that this is the largest |x| that calibration's powers meet. The model stays the same function. */
+  readonly headRange?: number;
   /** See AttentionFit. */
   readonly meanPowerLimit?: number;
   /** False leaves ranges and tables out, for a model that will be trained first; true by default. */
@@ -80,6 +82,7 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
     layers.push(report);
     options.progress?.(report);
   }
+  if (options.headRange !== undefined) current = await rescaled({ subject, weights, backend }, current, options.headRange);
   const calibrated =
     options.calibrated === false ? current : await calibrate(subject, current, { weights, backend, ...calibrationOf(options) });
   return {
@@ -145,13 +148,41 @@ async function replaceAttention(
     put('shift', (c, head) => 1 - means[head]! / c);
     return fit.relativeError;
   }
+  scaleQueries({ subject, layer, weights }, fit.shifts);
+  return fit.relativeError;
+}
+
+/**
+ * Scales every head of a power attention so that its largest |x| on calibration is `range`: its queries, the number that stands for 1, and
+ * with it epsilon. Weights are quotients, so that nothing else changes; but in a ring the powers are as small as the range says.
+ */
+async function rescaled(at: Omit<Place, 'layer'>, plan: Plan, range: number): Promise<Plan> {
+  const { subject, weights, backend } = at;
+  let made = plan;
+  for (let layer = 0; layer < subject.layers; layer++) {
+    const { attention } = plan.layers[layer]!;
+    if (attention.kind !== 'power') continue;
+    const offsets = attention.offsets ?? Array.from({ length: subject.heads }, () => 1);
+    const program = subject.trace(made);
+    const largest = await headRanges(subject, { program, layer, weights, backend, offsets });
+    scaleQueries(
+      { ...at, layer },
+      Float64Array.from(largest, (most) => most / range),
+    );
+    const scaled = { ...attention, offsets: offsets.map((offset, head) => (offset * range) / largest[head]!) };
+    made = withLayer(made, layer, { ...made.layers[layer]!, attention: scaled });
+  }
+  return made;
+}
+
+/** Divides the queries of every head. */
+function scaleQueries({ subject, layer, weights }: Omit<Place, 'backend'>, by: Float64Array): void {
   for (const part of ['weight', 'bias']) {
     const name = `${subject.queryName(layer)}.${part}`;
     const tensor = weights.get(name);
     if (tensor === undefined) continue;
-    weights.set(name, { shape: tensor.shape, values: foldShifts(tensor.values as Float32Array, fit.shifts) });
+    weights.set(name, { shape: tensor.shape, values: foldShifts(tensor.values as Float32Array, by) });
   }
-  return fit.relativeError;
 }
 
 /** Fits a layer's quadratics or lines and adds their coefficients to the weights; gives the relative error. */

@@ -1,3 +1,4 @@
+import { SottoError } from '../errors/index.ts';
 import type { Ops, PowerArgument, Ref, Shape } from '../program/index.ts';
 import type { ActivationName } from './config.ts';
 import { type ActivationPlan, type AttentionPlan, fixedQuad } from './plan.ts';
@@ -65,13 +66,22 @@ function weigh(ops: Ops<Ref>, layer: Layer, scores: Ref, values: Ref, { mask, in
   const { attention: plan } = layer;
   if (plan.kind === 'softmax') return ops.softmaxAttention(scores, values, mask);
   const { epsilon, table } = plan;
+  if (plan.kind === 'power' && plan.offsets !== undefined && plan.offsets.length !== layer.heads)
+    throw new SottoError('model', `the plan has ${plan.offsets.length} offsets, the layer ${layer.heads} heads`, {
+      place: { field: 'attention.offsets' },
+      remedy: 'give one number a head, or convert the model again',
+    });
   const raised = plan.kind === '2quad' ? ops.offset(scores, plan.shift) : layer.adjustScores(scores);
   return ops.powerAttention(raised, values, mask, inverseLengths, { ...powerOf(plan), epsilon, table });
 }
 
 /** What the attention of a plan raises, and to which power. */
-export function powerOf(plan: Exclude<AttentionPlan, { kind: 'softmax' }>): { argument: PowerArgument; exponent: number } {
-  if (plan.kind === 'power') return { argument: 'centred', exponent: plan.exponent };
+export function powerOf(plan: Exclude<AttentionPlan, { kind: 'softmax' }>): {
+  argument: PowerArgument;
+  exponent: number;
+  offsets?: readonly number[] | undefined;
+} {
+  if (plan.kind === 'power') return { argument: 'centred', exponent: plan.exponent, offsets: plan.offsets };
   return plan.kind === '2relu' ? { argument: 'rectified', exponent: 1 } : { argument: 'plain', exponent: 2 };
 }
 

@@ -17,13 +17,14 @@ export type ActivationPlan =
 export const fixedQuad = { a: 0.125, b: 0.25, c: 0.5 } as const;
 
 /**
- * How scores become weights: softmax, or one of the forms of `powerAttention`, x^p / Σ x^p: `power` with x = 1 + s − mean(s); `2quad`
+ * How scores become weights: softmax, or one of the forms of `powerAttention`, x^p / Σ x^p: `power` with x = 1 + s − mean(s), or with a
+ * number a head for 1 where queries were scaled by it to keep powers small; `2quad`
  * (s + shift)²; `l2quad` (scale · s + shift)², both numbers learnt, one a head; `2relu` max(s, 0). `table` is how a ring evaluates
  * 1 / (mean power + epsilon), an argument that stays in a known range; without one it is a comparison function.
  */
 export type AttentionPlan =
   | { readonly kind: 'softmax' }
-  | ({ readonly kind: 'power'; readonly exponent: number } & Quotient)
+  | ({ readonly kind: 'power'; readonly exponent: number; readonly offsets?: readonly number[] | undefined } & Quotient)
   | ({ readonly kind: '2quad'; readonly shift: number } & Quotient)
   | ({ readonly kind: 'l2quad' } & Quotient)
   | ({ readonly kind: '2relu' } & Quotient);
@@ -107,6 +108,7 @@ const attention = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('power'),
     exponent: z.number().refine((p) => exponents.includes(p), { error: `must be one of ${exponents.join(', ')}` }),
+    offsets: z.array(z.number().gt(0).max(1e3)).min(1).max(4096).optional(),
     ...quotient,
   }),
   z.strictObject({ kind: z.literal('2quad'), shift: z.number().min(-1e6).max(1e6), ...quotient }),

@@ -38,6 +38,8 @@ export interface ConvertOptions {
   readonly ring?: { readonly bits: number; readonly fraction?: number | undefined } | undefined;
   /** How norms and denominators are evaluated in the ring: read from tables unless told, or the plan, says otherwise. */
   readonly method?: 'table' | 'newton' | undefined;
+  /** Scales every head of a power attention so that this is the largest |x| it raises on the calibration data. */
+  readonly headRange?: number | undefined;
   readonly seed?: number | undefined;
   /** Where ONNX Runtime computes; the processor where absent. */
   readonly device?: Device | undefined;
@@ -71,6 +73,7 @@ export async function convertModel(model: LoadedModel, options: ConvertOptions =
       ...(margin === undefined ? {} : { margin }),
       ...(ring === undefined ? {} : { ring }),
       method,
+      ...(options.headRange === undefined ? {} : { headRange: options.headRange }),
       ...(onLayer === undefined ? {} : { progress: (report) => onLayer(report, config.numHiddenLayers) }),
     });
   } finally {

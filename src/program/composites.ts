@@ -1,6 +1,6 @@
 import { nf4Pairs } from './nf4.ts';
 import { size } from './shapes.ts';
-import type { Composite, NodeOf, Ops, PowerArgument, Ref } from './types.ts';
+import type { Composite, NodeOf, Ops, Ref, Shape } from './types.ts';
 
 type Lowering = { [C in Composite]: (ops: Ops<Ref>, node: NodeOf<C>, ...inputs: Ref[]) => Ref };
 
@@ -10,13 +10,29 @@ const meanOverLast = (ops: Ops<Ref>, x: Ref): Ref => ops.scale(ops.sum(x, [last(
 /** Large and finite: adding it to a masked score makes its exponential vanish in float32 as in float64. */
 export const maskedScore = 1e9;
 
+/** One number a head, in the shape that broadcasts to scores (…, groups, heads of a group · queries, keys). */
+export function perHead(numbers: readonly number[], scores: Shape): { values: Float64Array; shape: Shape } {
+  const [groups, rows] = [scores.at(-3) ?? 1, scores.at(-2)!];
+  const queries = (groups * rows) / numbers.length;
+  const values = Float64Array.from({ length: groups * rows }, (_, row) => numbers[Math.floor(row / queries)]!);
+  return { values, shape: scores.length < 3 ? [rows, 1] : [groups, rows, 1] };
+}
+
 /** What a power attention raises, zero where masked. */
-export function powerArgument(ops: Ops<Ref>, argument: PowerArgument, scores: Ref, mask: Ref, inverseLengths: Ref): Ref {
+export function powerArgument(
+  ops: Ops<Ref>,
+  { argument, offsets }: Pick<NodeOf<'powerAttention'>['parameters'], 'argument' | 'offsets'>,
+  scores: Ref,
+  mask: Ref,
+  inverseLengths: Ref,
+): Ref {
   const masked = ops.multiply(scores, mask);
   if (argument === 'plain') return masked;
   if (argument === 'rectified') return ops.relu(masked);
-  const mean = ops.multiply(ops.sum(masked, [last(ops, scores)]), inverseLengths);
-  return ops.multiply(ops.offset(ops.subtract(masked, mean), 1), mask);
+  const centred = ops.subtract(masked, ops.multiply(ops.sum(masked, [last(ops, scores)]), inverseLengths));
+  if (offsets === undefined) return ops.multiply(ops.offset(centred, 1), mask);
+  const { values, shape } = perHead(offsets, ops.shape(scores));
+  return ops.multiply(ops.add(centred, ops.constant(values, shape)), mask);
 }
 
 /** What every composite means in smaller operations. */
@@ -61,13 +77,17 @@ export const lowerings: Lowering = {
     return ops.matmul(ops.softmax(ops.add(scores!, hidden)), values!);
   },
   powerAttention: (ops, node, scores, values, mask, inverseLengths) => {
-    const { exponent, epsilon, table } = node.parameters;
+    const { offsets, exponent, epsilon, table } = node.parameters;
     const axis = last(ops, scores!);
-    let power = powerArgument(ops, node.parameters.argument, scores!, mask!, inverseLengths!);
+    let power = powerArgument(ops, node.parameters, scores!, mask!, inverseLengths!);
     for (let p = exponent; p > 1; p /= 2) power = ops.square(power);
     const numerator = ops.multiply(ops.matmul(power, values!), inverseLengths!);
     const denominator = ops.multiply(ops.sum(power, [axis]), inverseLengths!);
-    return ops.multiply(numerator, ops.reciprocal(denominator, { epsilon, table }));
+    if (offsets === undefined) return ops.multiply(numerator, ops.reciprocal(denominator, { epsilon, table }));
+    const floors = offsets.map((offset) => epsilon * (offset ** exponent - 1));
+    const { values: lacking, shape } = perHead(floors, ops.shape(scores!));
+    const floored = ops.add(denominator, ops.constant(lacking, shape));
+    return ops.multiply(numerator, ops.reciprocal(floored, { epsilon, table }));
   },
   embedding: (ops, _, table, indices) => ops.gather(table!, indices!),
   crossEntropy: (ops, _, logits, labels, weights) => {

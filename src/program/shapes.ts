@@ -176,7 +176,16 @@ const rules: ShapeRules = {
     return x!;
   },
   softmaxAttention: attention,
-  powerAttention: attention,
+  powerAttention: (node, scores, values, mask) => {
+    const { offsets } = node.parameters;
+    const rows = (scores!.at(-3) ?? 1) * scores!.at(-2)!;
+    if (
+      offsets !== undefined &&
+      (offsets.length === 0 || rows % offsets.length !== 0 || offsets.length % (scores!.at(-3) ?? 1) !== 0)
+    )
+      fail('powerAttention', node.scope, `${offsets.length} offsets for scores [${scores}]`);
+    return attention(node, scores, values, mask);
+  },
   embedding: (_, table, indices) => [...indices!, ...table!.slice(1)],
   crossEntropy: (node, logits, labels, weights) => {
     if (!same(logits!.slice(0, -1), labels!) || !same(labels!, weights!))

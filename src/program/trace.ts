@@ -104,10 +104,15 @@ export class Tracer implements Ops<Ref> {
     values: Ref,
     mask: Ref,
     inverseLengths: Ref,
-    options: { argument?: PowerArgument | undefined; exponent: number; epsilon: number } & Table,
+    options: {
+      argument?: PowerArgument | undefined;
+      offsets?: readonly number[] | undefined;
+      exponent: number;
+      epsilon: number;
+    } & Table,
   ): Ref {
-    const { argument = 'centred', exponent, epsilon, table } = options;
-    const parameters = { argument, exponent, epsilon, table };
+    const { argument = 'centred', offsets, exponent, epsilon, table } = options;
+    const parameters = { argument, offsets, exponent, epsilon, table };
     return this.push('powerAttention', [scores, values, mask, inverseLengths], parameters);
   }
   embedding = (table: Ref, indices: Ref): Ref => this.push('embedding', [table, indices], {});

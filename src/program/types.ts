@@ -116,6 +116,11 @@ export interface Composites {
    */
   powerAttention: {
     readonly argument: PowerArgument;
+    /**
+     * Of centred scores that were scaled head by head: what stands for 1 in each head, in the order of the axes before the keys. Epsilon is
+     * taken times its power, so that the result is that of unscaled scores.
+     */
+    readonly offsets: readonly number[] | undefined;
     readonly exponent: number;
     readonly epsilon: number;
     readonly table: Bounded | undefined;
@@ -209,7 +214,13 @@ export interface Ops<T> {
     values: T,
     mask: T,
     inverseLengths: T,
-    options: { argument?: PowerArgument | undefined; exponent: number; epsilon: number; table?: Bounded | undefined },
+    options: {
+      argument?: PowerArgument | undefined;
+      offsets?: readonly number[] | undefined;
+      exponent: number;
+      epsilon: number;
+      table?: Bounded | undefined;
+    },
   ): T;
   embedding(table: T, indices: T): T;
   crossEntropy(logits: T, labels: T, weights: T): T;

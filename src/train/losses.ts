@@ -136,7 +136,7 @@ function rangePenalty({ ops, weights }: LossContext): Ref {
     if (node.operation !== 'powerAttention' || node.scope.startsWith(teacherPrefix)) return [];
     const [scores, , mask, inverseLengths] = node.inputs as [Ref, Ref, Ref, Ref];
     const axis = node.shape.length - 1;
-    let power = powerArgument(ops, node.parameters.argument, scores, mask, inverseLengths);
+    let power = powerArgument(ops, node.parameters, scores, mask, inverseLengths);
     for (let p = node.parameters.exponent; p > 1; p /= 2) power = ops.square(power);
     const meanPower = ops.multiply(ops.sum(power, [axis]), inverseLengths);
     const excess = ops.relu(ops.offset(ops.log(meanPower), -Math.log(limit)));

@@ -128,6 +128,24 @@ describe('a conversion', () => {
     expect(() => checkRanges(small.plan, { bits, fraction: fraction + 4 }, 'config.json')).toThrow(/32/);
   });
 
+  it('with scaled heads is the same function, with powers as small as asked for, and more fraction bits', async () => {
+    const made = await converted(parsePlan('full-p4', config), { ring: { bits: 32 } });
+    const scaled = await converted(made.plan, { ring: { bits: 32 }, headRange: 1.2 }, made);
+    expect(furthest(await float(scaled.plan, scaled.tensors), await float(made.plan, made.tensors))).toBeLessThan(1e-4);
+    for (const layer of [0, 1]) {
+      const scope = `layers.${layer}.attention.weights`;
+      expect(made.plan.ranges![scope]!.maxAbs).toBeGreaterThan(1.5);
+      expect(scaled.plan.ranges![scope]!.maxAbs).toBeCloseTo(1.2, 4);
+      expect(scaled.plan.ranges![scope]!.maxPower).toBeLessThan(1.21 ** 4);
+      const { attention } = scaled.plan.layers[layer]!;
+      expect('offsets' in attention && attention.offsets?.length).toBe(4);
+    }
+    expect(scaled.plan.ring!.fraction).toBeGreaterThanOrEqual(made.plan.ring!.fraction);
+    expect(furthest(await inRing(scaled.plan, scaled.tensors), await float(scaled.plan, scaled.tensors))).toBeLessThan(0.15);
+    // The plan's offsets are part of what was converted: without them the weights mean something else.
+    await expect(converted(made.plan, {}, scaled)).rejects.toMatchObject({ kind: 'model' });
+  });
+
   it('for a ring that is too narrow says what does not fit', async () => {
     const made = await converted(parsePlan('full-p2', config));
     await expect(converted(made.plan, { ring: { bits: 12 } }, made)).rejects.toMatchObject({ kind: 'range' });

@@ -226,6 +226,7 @@ export const cases: Record<Operation, (random: Random) => Case> = {
       (_, i) => 1 / hidden.values.slice(i * k, (i + 1) * k).reduce((sum, bit) => sum + bit, 0),
     );
     const inputs = [spread(random, [...leading, q, k]), spread(random, [...leading, k, d])];
+    const scaled = whole(random, 0, 1) === 1;
     const [argument, exponent] = (
       [
         ['centred', 4],
@@ -236,7 +237,9 @@ export const cases: Record<Operation, (random: Random) => Case> = {
     return {
       inputs,
       build: (ops, s, v) => {
-        const options = { argument, exponent, epsilon: 1e-2 };
+        const heads = leading.at(-1) ?? 1;
+        const offsets = scaled ? Array.from({ length: heads }, (_, head) => 0.5 + head / 4) : undefined;
+        const options = { argument, exponent, epsilon: 1e-2, offsets };
         return ops.powerAttention(s!, v!, ops.constant(hidden.values, hidden.shape), ops.constant(lengths, [q, 1]), options);
       },
     };

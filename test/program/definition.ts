@@ -182,16 +182,25 @@ const definitions: { [P in Operation]: Definition<P> } = {
       );
     },
   powerAttention:
-    ({ parameters: { argument, exponent, epsilon } }, scores, values, mask) =>
+    ({ parameters: { argument, offsets, exponent, epsilon } }, scores, values, mask) =>
     (...index) => {
       const allowed = range(width(scores!)).filter((k) => read(mask!, tail(index, k)) === 1);
       const score = (k: number): number => scores!.at(...tail(index, k));
       const mean = allowed.reduce((sum, k) => sum + score(k), 0) / allowed.length;
-      const raised = { centred: (s: number) => 1 + s - mean, plain: (s: number) => s, rectified: (s: number) => Math.max(0, s) };
+      const rows = scores!.shape.at(-2)!;
+      const row = (index.length > 2 ? index.at(-3)! : 0) * rows + index.at(-2)!;
+      const perOffset = ((scores!.shape.at(-3) ?? 1) * rows) / (offsets?.length ?? 1);
+      const one = offsets?.[Math.floor(row / perOffset)] ?? 1;
+      const raised = {
+        centred: (s: number) => one + s - mean,
+        plain: (s: number) => s,
+        rectified: (s: number) => Math.max(0, s),
+      };
       const weight = (k: number): number => raised[argument](score(k)) ** exponent / allowed.length;
       const value = (k: number): number => values!.at(...index.slice(0, -2), k, index.at(-1)!);
       return (
-        allowed.reduce((sum, k) => sum + weight(k) * value(k), 0) / (epsilon + allowed.reduce((sum, k) => sum + weight(k), 0))
+        allowed.reduce((sum, k) => sum + weight(k) * value(k), 0) /
+        (epsilon * one ** exponent + allowed.reduce((sum, k) => sum + weight(k), 0))
       );
     },
   embedding: take as Definition<'embedding'>,

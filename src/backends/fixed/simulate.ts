@@ -204,11 +204,9 @@ function meanings(program: RingProgram, options: SimulationOptions, output: (nam
     multiplyInteger: (node, x) => {
       const { by, wraps } = node.parameters;
       if (wraps === true) return made(x!.block.length, (out) => kernels.multiplyScalar(out, x!.block, BigInt(by)));
-      guard.within(node, x!.most * Math.abs(by), () => x!.most * Math.abs(by));
-      return {
-        ...made(x!.block.length, (out) => kernels.multiplyScalar(out, x!.block, BigInt(by))),
-        most: x!.most * Math.abs(by),
-      };
+      // A slice keeps the bound of the whole that it was cut from: where that is too much, its own values count.
+      guard.within(node, x!.most * Math.abs(by), () => guard.measured(x!.block).most * Math.abs(by));
+      return made(x!.block.length, (out) => kernels.multiplyScalar(out, x!.block, BigInt(by)));
     },
     sum: (node, x) => {
       const { outer, axis, inner } = node.parameters;

@@ -1,6 +1,6 @@
-import { type NodeOf, type Shape, size } from '../../program/index.ts';
+import { broadcastShapes, type NodeOf, perHead, type Shape, size } from '../../program/index.ts';
 import type { Arithmetic } from './arithmetic.ts';
-import { maxAbs } from './constants.ts';
+import { foldConstants, maxAbs } from './constants.ts';
 import type { Nonlinear } from './nonlinear.ts';
 import type { ConstantValue, SharedValue, Site, Value } from './value.ts';
 
@@ -15,7 +15,7 @@ export function powerAttention(
   inputs: readonly Value[],
 ): Value {
   const [scores, values, mask, inverseLengths] = inputs as [Value, Value, Value, Value];
-  const { argument, exponent, epsilon, table } = node.parameters;
+  const { argument, offsets, exponent, epsilon, table } = node.parameters;
   if (scores.kind !== 'shared' || mask.kind !== 'constant' || inverseLengths.kind !== 'constant')
     return on.fail(node, 'needs shared scores and a public mask');
   const { shape } = scores;
@@ -26,7 +26,7 @@ export function powerAttention(
   const centred = (): Value => {
     const sum = on.sum(at('sum', rows), masked, [shape.length - 1]) as SharedValue;
     const mean = on.average(at('mean', rows), sum, inverseLengths);
-    const one: ConstantValue = { kind: 'constant', shape: [], values: Float64Array.of(1) };
+    const one = headConstant(offsets, shape, (offset) => offset);
     return on.multiply(wide, on.add(wide, on.subtract(wide, masked, mean), one), mask);
   };
   const raised = (argument === 'centred' ? centred() : masked) as SharedValue;
@@ -36,7 +36,12 @@ export function powerAttention(
   if (argument === 'rectified') power = nonlinear.rectified(power as SharedValue);
   for (let p = exponent; p > 1; p /= 2) power = on.factors.square(at('square', (power as SharedValue).shape), power);
   const unpack = (value: SharedValue): SharedValue => (packed === undefined ? value : packed.unpack(on, value));
-  const [lengthFactors, floors] = quotientScale(on, inverseLengths, epsilon);
+  const [lengthFactors, floors] = quotientScale(
+    on,
+    inverseLengths,
+    headConstant(offsets, shape, (offset) => epsilon * offset ** exponent),
+    epsilon,
+  );
   const weights = unpack(on.operand(power as SharedValue));
   const numerator = on.multiply(at('numerator', node.shape), on.matmul(at('matmul', node.shape), weights, values), lengthFactors);
   const total = on.sum(at('sum', rows), unpack(power as SharedValue), [shape.length - 1]);
@@ -46,21 +51,31 @@ export function powerAttention(
   return on.multiply(at('quotient', node.shape), numerator, inverse);
 }
 
+/** A number a head for every row of scores; one number where heads were not scaled. */
+function headConstant(offsets: readonly number[] | undefined, scores: Shape, f: (offset: number) => number): ConstantValue {
+  if (offsets === undefined) return { kind: 'constant', shape: [], values: Float64Array.of(f(1)) };
+  return { kind: 'constant', ...perHead(offsets.map(f), scores) };
+}
+
 /**
  * Numerator and denominator may carry any common factor. Where the ring has no room for 1/n with its fraction bits, rows of different lengths
  * n get the exact power of two next to it instead, with which epsilon must be n/2^k of itself: the second value is what the denominator
  * lacks then. Arguments of the reciprocal then are up to √2 times larger or smaller; calibration counts them so.
  */
-function quotientScale(on: Arithmetic, inverseLengths: ConstantValue, epsilon: number): [ConstantValue, ConstantValue] {
+function quotientScale(
+  on: Arithmetic,
+  inverseLengths: ConstantValue,
+  epsilons: ConstantValue,
+  epsilon: number,
+): [ConstantValue, ConstantValue] {
   const { values, shape } = inverseLengths;
   const exact = on.fits(2 * on.ring.fraction + on.options.factorBits, on.options.integerBits);
   const uniform = values.every((value) => value === values[0]);
   const factors = uniform || exact ? values : values.map((inverse) => 2 ** Math.round(Math.log2(inverse)));
-  const floors = factors.map((factor, row) => (factor / values[row]! - 1) * epsilon);
-  return [
-    { kind: 'constant', shape, values: factors },
-    { kind: 'constant', shape, values: floors },
-  ];
+  const parts: ConstantValue = { kind: 'constant', shape, values: factors.map((factor, row) => factor / values[row]!) };
+  const rows = { shape: broadcastShapes(shape, epsilons.shape)! };
+  const floors = foldConstants(rows, parts, epsilons, (part, own) => part * own - epsilon);
+  return [{ kind: 'constant', shape, values: factors }, floors];
 }
 
 /** How many keys each row of the last two axes sees, where every row sees a prefix and some see fewer than all. */
