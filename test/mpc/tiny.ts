@@ -66,6 +66,9 @@ export class Tiny {
     return this.ring.push('matrixProduct', [x, y, ...openings], { batch: this.lanes, m, k, n }, result);
   }
   truncate(x: number, bits: number): number {
+    const { state, operation } = this.ring.node(x);
+    // The builder looks through a reshape, and would find the pinned value that `floating` hides.
+    if (state === 'floating' && operation === 'reshape') return this.truncateAgain(x, bits);
     return this.ring.truncate(x, bits);
   }
   /** A second truncation of the same wire, which the builder would merge. */
