@@ -117,7 +117,9 @@ export class RingBuilder {
         node.shape,
       );
     const source = node.inputs[0];
-    if (node.operation === 'reshape') return this.reshape(apply(source!), node.shape);
+    // A reshape that moves the point is a factor, no rearrangement.
+    if (node.operation === 'reshape' && node.fraction === this.node(source!).fraction)
+      return this.reshape(apply(source!), node.shape);
     if (node.operation !== 'move' || !isPermutation(node.shape, node.parameters, size(this.node(source!).shape)))
       return undefined;
     return this.move(apply(source!), node.shape, node.parameters.strides, node.parameters.start);
