@@ -35,11 +35,12 @@ const cases: LayerCase[] = [
 
 /**
  * Layers with the dimensions of GPT-2 and Llama 2 7B, and twelve of BERT-base, between three processes. Weights are random, in a float16 file that the server reads a tensor of
- * when it comes to it; the dealer keeps masked weights in files. And what decoding sends a token.
+ * when it comes to it; the dealer keeps masked weights in files. And what decoding sends a token. `--only TEXT`: cases whose names have it.
  */
-export async function large(): Promise<object> {
+export async function large(options: readonly string[] = []): Promise<object> {
   const rows: object[] = [];
-  for (const one of cases) {
+  const asked = options.includes('--only') ? options[options.indexOf('--only') + 1]! : '';
+  for (const one of cases.filter(({ name }) => name.includes(asked))) {
     const row = await runCase(one);
     console.log(JSON.stringify(row));
     rows.push(row);

@@ -16,7 +16,7 @@ const benches: Record<string, (options: readonly string[]) => Promise<object>> =
   memory: async () => (await import('./memory.ts')).memory(),
   networks: async () => (await import('./networks.ts')).networks(),
   'client-work': async () => (await import('./client-work.ts')).clientWork(),
-  large: async () => (await import('./large.ts')).large(),
+  large: async (options) => (await import('./large.ts')).large(options),
   browser: async () => (await import('./browser.ts')).browser(),
   faults: async (options) => (await import('./faults.ts')).faults(options),
 };
