@@ -198,7 +198,9 @@ describe('errors', () => {
   const table = new Map([['t', normal([3, 2])]]);
   it('name a provider that is not there and those that are', async () => {
     const other = onnxBackend({ providers: ['abacus'] });
-    await expect(other.compile(program, table)).rejects.toThrow(/cannot compute on abacus: .* — choose from what there is: .*cpu/);
+    await expect(other.compile(program, table)).rejects.toThrow(
+      /cannot compute on abacus: .* — choose from what there is: .*cpu/,
+    );
     await other.close();
   });
   it.each([backend, referenceBackend()])('name an input that is missing or of another shape ($name)', async (each) => {

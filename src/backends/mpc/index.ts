@@ -7,5 +7,6 @@ export { Ledger, type ScopeRecord } from './ledger.ts';
 export { memoryBundle, type Rehearsal, type RehearsalOptions, rehearse } from './rehearse.ts';
 export * from './roles.ts';
 export { clientLive, helperLive, serverLive } from './roles-live.ts';
+export { type ClientRun, clientOnline, type ServerRun, serverOnline } from './roles-online.ts';
 export { StreamWriter } from './stream.ts';
 export { Trouble } from './trouble.ts';

@@ -6,21 +6,18 @@ import type { MaterialSource } from './correlations/bundle.ts';
 import type { Ledger } from './ledger.ts';
 import type { Protocol } from './protocol.ts';
 import {
-  type ClientRun,
   clientOffline,
-  clientOnline,
   clientSetup,
   dealerOffline,
   dealerSetup,
   type MaterialSink,
   type Platform,
-  type ServerRun,
   type Session,
   serverOffline,
-  serverOnline,
   serverSetup,
 } from './roles.ts';
 import { clientLive, helperLive, serverLive } from './roles-live.ts';
+import { type ClientRun, clientOnline, type ServerRun, serverOnline } from './roles-online.ts';
 
 export interface RehearsalOptions {
   readonly program: RingProgram;

@@ -4,18 +4,15 @@ import { liveClientCorrelations, liveServerCorrelations } from './correlations/l
 import { withLease } from './lease.ts';
 import type { Ledger } from './ledger.ts';
 import {
-  type ClientRun,
   clientHalves,
-  clientParty,
   dealStreams,
   type MaterialWriter,
   offlineFrame,
   type Platform,
   receivedSeed,
-  type ServerRun,
   type Session,
-  serverParty,
 } from './roles.ts';
+import { type ClientRun, clientParty, type ServerRun, serverParty } from './roles-online.ts';
 import { SectionReader, SectionWriter } from './stream.ts';
 import { Trouble } from './trouble.ts';
 
