@@ -84,7 +84,7 @@ export async function certificateFault(
     });
   const listen = 'tls:127.0.0.1:0';
   const dealer = await waiting((onListening) =>
-    runDealer({ ...common, listen, tls: tls(setting), startMilliseconds: 60_000, onListening }),
+    runDealer({ ...common, listen, tls: tls(setting), startMilliseconds: 5 * timeoutMilliseconds, onListening }),
   );
   const state = (role: 'client' | 'server'): string => stateOf(directory, role);
   const model = variant.ending ? bed.models.ending : bed.models.whole;
