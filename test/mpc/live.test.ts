@@ -90,7 +90,7 @@ describe('sections', () => {
     const { offline } = forecast(large(count)).total;
     const sum = (bytes: readonly number[]): number => bytes.reduce((all, next) => all + next, 0);
     const framed = (bytes: number): number => bytes + 16 * Math.ceil(bytes / 2 ** 20);
-    expect([sections.helperToServer[0], sections.helperToClient[0], sections.clientToServer[0]]).toEqual([32, 32, 0]);
+    expect([sections.helperToServer[0], sections.helperToClient[0], sections.clientToServer[0]]).toEqual([48, 48, 0]);
     expect(framed(sum(sections.clientToServer))).toBe(offline.clientSentBytes);
     expect(framed(sum(sections.helperToServer)) + framed(sum(sections.helperToClient))).toBe(offline.dealerSentBytes);
   });

@@ -8,6 +8,7 @@ import {
   memoryBundle,
   type Platform,
   rehearse,
+  serverFromDealer,
   serverOffline,
   serverOnline,
   serverSetup,
@@ -20,6 +21,7 @@ import { recorded } from '../../src/net/recorded.ts';
 import { type Ops, type Ref, type Tensor, trace } from '../../src/program/index.ts';
 import { numbers, toyProgram, toyTokens, toyWeights } from '../ring/toy.ts';
 import { platforms } from './platform.ts';
+import { tiny } from './tiny.ts';
 
 /**
  * What is done again meets other pads: a run that is tried again, a token that is generated again after the cache was rolled back, and
@@ -204,6 +206,20 @@ describe('seeds of a session whose master is played back', () => {
   it('see the planted bug: seeds that do not depend on the session', () => {
     const { derive } = platforms(64).server;
     expect(seeds((secret, label) => derive(secret, label, [])).size).toBe(1);
+  });
+
+  it.each([
+    ['its own', 4, undefined],
+    ['another session’s', 5, { kind: 'material', place: { party: 'dealer' } }],
+  ] as const)('are made of %s stream alone', async (_, of, refusal) => {
+    const all = platforms(64);
+    const program = tiny(64, (p) => p.square(p.input()))(1);
+    const [toServer, server] = memoryPair({ names: ['dealer', 'server'] });
+    const [toClient] = memoryPair({ names: ['dealer', 'client'] });
+    await dealerOffline(all.dealer, { program, context: nonces(4) }, { client: toClient, server: toServer }, new Map());
+    const fills = serverFromDealer(all.server, { program, context: nonces(of) }, server, async () => {});
+    if (refusal === undefined) await fills;
+    else await expect(fills).rejects.toMatchObject(refusal);
   });
 });
 

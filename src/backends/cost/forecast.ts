@@ -1,7 +1,7 @@
 import { frameHeaderBytes } from '../../net/frame.ts';
 import { size } from '../../program/index.ts';
 import { maskedWeights, materialOf, packedBytes, type RingProgram, schedule } from '../ring/index.ts';
-import { sectionsOf, seedBytes } from './sections.ts';
+import { masterBytes, sectionsOf, seedBytes } from './sections.ts';
 
 /** Where correlated randomness comes from: made by a dealer before the run, or by a helper while the run goes on. */
 export type Setting = 'dealer' | 'helper';
@@ -106,8 +106,8 @@ export function forecast(program: RingProgram, setting: Setting = 'dealer'): For
   total.setup = streamBytes(sum((counter) => counter.setup)) + streamBytes(seedBytes);
   if (setting === 'dealer') {
     total.clientOffline = streamBytes(sum((counter) => counter.clientOffline));
-    total.dealerToServer = streamBytes(seedBytes + sum((counter) => counter.dealerToServer));
-    total.dealerToClient = streamBytes(seedBytes + sum((counter) => counter.dealerToClient));
+    total.dealerToServer = streamBytes(masterBytes + sum((counter) => counter.dealerToServer));
+    total.dealerToClient = streamBytes(masterBytes + sum((counter) => counter.dealerToClient));
   } else {
     const { clientToServer, helperToServer, helperToClient } = sectionsOf(program);
     const cut = (sections: readonly number[]): number => sections.reduce((all, bytes) => all + streamBytes(bytes), 0);

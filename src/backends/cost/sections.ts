@@ -1,7 +1,10 @@
 import { materialOf, type RingProgram } from '../ring/index.ts';
 
-/** Every stream of the dealer or the helper begins with its party's master seed. */
 export const seedBytes = 32;
+/** Says which session a master seed is for. */
+export const tagBytes = 16;
+/** What every stream of the dealer or the helper begins with: its party's master seed and the tag. */
+export const masterBytes = seedBytes + tagBytes;
 
 /** A section ends with the node at which its three streams hold this much together. */
 const sectionBytes = 2 ** 14;
@@ -19,7 +22,7 @@ export interface Sections {
  * in the dealer setting; only frame headers differ. Both ends know the sections from the program.
  */
 export function sectionsOf(program: RingProgram): Sections {
-  const sections = { helperToServer: [seedBytes], helperToClient: [seedBytes], clientToServer: [0] };
+  const sections = { helperToServer: [masterBytes], helperToClient: [masterBytes], clientToServer: [0] };
   let first = 0;
   for (const end of sectionEnds(program)) {
     const sum = { dealerToServer: 0, dealerToClient: 0, clientToServer: 0 };

@@ -66,7 +66,7 @@ export function clientLive(platform: Platform, session: Session, run: ClientLive
     const { program } = session;
     const sections = sectionsOf(program);
     const fromHelper = new SectionReader(run.helper, offlineFrame, sections.helperToClient);
-    const seed = await receivedSeed(leased, session, fromHelper, 'client');
+    const seed = await receivedSeed(leased, session, fromHelper, { pair: 'client', sender: run.helper.peer });
     const prg = leased.prg(seed);
     seed.fill(0);
     const trouble = new Trouble();
@@ -98,7 +98,7 @@ export function serverLive(platform: Platform, session: Session, run: ServerLive
     const sections = sectionsOf(program);
     const fromHelper = new SectionReader(run.helper, offlineFrame, sections.helperToServer);
     const fromClient = new SectionReader(run.material, offlineFrame, sections.clientToServer);
-    const seed = await receivedSeed(leased, session, fromHelper, 'server');
+    const seed = await receivedSeed(leased, session, fromHelper, { pair: 'server', sender: run.helper.peer });
     const prg = leased.prg(seed);
     seed.fill(0);
     const trouble = new Trouble();

@@ -3,7 +3,7 @@ import type { Block, RingKernels } from '../../kernels/index.ts';
 import type { EntropySource, KeyDerivation, Prg, PrgFactory } from '../../math/random.ts';
 import type { Channel } from '../../net/contract.ts';
 import { size, type Tensor } from '../../program/index.ts';
-import { seedBytes } from '../cost/index.ts';
+import { masterBytes, seedBytes, tagBytes } from '../cost/index.ts';
 import { maskedWeights, packedBytes, type RingNodeOf, type RingProgram } from '../ring/index.ts';
 import { materialLayout } from './correlations/bundle.ts';
 import type { PointFunctionCipher } from './correlations/contract.ts';
@@ -56,14 +56,33 @@ export function encodeWeight(platform: Platform, program: RingProgram, node: Rin
   return block;
 }
 
-/** A party's seed of a run, from the dealer's master, which is cleared. */
+/** What shows that both ends of a stream mean one session, before anything is computed with its seed. */
+function masterTag(platform: Platform, session: Session, master: Uint8Array): Uint8Array {
+  const derived = platform.derive(master, 'sotto correlations tag/v1', session.context);
+  const tag = derived.slice(0, tagBytes);
+  derived.fill(0);
+  return tag;
+}
+
+/**
+ * A party's seed of a run, from the dealer's master, which is cleared. Material of another session, played back or made under other
+ * nonces, is a `material` error that names who sent it.
+ */
 export async function receivedSeed(
   platform: Platform,
   session: Session,
   stream: Pick<StreamReader, 'read'>,
-  pair: 'client' | 'server',
+  { pair, sender }: { pair: 'client' | 'server'; sender: string },
 ): Promise<Uint8Array<ArrayBuffer>> {
   const master = await stream.read(seedBytes);
+  const tag = await stream.read(tagBytes);
+  if (masterTag(platform, session, master).some((byte, at) => byte !== tag[at])) {
+    master.fill(0);
+    throw new SottoError('material', 'sent material of another session', {
+      place: { party: sender },
+      remedy: 'start the run again',
+    });
+  }
   const seed = pairSeed(platform, session, master, pair);
   master.fill(0);
   return seed;
@@ -186,6 +205,7 @@ export async function dealStreams(
     const master = new Uint8Array(seedBytes);
     entropy(master);
     await writers[pair].write(master);
+    await writers[pair].write(masterTag(platform, session, master));
     const seed = pairSeed(platform, session, master, pair);
     prgs.push(prg(seed));
     master.fill(0);
@@ -219,8 +239,8 @@ export async function clientOffline(
   sink: MaterialSink,
 ): Promise<void> {
   const layout = materialLayout(session.program);
-  const fromDealer = new StreamReader(channels.dealer, offlineFrame, seedBytes + layout.dealerToClientBytes);
-  const seed = await receivedSeed(platform, session, fromDealer, 'client');
+  const fromDealer = new StreamReader(channels.dealer, offlineFrame, masterBytes + layout.dealerToClientBytes);
+  const seed = await receivedSeed(platform, session, fromDealer, { pair: 'client', sender: channels.dealer.peer });
   await sink(seed);
   const prg = platform.prg(seed);
   seed.fill(0);
@@ -259,8 +279,8 @@ export async function serverOffline(
 /** The first part of the server's bundle: its seed and the dealer's corrections and keys. No client is needed for it. */
 export async function serverFromDealer(platform: Platform, session: Session, dealer: Channel, sink: MaterialSink): Promise<void> {
   const layout = materialLayout(session.program);
-  const fromDealer = new StreamReader(dealer, offlineFrame, seedBytes + layout.dealerToServerBytes);
-  const seed = await receivedSeed(platform, session, fromDealer, 'server');
+  const fromDealer = new StreamReader(dealer, offlineFrame, masterBytes + layout.dealerToServerBytes);
+  const seed = await receivedSeed(platform, session, fromDealer, { pair: 'server', sender: dealer.peer });
   await sink(seed);
   seed.fill(0);
   await fromDealer.forEach(sink);
