@@ -83,3 +83,8 @@ export function inputsOf(program: Program): {
     },
   };
 }
+
+/** The rings that are measured. */
+export const measuredRings = { 32: { bits: 32, fraction: 10 }, 64: { bits: 64, fraction: 16 } } as const;
+
+export const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;

@@ -1,10 +1,5 @@
-import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, open, rm } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { cpus } from 'node:os';
 import {
   amountsOf,
   fitRates,
@@ -15,30 +10,20 @@ import {
   operationKey,
   pointsOf,
   type RingSeconds,
-  runSeconds,
   type Sample,
   workUnits,
 } from '../backends/cost/index.ts';
 import { deal } from '../backends/mpc/correlations/dealer.ts';
 import { prepare } from '../backends/mpc/correlations/prepare.ts';
 import { weightMask } from '../backends/mpc/correlations/weights.ts';
-import {
-  clientOffline,
-  clientOnline,
-  clientSetup,
-  encodeWeight,
-  memoryBundle,
-  type Platform,
-  rehearse,
-} from '../backends/mpc/index.ts';
+import { encodeWeight, type Platform, rehearse } from '../backends/mpc/index.ts';
 import type { NumberedNode, Protocol, Step } from '../backends/mpc/protocol.ts';
 import { pads } from '../backends/mpc/random.ts';
 import { maskedNodes, quantise, type RingNodeOf, type RingProgram } from '../backends/ring/index.ts';
-import { SottoError } from '../errors/index.ts';
-import { type Listener, listen } from '../node/sockets.ts';
 import { nodePlatform } from '../party/platform.ts';
 import { type Program, size } from '../program/index.ts';
-import { barrier, calibrationPrograms, inputsOf, type PeerOrder } from './machine-programs.ts';
+import { measureBetween, measureBundle } from './machine-between.ts';
+import { calibrationPrograms, inputsOf, measuredRings, median } from './machine-programs.ts';
 
 type Part = 'start' | 'after';
 type Side = 'client' | 'server';
@@ -87,8 +72,6 @@ function timed(protocol: Protocol, side: Side, now: () => number, times: Times):
     ]),
   ) as Protocol;
 }
-
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 /** Which units an operation's time is made of. */
 function unitsOf(side: Side, operation: string): readonly string[] {
@@ -255,63 +238,6 @@ function timeInner({ kernels, now }: Platform): number {
   return median(times) / 1000 / (rows * points);
 }
 
-interface Between {
-  readonly offline: number[];
-  readonly online: number[];
-}
-
-/** Wall clock of the phases of a program, run by run, between this process as the client and another one as server and dealer. */
-async function timeBetween(number: number, program: Program, ringProgram: RingProgram, runs: number): Promise<Between> {
-  const folder = await mkdtemp(join(tmpdir(), 'sotto-machine-'));
-  const addresses = { server: `unix:${join(folder, 'server')}`, dealer: `unix:${join(folder, 'dealer')}` };
-  const timeoutMilliseconds = 60_000;
-  const listening = Object.values(addresses).map((address) => listen({ address, peer: 'server', timeoutMilliseconds }));
-  const [forServer, forDealer] = (await Promise.all(listening)) as [Listener, Listener];
-  const order: PeerOrder = { number, ring: ringProgram.ring, addresses, runs: runs + 1 };
-  const built = !import.meta.url.endsWith('.ts');
-  const path = fileURLToPath(new URL(built ? './machine-peer.js' : './machine-peer.ts', import.meta.url));
-  // Sources need a loader where this module was loaded from its source.
-  const execArgv = built ? [] : ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href];
-  const peer = fork(path, [JSON.stringify(order)], { execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
-  const failed = new Promise<never>((_, reject) => {
-    const ended = (code: number | null): void => {
-      if (code !== 0)
-        reject(new SottoError('resource', `the process of a timed run ended with code ${code}`, { remedy: 'measure again' }));
-    };
-    peer.once('error', reject);
-    peer.once('exit', ended);
-  });
-  failed.catch(() => undefined);
-  const platform = nodePlatform(ringProgram.ring.bits);
-  const session = { program: ringProgram, context: [] };
-  const { input } = inputsOf(program);
-  const client = async (): Promise<Between> => {
-    const server = await forServer.accept({ peer: 'server' });
-    const dealer = await forDealer.accept({ peer: 'dealer' });
-    const maskSeed = await clientSetup(platform, session, { server });
-    const seconds: Between = { offline: [], online: [] };
-    for (let run = 0; run <= runs; run++) {
-      const bundle = memoryBundle();
-      const began = performance.now();
-      await clientOffline(platform, session, { server, dealer }, maskSeed, bundle.sink);
-      await barrier(server);
-      const start = performance.now();
-      seconds.offline.push((start - began) / 1000);
-      await clientOnline(platform, session, { channel: server, bundle: bundle.source, input, output: () => undefined });
-      seconds.online.push((performance.now() - start) / 1000);
-    }
-    await Promise.all([server.close(), dealer.close()]);
-    return seconds;
-  };
-  try {
-    return await Promise.race([client(), failed]);
-  } finally {
-    peer.kill('SIGKILL');
-    await Promise.all([forServer.close(), forDealer.close()]);
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
 interface RingMeasured {
   readonly seconds: RingSeconds;
   /** What was in no operation online. */
@@ -376,65 +302,12 @@ async function measureRing(ring: { bits: number; fraction: number }): Promise<Ri
   return { seconds, rest };
 }
 
-async function measureBundle(): Promise<MachineProfile['bundle']> {
-  const folder = await mkdtemp(join(tmpdir(), 'sotto-machine-'));
-  try {
-    const file = await open(join(folder, 'bundle'), 'w+');
-    const part = new Uint8Array(randomBytes(2 ** 20));
-    const start = performance.now();
-    for (let at = 0; at < 32; at++) await file.write(part);
-    await file.sync();
-    const storedByteSeconds = (performance.now() - start) / 1000 / (32 * 2 ** 20);
-    const reads: number[] = [];
-    for (let at = 0; at < 200; at++) {
-      const began = performance.now();
-      await file.read(new Uint8Array(1024), 0, 1024, at * 4096);
-      reads.push((performance.now() - began) / 1000);
-    }
-    await file.close();
-    return { storedByteSeconds, readSeconds: median(reads) };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
-const rings = { 32: { bits: 32, fraction: 10 }, 64: { bits: 64, fraction: 16 } } as const;
-
-/** What frames and bytes cost between two parties beside what all compute, and what the first of several runs takes longer. */
-async function measureBetween(machine: MachineProfile): Promise<Pick<MachineProfile, 'frame' | 'firstRun' | 'overhead'>> {
-  const samples: { online: Sample[]; offline: Sample[] } = { online: [], offline: [] };
-  const firstRun = { offlineSeconds: 0, onlineSeconds: 0 };
-  const boundless = { name: 'none', bitsPerSecond: 1e15, roundTripSeconds: 0 };
-  for (const ring of Object.values(rings))
-    for (const [number, { program, runs }] of calibrationPrograms().entries()) {
-      const ringProgram = quantise(program, ring);
-      const { online, offline } = forecast(ringProgram).total;
-      const taken = await timeBetween(number, program, ringProgram, runs + 1);
-      const computed = runSeconds(ringProgram, machine, boundless);
-      const [onlineTime, offlineTime] = [median(taken.online.slice(1)), median(taken.offline.slice(1))];
-      samples.online.push({
-        amounts: { hops: online.hops, bytes: online.clientToServerBytes + online.serverToClientBytes },
-        seconds: Math.max(0, onlineTime - computed.online.seconds),
-      });
-      samples.offline.push({
-        amounts: { bytes: offline.dealerSentBytes + offline.clientSentBytes },
-        seconds: Math.max(0, offlineTime - computed.offline),
-      });
-      // Only the other process was new to its work: a new client takes as much longer.
-      firstRun.onlineSeconds = Math.max(firstRun.onlineSeconds, 2 * (taken.online[0]! - onlineTime));
-      firstRun.offlineSeconds = Math.max(firstRun.offlineSeconds, taken.offline[0]! - offlineTime);
-    }
-  const { hops = 0, bytes = 0 } = fitRates(samples.online, ['hops', 'bytes']);
-  const offlineByteSeconds = fitRates(samples.offline, ['bytes']).bytes ?? 0;
-  return { frame: { seconds: hops, byteSeconds: bytes }, firstRun, overhead: { ...machine.overhead, offlineByteSeconds } };
-}
-
 /** Times this machine's engine, about half a minute on an idle machine: what `sotto cost` turns work into seconds with. */
 export async function measureMachine(onStep: (step: string) => void = () => undefined): Promise<MachineProfile> {
   onStep('32-bit words');
-  const narrow = await measureRing(rings[32]);
+  const narrow = await measureRing(measuredRings[32]);
   onStep('64-bit words');
-  const wide = await measureRing(rings[64]);
+  const wide = await measureRing(measuredRings[64]);
   const online = fitRates([...narrow.rest, ...wide.rest], ['nodes', 'bytes']);
   const [core] = cpus();
   const alone: MachineProfile = {

@@ -25,8 +25,10 @@ import { size } from '../../src/program/index.ts';
 import { drawsOf, type Side } from './draws.ts';
 import { exchange, start } from './lockstep.ts';
 import { fixedKeyCipher } from './platform.ts';
+import { signed } from './small-ring.ts';
 
 export { drawsOf, type Side } from './draws.ts';
+export { ringValues, signed } from './small-ring.ts';
 
 /**
  * Runs of the protocols' generators in a tiny ring with enumerated pads, without sockets. Every wire has a leading axis of lanes: one
@@ -396,11 +398,3 @@ export function opened(outcome: Outcome, node: number): Float64Array {
   const [c, s] = [outcome.share('client', node), outcome.share('server', node)];
   return Float64Array.from(c, (word, i) => signed(word + s[i]!, L));
 }
-
-export const signed = (word: number, L: number): number => {
-  const low = ((word % 2 ** L) + 2 ** L) % 2 ** L;
-  return low >= 2 ** (L - 1) ? low - 2 ** L : low;
-};
-
-/** −2^{L−1} … 2^{L−1} − 1. */
-export const ringValues = (L: number): number[] => Array.from({ length: 2 ** L }, (_, i) => i - 2 ** (L - 1));

@@ -20,12 +20,12 @@ import { memoryPair } from '../../src/net/memory.ts';
 import { recorded } from '../../src/net/recorded.ts';
 import type { Tensor } from '../../src/program/index.ts';
 import { toyProgram, toyTokens, toyWeights } from '../ring/toy.ts';
+import { breathe, plain, unbuffered, within } from './channels.ts';
 import { platforms } from './platform.ts';
 
 const read = (tensors: ReadonlyMap<string, Tensor>) => async (name: string) => tensors.get(name)!;
 const options = { tokens: 3, width: 8, exponent: 4, steps: 2 };
 const [weights, tokens] = [toyWeights(8, 3), toyTokens(options)];
-const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 /** Platforms that let input and output happen, so that the three roles take turns. */
 const turns = (bits: number, seed?: number) => {
   const { client, server, dealer } = platforms(bits, seed);
@@ -237,36 +237,6 @@ function spying(prg: (seed: Uint8Array) => ReturnType<ReturnType<typeof platform
     return prg(seed);
   };
 }
-
-const plain = (channel: Channel): Channel => ({
-  peer: channel.peer,
-  counters: channel.counters,
-  send: (kind, payload) => channel.send(kind, payload),
-  receive: () => channel.receive(),
-  close: (reason) => channel.close(reason),
-});
-
-/** A pair without room on the way: a send ends once the other end has received the frame. */
-const unbuffered = ([first, second]: [Channel, Channel]): [Channel, Channel] => {
-  const end = (own: Channel, other: Channel): Channel => ({
-    ...plain(own),
-    send: async (kind, payload) => {
-      await own.send(kind, payload);
-      const sent = own.counters.sentFrames;
-      while (other.counters.receivedFrames < sent) await breathe();
-    },
-  });
-  return [end(first, second), end(second, first)];
-};
-
-/** Fails the test, not the suite's patience, where something hangs. */
-const within = async <T>(milliseconds: number, work: Promise<T>): Promise<T> => {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`still going after ${milliseconds} ms`)), milliseconds);
-  });
-  return await Promise.race([work, late]).finally(() => clearTimeout(timer));
-};
 
 describe('a helper that dies', () => {
   const frameCounts = Object.values(sectionsOf(program)).map((sections) => sections.filter((bytes: number) => bytes > 0).length);
