@@ -147,6 +147,9 @@ errors of the surviving parties, and those that name the party at fault.
 | certificate | of another authority or role, expired, not valid yet, or none |
 | replay | bundles put back after their run, and named again by the dealer, or not |
 
+What is no fault here: well-formed lies (threat-model.md). On plain lines somebody who changes bytes of material and its checksum makes a wrong answer that nobody
+notices; that is what TLS between hosts is for. A changed nonce, or a whole stream of the dealer played back, ends the run with an error.
+
 ## By kind
 
 ${markdownTable(['fault', 'faults', 'exact', 'error', 'failed', 'median ms', 'slowest ms', 'errors that name it'], byKind(rows))}
