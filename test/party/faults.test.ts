@@ -51,8 +51,20 @@ const moments = {
 } as const;
 type Moment = keyof typeof moments;
 
+type Signal = 'SIGKILL' | 'SIGSTOP' | 'orphan';
+
 /** Runs with one role as a process, which gets a signal at the first frame of its moment. */
-async function signalled(apart: Role, moment: Moment, signal: 'SIGKILL' | 'SIGSTOP' | 'orphan', timeoutMilliseconds: number) {
+async function signalled(apart: Role, moment: Moment, signal: Signal, timeoutMilliseconds: number) {
+  // Where a busy machine does not start the process within the timeout, the run ends before its moment, and nothing was tried.
+  for (let tries = 1; ; tries++) {
+    const found = await signalledOnce(apart, moment, signal, timeoutMilliseconds);
+    if (found.signalledAt === 0 && tries < 3) continue;
+    expect(found.signalledAt, 'the moment came').toBeGreaterThan(0);
+    return found;
+  }
+}
+
+async function signalledOnce(apart: Role, moment: Moment, signal: Signal, timeoutMilliseconds: number) {
   const directory = freshDirectory();
   let signalledAt = 0;
   let strike = (): void => {};
@@ -69,7 +81,6 @@ async function signalled(apart: Role, moment: Moment, signal: 'SIGKILL' | 'SIGST
       strike();
     },
   });
-  expect(signalledAt, 'the moment came').toBeGreaterThan(0);
   return { ...outcomes, directory, signalledAt };
 }
 
@@ -101,6 +112,7 @@ describe.concurrent('a party that dies or falls silent', () => {
       if (victim !== 'dealer' && outcomes.dealer.error !== undefined) expectNamed(outcomes.dealer, victim);
       if (moment === 'online') expect(stored.client.length + stored.server.length).toBe(2);
     },
+    60_000,
   );
 
   it.each([
