@@ -51,8 +51,10 @@ const mutate = (value: object) => {
   const change = fc.record({ place: fc.nat(all.length - 1), to: oddValue, how: fc.constantFrom('replace', 'remove', 'join') });
   return fc.array(change, { minLength: 1, maxLength: 3 }).map((changes) => {
     const copy = structuredClone(value) as Record<string, unknown>;
-    for (const { place, to, how } of changes) {
+    for (const { place, to: value, how } of changes) {
       const path = all[place]!;
+      // Two changes may draw the very same object, and the second would put it into itself.
+      const to = structuredClone(value);
       let parent: Record<string, unknown> | undefined = copy;
       for (const key of path.slice(0, -1)) parent = parent?.[key] as Record<string, unknown> | undefined;
       if (typeof parent !== 'object' || parent === null) continue;
