@@ -19,7 +19,7 @@ import { weightMask } from '../backends/mpc/correlations/weights.ts';
 import { encodeWeight, type Platform, rehearse } from '../backends/mpc/index.ts';
 import type { NumberedNode, Protocol, Step } from '../backends/mpc/protocol.ts';
 import { pads } from '../backends/mpc/random.ts';
-import { maskedNodes, quantise, type RingNodeOf, type RingProgram } from '../backends/ring/index.ts';
+import { dealtOperations, maskedNodes, quantise, type RingNodeOf, type RingProgram } from '../backends/ring/index.ts';
 import { nodePlatform } from '../party/platform.ts';
 import { type Program, size } from '../program/index.ts';
 import { measureBetween, measureBundle } from './machine-between.ts';
@@ -177,20 +177,6 @@ async function timeOffline(ringProgram: RingProgram): Promise<{ dealer: Sample[]
   );
   return { dealer, prepare: prepared };
 }
-
-const dealtOperations = new Set([
-  'linear',
-  'diagonal',
-  'square',
-  'product',
-  'matrixProduct',
-  'truncate',
-  'unmask',
-  'narrowSquare',
-  'narrowProduct',
-  'lookup',
-  'piecewise',
-]);
 
 /** Seconds an element of a weight, as ring words and masked for the dealer. */
 function timeWeights(platform: Platform, program: RingProgram): { encodedWeight: number; maskedWeight: number } {

@@ -11,16 +11,16 @@ import {
   serverLive,
   serverSetup,
 } from '../../src/backends/mpc/index.ts';
-import type { Held, Protocol } from '../../src/backends/mpc/protocol.ts';
 import { onlineFrame } from '../../src/backends/mpc/runner.ts';
 import { quantise, schedule, wordBitsOf } from '../../src/backends/ring/index.ts';
-import { createWasmKernels, type RingKernels } from '../../src/kernels/index.ts';
+import { createWasmKernels } from '../../src/kernels/index.ts';
 import type { Channel, Timeout } from '../../src/net/contract.ts';
 import { memoryPair } from '../../src/net/memory.ts';
 import { recorded } from '../../src/net/recorded.ts';
 import type { Tensor } from '../../src/program/index.ts';
 import { toyProgram, toyTokens, toyWeights } from '../ring/toy.ts';
 import { breathe, plain, unbuffered, within } from './channels.ts';
+import { offsetsOf } from './offsets.ts';
 import { platforms } from './platform.ts';
 
 const read = (tensors: ReadonlyMap<string, Tensor>) => async (name: string) => tensors.get(name)!;
@@ -31,29 +31,6 @@ const turns = (bits: number, seed?: number) => {
   const { client, server, dealer } = platforms(bits, seed);
   return { client: { ...client, breathe }, server: { ...server, breathe }, dealer: { ...dealer, breathe } };
 };
-
-/** Records the rounding offsets of the client's shares: what `fixed` needs to give the same integers. */
-function offsetsOf(kernels: RingKernels) {
-  const offsets = new Map<number, Float64Array>();
-  const record = (node: { index: number; parameters: { bits: number } }, x: Held): void => {
-    const low = kernels.allocate(x.block!.length);
-    kernels.mask(low, x.block!, node.parameters.bits);
-    offsets.set(node.index, kernels.decode(low, 0, kernels.wordBits));
-    kernels.free(low);
-  };
-  const observe = (protocol: Protocol): Protocol => ({
-    ...protocol,
-    truncate: (node, x) => {
-      record(node, x!);
-      return protocol.truncate(node, x!);
-    },
-    narrow: (node, x) => {
-      record(node, x!);
-      return protocol.narrow(node, x!);
-    },
-  });
-  return { offsets, observe };
-}
 
 const settings = ['dealer', 'helper'] as const;
 const rings = [

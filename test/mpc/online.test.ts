@@ -2,11 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { forecast } from '../../src/backends/cost/index.ts';
 import { simulate } from '../../src/backends/fixed/index.ts';
 import { rehearse } from '../../src/backends/mpc/index.ts';
-import type { Held, Protocol } from '../../src/backends/mpc/protocol.ts';
 import { messagesOf, packedBytes, quantise, wordBitsOf } from '../../src/backends/ring/index.ts';
 import { createWasmKernels } from '../../src/kernels/index.ts';
 import type { Tensor } from '../../src/program/index.ts';
 import { toyProgram, toyTokens, toyWeights } from '../ring/toy.ts';
+import { offsetsOf } from './offsets.ts';
 import { platforms } from './platform.ts';
 
 const read = (tensors: ReadonlyMap<string, Tensor>) => async (name: string) => tensors.get(name)!;
@@ -20,26 +20,8 @@ describe.each([
   const program = quantise(toyProgram(options), { bits, fraction });
   const [weights, tokens] = [toyWeights(8, 3), toyTokens(options)];
   const roles = platforms(bits);
-  const offsets = new Map<number, Float64Array>();
-  const record = (node: { index: number; parameters: { bits: number } }, x: Held): void => {
-    const { kernels } = roles.client;
-    const low = kernels.allocate(x.block!.length);
-    kernels.mask(low, x.block!, node.parameters.bits);
-    offsets.set(node.index, kernels.decode(low, 0, kernels.wordBits));
-    kernels.free(low);
-  };
-  const recordOffsets = (protocol: Protocol): Protocol => ({
-    ...protocol,
-    truncate: (node, x) => {
-      record(node, x!);
-      return protocol.truncate(node, x!);
-    },
-    narrow: (node, x) => {
-      record(node, x!);
-      return protocol.narrow(node, x!);
-    },
-  });
-  const run = rehearse({ program, platforms: roles, weight: read(weights), input: read(tokens), observeClient: recordOffsets });
+  const { offsets, observe } = offsetsOf(roles.client.kernels);
+  const run = rehearse({ program, platforms: roles, weight: read(weights), input: read(tokens), observeClient: observe });
 
   it('equals the fixed backend bit for bit, given the rounding offsets of its shares', async () => {
     const { outputs } = await run;

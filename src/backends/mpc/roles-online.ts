@@ -3,6 +3,7 @@ import type { Prg } from '../../math/random.ts';
 import type { Channel, Frame } from '../../net/contract.ts';
 import type { Tensor } from '../../program/index.ts';
 import { seedBytes } from '../cost/index.ts';
+import { dealtOperations } from '../ring/index.ts';
 import { clientProtocol } from './client.ts';
 import {
   type MaterialSource,
@@ -144,7 +145,7 @@ export async function serverParty(
           .weight(node.parameters.name)
           .then((tensor) => void weights.set(node.index, encodeWeight(platform, program, node, tensor)));
       if (node.operation === 'lookup') return lookups.load(node.index);
-      return needsMaterial.has(node.operation) ? correlations.load(node.index) : undefined;
+      return dealtOperations.has(node.operation) ? correlations.load(node.index) : undefined;
     },
   });
   return await running.finally(() => lookups.end());
@@ -161,17 +162,3 @@ function idleWork({ breathe }: Platform, lookups: Lookups): { idle?: () => Promi
     },
   };
 }
-
-const needsMaterial = new Set([
-  'linear',
-  'diagonal',
-  'square',
-  'product',
-  'matrixProduct',
-  'truncate',
-  'lookup',
-  'piecewise',
-  'unmask',
-  'narrowSquare',
-  'narrowProduct',
-]);

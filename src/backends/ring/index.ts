@@ -2,6 +2,7 @@
 
 export {
   correctionWidths,
+  dealtOperations,
   type Material,
   maskedNodes,
   maskedWeights,

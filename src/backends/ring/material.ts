@@ -9,6 +9,21 @@ export interface Material {
   readonly clientToServer: number;
 }
 
+/** Operations that the dealer's material is needed for. */
+export const dealtOperations: ReadonlySet<string> = new Set([
+  'linear',
+  'diagonal',
+  'square',
+  'product',
+  'matrixProduct',
+  'truncate',
+  'lookup',
+  'piecewise',
+  'unmask',
+  'narrowSquare',
+  'narrowProduct',
+] satisfies RingNode['operation'][]);
+
 const nothing: Material = { dealerToServer: 0, dealerToClient: 0, clientToServer: 0 };
 
 /** 32-bit words serve rings up to 32 bits, 64-bit words the wider ones. */
