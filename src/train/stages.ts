@@ -205,7 +205,8 @@ export function recipePlan({ conversion }: Pick<StudentRecipe, 'conversion'>, co
     activation: activation === 'none' ? { kind: 'exact' } : { kind: 'quadratic', per: activation },
     attention,
   };
-  const known = planOf(config);
+  // Training changes the table of embeddings: it is no longer the one that was published.
+  const { embedding: _, ...known } = planOf(config);
   const first = config.numHiddenLayers - layers;
   const name = `${exponent === 0 ? 'softmax' : `power-${exponent}`} ${activation}${first > 0 ? ` hybrid-${layers}` : ''}`;
   const merged = known.layers.map((own, index): LayerPlan => {
