@@ -18,6 +18,7 @@ import {
   type Tokenizer,
   writeCheckpoint,
 } from '../models/index.ts';
+import { embeddingFile } from '../models/public-embedding.ts';
 import { checkRanges } from '../models/ranges.ts';
 import { folderFiles } from '../node/files.ts';
 import { type ConvertOptions, convertModel, writeConversion } from './conversion.ts';
@@ -177,6 +178,8 @@ class FolderModel implements Model {
     const { checkpoint } = this.#model;
     const tensors = [...(await checkpoint.readAll())].map(([name, tensor]) => ({ name, ...tensor }));
     const files = typeof folder === 'string' ? folderFiles(folder) : folder;
-    await writeCheckpoint(files, { config: checkpoint.config, tensors, companions: checkpoint.files });
+    // What clients of a public embedding need goes with the plan that says so.
+    const published = this.plan.embedding === undefined ? {} : { [embeddingFile]: await checkpoint.files.read(embeddingFile) };
+    await writeCheckpoint(files, { config: checkpoint.config, tensors, companions: checkpoint.files, extra: published });
   }
 }

@@ -2,9 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { openEmbedding } from '../../src/models/public-embedding.ts';
+import { memoryFiles } from '../../src/models/files.ts';
+import { embeddingFile, openEmbedding } from '../../src/models/public-embedding.ts';
 import { folderFiles } from '../../src/node/files.ts';
 import { convertModel, writeConversion } from '../../src/package/conversion.ts';
+import { loadModel } from '../../src/package/index.ts';
 import { openModel } from '../../src/package/model.ts';
 import { rehearseText, writeText } from '../../src/package/text.ts';
 import { launchLocal } from '../../src/party/index.ts';
@@ -42,6 +44,16 @@ describe('a model whose embedding is public', () => {
     expect(embedded(open)).toBe((promptIds.length + 2) * model.config.hiddenSize * 8);
     expect(embedded(secret)).toBeGreaterThan(2 * embedded(open));
     expect(open.measured.offline.dealerSentBytes).toBeLessThan(secret.measured.offline.dealerSentBytes);
+  });
+
+  it('takes its table along where it is saved', async () => {
+    const { model } = await opened;
+    const copy = memoryFiles({});
+    await (await loadModel(folder)).save(copy);
+    const { plan, config } = model;
+    if (config.family !== 'llama') throw new Error('a llama');
+    const table = await openEmbedding(copy, embeddingFile, config, plan.embedding!);
+    expect(table.rows([3]).shape).toEqual([1, config.hiddenSize]);
   });
 
   it('is served between processes, and only its table is accepted', async () => {
