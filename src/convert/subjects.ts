@@ -48,7 +48,7 @@ export function llamaSubject(config: LlamaConfig, { rows, batch }: CalibrationId
     queryName: (layer) => `model.layers.${layer}.self_attn.q_proj`,
     coefficientName: (layer, part) => `model.layers.${layer}.mlp.act.${part}`,
     quadName: (layer, part) => `model.layers.${layer}.self_attn.quad.${part}`,
-    trace: (plan) => traceLlama(config, plan, { batch, tokens }),
+    trace: (plan) => traceLlama(config, plan, { batch, tokens, blocks: 1 }),
     feeds,
     targets: feeds.map((feed) => nextTokens(feed.get('ids')!.values as Int32Array, { batch, tokens })),
   };

@@ -33,6 +33,17 @@ export interface Context {
   readonly inverseLengths: Ref;
   /** The positions whose results are wanted; all where undefined. */
   readonly queries?: { readonly start: number; readonly end: number } | undefined;
+  /**
+   * The positions in blocks, in order, each with the mask over the keys up to its end: what a causal text cannot see is not computed.
+   * All at once where undefined.
+   */
+  readonly blocks?: readonly CausalBlock[] | undefined;
+}
+
+/** Queries from `start` to `end` over the keys before `end`. */
+export interface CausalBlock extends Pick<Context, 'mask' | 'inverseLengths'> {
+  readonly start: number;
+  readonly end: number;
 }
 
 /** One pre-norm block: x (…, T, d) → hidden (…, Q, d) and the attention's own contribution to it. */
@@ -53,16 +64,51 @@ export function attend(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, conte
   const [q, keys, values] = ops.scope('qkv', () => {
     const [query, key, value] = layer.queryKeyValue(normal);
     const turned = wanted(ops, context.rotate(splitHeads(ops, query, heads)), context); // (…, H, Q, Dh)
-    const grouped = regroup(ops, turned, keyValueHeads); // (…, Hkv, G·Q, Dh)
     const now = context.rotate(splitHeads(ops, key, keyValueHeads)); // (…, Hkv, T, Dh)
-    return [grouped, ...context.remember(index, now, splitHeads(ops, value, keyValueHeads))] as const;
+    return [turned, ...context.remember(index, now, splitHeads(ops, value, keyValueHeads))] as const;
   });
-  const scores = ops.scope('scores', () => ops.matmul(q, ops.transposed(keys))); // (…, Hkv, G·Q, K)
-  const mixed = ops.scope('weights', () => weigh(ops, layer, scores, values, context)); // (…, Hkv, G·Q, Dh)
+  const mixed =
+    context.blocks === undefined
+      ? mix(ops, layer, [q, keys, values], context)
+      : mixBlocks(ops, layer, [q, keys, values], context.blocks);
   return ops.scope('out', () => layer.attentionOut(mergeHeads(ops, mixed, heads, headDim))); // (…, Q, d)
 }
 
-function weigh(ops: Ops<Ref>, layer: Layer, scores: Ref, values: Ref, { mask, inverseLengths }: Context): Ref {
+/** Queries (…, H, Q, Dh) over keys and values (…, Hkv, K, Dh) → (…, Hkv, G·Q, Dh). */
+function mix(
+  ops: Ops<Ref>,
+  layer: Layer,
+  [q, keys, values]: readonly [Ref, Ref, Ref],
+  seen: Pick<Context, 'mask' | 'inverseLengths'>,
+): Ref {
+  const grouped = ops.scope('qkv', () => regroup(ops, q, layer.keyValueHeads)); // (…, Hkv, G·Q, Dh)
+  const scores = ops.scope('scores', () => ops.matmul(grouped, ops.transposed(keys))); // (…, Hkv, G·Q, K)
+  return ops.scope('weights', () => weigh(ops, layer, scores, values, seen));
+}
+
+/** The same, block by block of the queries → (…, H, Q, Dh). */
+function mixBlocks(
+  ops: Ops<Ref>,
+  layer: Layer,
+  [q, keys, values]: readonly [Ref, Ref, Ref],
+  blocks: readonly CausalBlock[],
+): Ref {
+  const axis = ops.shape(q).length - 2;
+  const parts = blocks.map(({ start, end, ...seen }) => {
+    const own = ops.slice(q, axis, start, end);
+    const mixed = mix(ops, layer, [own, ops.slice(keys, axis, 0, end), ops.slice(values, axis, 0, end)], seen);
+    return ops.reshape(mixed, [...ops.shape(own).slice(0, -1), ops.shape(values).at(-1)!]);
+  });
+  return ops.concat(parts, axis);
+}
+
+function weigh(
+  ops: Ops<Ref>,
+  layer: Layer,
+  scores: Ref,
+  values: Ref,
+  { mask, inverseLengths }: Pick<Context, 'mask' | 'inverseLengths'>,
+): Ref {
   const { attention: plan } = layer;
   if (plan.kind === 'softmax') return ops.softmaxAttention(scores, values, mask);
   const { epsilon, table } = plan;
@@ -205,4 +251,13 @@ export function causalMask(ops: Ops<Ref>, tokens: number, queries: number, group
   // One row that masks nothing is all the same as no mask.
   if (queries === 1) return { mask: ops.constant([1], [1]), inverseLengths: ops.constant([1 / tokens], [1]) };
   return { mask: ops.constant(mask, [rows, tokens]), inverseLengths: ops.constant(inverse, [rows, 1]) };
+}
+
+/** `tokens` positions from the first on in `count` equal blocks. */
+export function causalBlocks(ops: Ops<Ref>, tokens: number, count: number, groups: number): CausalBlock[] {
+  const width = tokens / count;
+  return Array.from({ length: count }, (_, at) => {
+    const [start, end] = [at * width, (at + 1) * width];
+    return { start, end, ...causalMask(ops, end, width, groups) };
+  });
 }

@@ -5,6 +5,7 @@ import {
   activate,
   block,
   type Context,
+  causalBlocks,
   causalMask,
   type Layer,
   learntScores,
@@ -79,18 +80,22 @@ export function llama(ops: Ops<Ref>, config: LlamaConfig, plan: Plan, ids: Ref, 
 
 /**
  * Whole texts at once, for training, evaluation and prefill. Input `ids` (batch, tokens), public; weights by their published names.
- * Outputs `logits` (batch, tokens, V); `hidden.L` and `attention.L` (batch, tokens, d) where asked for.
+ * Outputs `logits` (batch, tokens, V); `hidden.L` and `attention.L` (batch, tokens, d) where asked for. With `blocks`, a divisor of the
+ * tokens, queries are cut into so many blocks that see no further than their ends: the same function for less work.
  */
 export function traceLlama(
   config: LlamaConfig,
   plan: Plan,
-  options: { batch: number; tokens: number; outputs?: readonly LlamaOutput[] },
+  options: { batch: number; tokens: number; outputs?: readonly LlamaOutput[]; blocks?: number },
 ): Program {
-  const { batch, tokens, outputs = ['logits'] } = options;
+  const { batch, tokens, outputs = ['logits'], blocks = textBlocks(tokens) } = options;
   checkLength(config, tokens);
   return trace((ops) => {
     const ids = ops.input('ids', [batch, tokens], 'public', 'index');
-    const { hidden, attention, logits } = llama(ops, config, plan, ids, wholeText(ops, config, tokens));
+    const context = wholeText(ops, config, tokens);
+    const groups = config.numAttentionHeads / config.numKeyValueHeads;
+    const cut = blocks === 1 ? {} : { blocks: causalBlocks(ops, tokens, blocks, groups) };
+    const { hidden, attention, logits } = llama(ops, config, plan, ids, { ...context, ...cut });
     const named = (label: LlamaOutput, refs: readonly Ref[]) =>
       outputs.includes(label) ? refs.map((ref, index) => [`${label}.${index}`, ref] as const) : [];
     return Object.fromEntries([
@@ -100,6 +105,10 @@ export function traceLlama(
     ]);
   });
 }
+
+/** Into how many blocks whole texts are best cut: eight, where a block stays wide enough for its products. */
+export const textBlocks = (tokens: number): number =>
+  [8, 4, 2].find((blocks) => tokens % blocks === 0 && tokens / blocks >= 32) ?? 1;
 
 /** The context of `tokens` positions from the first on, each looking at itself and at those before it. */
 export function wholeText(ops: Ops<Ref>, config: LlamaConfig, tokens: number): Context {

@@ -93,6 +93,7 @@ function sessionOptions({ providers = ['cpu'], threads = 1, optimisation = 'all'
     interOpNumThreads: 1,
     graphOptimizationLevel: optimisation,
     logSeverityLevel: 4 as const,
+    extra: { session: { set_denormal_as_zero: '1' } },
     ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
   };
 }

@@ -29,10 +29,15 @@ export function powerArgument(
   const masked = ops.multiply(scores, mask);
   if (argument === 'plain') return masked;
   if (argument === 'rectified') return ops.relu(masked);
-  const centred = ops.subtract(masked, ops.multiply(ops.sum(masked, [last(ops, scores)]), inverseLengths));
-  if (offsets === undefined) return ops.multiply(ops.offset(centred, 1), mask);
+  const mean = ops.multiply(ops.sum(masked, [last(ops, scores)]), inverseLengths);
+  // What a row adds to its scores is found first: a pass over rows instead of one over scores.
+  const raise = offsets === undefined ? ops.offset(mean, -1) : ops.subtract(mean, constantPerHead(ops, offsets, scores));
+  return ops.multiply(ops.subtract(scores, raise), mask);
+}
+
+function constantPerHead(ops: Ops<Ref>, offsets: readonly number[], scores: Ref): Ref {
   const { values, shape } = perHead(offsets, ops.shape(scores));
-  return ops.multiply(ops.add(centred, ops.constant(values, shape)), mask);
+  return ops.constant(values, shape);
 }
 
 /** What every composite means in smaller operations. */
@@ -76,11 +81,15 @@ export const lowerings: Lowering = {
     const hidden = ops.scale(ops.offset(mask!, -1), maskedScore);
     return ops.matmul(ops.softmax(ops.add(scores!, hidden)), values!);
   },
+  powers: (ops, { parameters }, scores, mask, inverseLengths) => {
+    let power = powerArgument(ops, parameters, scores!, mask!, inverseLengths!);
+    for (let p = parameters.exponent; p > 1; p /= 2) power = ops.square(power);
+    return power;
+  },
   powerAttention: (ops, node, scores, values, mask, inverseLengths) => {
     const { offsets, exponent, epsilon, table } = node.parameters;
     const axis = last(ops, scores!);
-    let power = powerArgument(ops, node.parameters, scores!, mask!, inverseLengths!);
-    for (let p = exponent; p > 1; p /= 2) power = ops.square(power);
+    const power = ops.powers(scores!, mask!, inverseLengths!, node.parameters);
     const numerator = ops.multiply(ops.matmul(power, values!), inverseLengths!);
     const denominator = ops.multiply(ops.sum(power, [axis]), inverseLengths!);
     if (offsets === undefined) return ops.multiply(numerator, ops.reciprocal(denominator, { epsilon, table }));

@@ -1,6 +1,7 @@
 import { SottoError } from '../errors/index.ts';
-import { isComposite, maskedScore, nf4Units } from './composites.ts';
+import { isComposite, maskedScore, nf4Units, powerArgument } from './composites.ts';
 import { copyInto, lower } from './interpret.ts';
+import { merge } from './merge.ts';
 import { same, size } from './shapes.ts';
 import { prune, Tracer } from './trace.ts';
 import type { Composite, Node, NodeOf, Operation, Primitive, Program, Ref, Shape } from './types.ts';
@@ -45,6 +46,17 @@ function backwards(ops: Tracer, sin: Ref): Ref {
   }
   const halves = [ops.slice(sin, axis, half, 2 * half), ops.slice(sin, axis, 0, half)];
   return ops.scale(ops.concat(halves, axis), -1);
+}
+
+/** x^(exponent − 1), of an exponent that is a power of two. */
+function lowered(ops: Tracer, x: Ref, exponent: number): Ref {
+  let product = x;
+  let square = x;
+  for (let p = 4; p <= exponent; p *= 2) {
+    square = ops.square(square);
+    product = ops.multiply(product, square);
+  }
+  return product;
 }
 
 const none = (): (Ref | undefined)[] => [undefined];
@@ -195,6 +207,19 @@ const rules: VectorJacobianProducts = {
     const toScores = ops.multiply(weights, ops.subtract(share, total));
     return [toScores, toValues, ops.scale(unbroadcast(ops, toScores, ops.shape(mask!)), maskedScore)];
   },
+  powers: (ops, { node, inputs: [scores, mask, inverseLengths], cotangent }) => {
+    const { argument, exponent } = node.parameters;
+    const x = powerArgument(ops, node.parameters, scores!, mask!, inverseLengths!);
+    const toArgument = exponent === 1 ? cotangent : ops.multiply(cotangent, lowered(ops, x, exponent));
+    const toScores = (): Ref => {
+      // Where masked the argument is zero, and with it what flows to it.
+      if (argument === 'plain') return exponent === 1 ? ops.multiply(toArgument, mask!) : toArgument;
+      if (argument === 'rectified') return ops.multiply(toArgument, ops.step(x));
+      const mean = ops.multiply(ops.sum(toArgument, [ops.shape(x).length - 1]), inverseLengths!);
+      return ops.multiply(ops.subtract(toArgument, mean), mask!);
+    };
+    return [ops.scale(toScores(), exponent), undefined, undefined];
+  },
   nf4: (ops, { node, inputs: [codes, scales], cotangent }) => {
     const blocks = ops.shape(scales!)[0]!;
     const length = size(node.shape);
@@ -220,7 +245,7 @@ export function gradient(
   wrt: readonly string[],
   segmentOf: (scope: string) => string | undefined = () => undefined,
 ): Program {
-  const source = lower(program, differentiable);
+  const source = merge(lower(program, differentiable));
   const tracer = new Tracer();
   const refs = copyInto(tracer, source, differentiable);
   const target = source.outputs.get(of) ?? unknown('output', of);

@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import { nf4Sizes } from './nf4.ts';
-import type { Element, Node, NodeOf, Operation, Shape } from './types.ts';
+import type { Element, Node, NodeOf, Operation, Powers, Shape } from './types.ts';
 
 export const size = (shape: Shape): number => shape.reduce((product, extent) => product * extent, 1);
 
@@ -55,6 +55,14 @@ const elementwise =
   (name: string) =>
   (node: { scope: string }, x?: Shape, y?: Shape): Shape =>
     broadcastShapes(x!, y!) ?? fail(name, node.scope, `shapes [${x}] and [${y}] do not broadcast`);
+
+/** One offset a head, where there are any. */
+function checkOffsets({ parameters: { offsets }, scope }: { parameters: Powers; scope: string }, scores: Shape): void {
+  const rows = (scores.at(-3) ?? 1) * scores.at(-2)!;
+  if (offsets === undefined) return;
+  if (offsets.length === 0 || rows % offsets.length !== 0 || offsets.length % (scores.at(-3) ?? 1) !== 0)
+    fail('powers', scope, `${offsets.length} offsets for scores [${scores}]`);
+}
 
 const attention = (node: { scope: string }, scores?: Shape, values?: Shape, mask?: Shape): Shape => {
   const [s, v] = [scores!, values!];
@@ -176,14 +184,13 @@ const rules: ShapeRules = {
     return x!;
   },
   softmaxAttention: attention,
+  powers: (node, scores, mask) => {
+    checkOffsets(node, scores!);
+    if (!same(broadcastShapes(scores!, mask!) ?? [], scores!)) fail('powers', node.scope, `scores [${scores}], mask [${mask}]`);
+    return scores!;
+  },
   powerAttention: (node, scores, values, mask) => {
-    const { offsets } = node.parameters;
-    const rows = (scores!.at(-3) ?? 1) * scores!.at(-2)!;
-    if (
-      offsets !== undefined &&
-      (offsets.length === 0 || rows % offsets.length !== 0 || offsets.length % (scores!.at(-3) ?? 1) !== 0)
-    )
-      fail('powerAttention', node.scope, `${offsets.length} offsets for scores [${scores}]`);
+    checkOffsets(node, scores!);
     return attention(node, scores, values, mask);
   },
   embedding: (_, table, indices) => [...indices!, ...table!.slice(1)],

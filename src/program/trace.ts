@@ -1,5 +1,18 @@
 import { elementOf, shapeOf } from './shapes.ts';
-import type { Bounded, Element, Node, NodeOf, Operation, Ops, Owner, PowerArgument, Program, Ref, Shape } from './types.ts';
+import type {
+  Bounded,
+  Element,
+  Node,
+  NodeOf,
+  Operation,
+  Ops,
+  Owner,
+  PowerArgument,
+  Powers,
+  Program,
+  Ref,
+  Shape,
+} from './types.ts';
 
 type Table = { table?: Bounded | undefined };
 
@@ -99,6 +112,9 @@ export class Tracer implements Ops<Ref> {
   }
   rotary = (x: Ref, cos: Ref, sin: Ref): Ref => this.push('rotary', [x, cos, sin], {});
   softmaxAttention = (scores: Ref, values: Ref, mask: Ref): Ref => this.push('softmaxAttention', [scores, values, mask], {});
+  powers(scores: Ref, mask: Ref, inverseLengths: Ref, { argument, offsets, exponent }: Powers): Ref {
+    return this.push('powers', [scores, mask, inverseLengths], { argument, offsets, exponent });
+  }
   powerAttention(
     scores: Ref,
     values: Ref,

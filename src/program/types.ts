@@ -85,6 +85,16 @@ export type Bounded = BoundedTable | NewtonIteration;
 /** What a power attention raises: the centred scores 1 + s − mean(s), the scores as they are, or their positive part. */
 export type PowerArgument = 'centred' | 'plain' | 'rectified';
 
+export interface Powers {
+  readonly argument: PowerArgument;
+  /**
+   * Of centred scores that were scaled head by head: what stands for 1 in each head, in the order of the axes before the keys. Epsilon is
+   * taken times its power, so that the result is that of unscaled scores.
+   */
+  readonly offsets: readonly number[] | undefined;
+  readonly exponent: number;
+}
+
 /** Operations with a default lowering (composites.ts): a backend takes them whole or gets them lowered. */
 export interface Composites {
   relu: object;
@@ -110,21 +120,16 @@ export interface Composites {
   /** (scores (…, Q, K), values (…, K, D), mask) → softmax over the unmasked keys, times the values. The mask is 0/1 and broadcasts. */
   softmaxAttention: object;
   /**
+   * (scores (…, Q, K), mask, inverseLengths): the masked argument of a power attention raised to its exponent, zero where masked; see
+   * `powerAttention`.
+   */
+  powers: Powers;
+  /**
    * (scores (…, Q, K), values (…, K, D), mask, inverseLengths): with n the row's number of unmasked keys (inverseLengths = 1/n,
    * shape (…, Q, 1)) and x the masked argument (1 + s − mean(mask·s) where centred), the weights are x^exponent and the result is
    * (Σ x^p v / n) / (epsilon + Σ x^p / n).
    */
-  powerAttention: {
-    readonly argument: PowerArgument;
-    /**
-     * Of centred scores that were scaled head by head: what stands for 1 in each head, in the order of the axes before the keys. Epsilon is
-     * taken times its power, so that the result is that of unscaled scores.
-     */
-    readonly offsets: readonly number[] | undefined;
-    readonly exponent: number;
-    readonly epsilon: number;
-    readonly table: Bounded | undefined;
-  };
+  powerAttention: Powers & { readonly epsilon: number; readonly table: Bounded | undefined };
   /** (table (V, d), indices (…)): a gather whose indices may be a party's secret. */
   embedding: object;
   /** (logits (…, V), labels (…), weights (…)): Σ weights · −log softmax[label], a scalar of shape []. */
@@ -209,6 +214,7 @@ export interface Ops<T> {
   layerNorm(x: T, options: { gain?: T | undefined; bias?: T | undefined; epsilon: number; table?: Bounded | undefined }): T;
   rotary(x: T, cos: T, sin: T): T;
   softmaxAttention(scores: T, values: T, mask: T): T;
+  powers(scores: T, mask: T, inverseLengths: T, options: Powers): T;
   powerAttention(
     scores: T,
     values: T,

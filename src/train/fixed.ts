@@ -106,6 +106,9 @@ class RoundingTracer extends Tracer {
   override inverseSquareRoot(x: Ref, options: { factor: number; epsilon: number; table?: unknown }): Ref {
     return this.#rowScalar(super.inverseSquareRoot(x, options as Parameters<Tracer['inverseSquareRoot']>[1]), options.table);
   }
+  override powers(scores: Ref, mask: Ref, inverseLengths: Ref, options: Parameters<Tracer['powers']>[3]): Ref {
+    return lowerings.powers(this, { parameters: options } as NodeOf<'powers'>, scores, mask, inverseLengths);
+  }
   override rmsNorm(x: Ref, options: Parameters<Tracer['rmsNorm']>[1]): Ref {
     const inputs = options.gain === undefined ? [x] : [x, options.gain];
     return lowerings.rmsNorm(this, { parameters: options } as unknown as NodeOf<'rmsNorm'>, ...inputs);

@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { Program, Ref } from '../program/index.ts';
-import { powerArgument, prune, size, Tracer } from '../program/index.ts';
+import { prune, size, Tracer } from '../program/index.ts';
 import { graft } from './graft.ts';
 
 /** The weight of each term; a term of weight 0 is not computed. */
@@ -136,8 +136,8 @@ function rangePenalty({ ops, weights }: LossContext): Ref {
     if (node.operation !== 'powerAttention' || node.scope.startsWith(teacherPrefix)) return [];
     const [scores, , mask, inverseLengths] = node.inputs as [Ref, Ref, Ref, Ref];
     const axis = node.shape.length - 1;
-    let power = powerArgument(ops, node.parameters, scores, mask, inverseLengths);
-    for (let p = node.parameters.exponent; p > 1; p /= 2) power = ops.square(power);
+    // The attention's own powers: they are found once.
+    const power = ops.powers(scores, mask, inverseLengths, node.parameters);
     const meanPower = ops.multiply(ops.sum(power, [axis]), inverseLengths);
     const excess = ops.relu(ops.offset(ops.log(meanPower), -Math.log(limit)));
     return [ops.scale(total(ops, ops.square(excess)), 1 / size(ops.shape(meanPower)))];

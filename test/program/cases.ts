@@ -78,6 +78,25 @@ const mask = (random: Random, queries: number, keys: number): CaseInput =>
   );
 const table = undefined;
 
+/** What an attention by powers may look at, and how it may weigh that. */
+function attentionCase(random: Random) {
+  const [leading, q, k, d] = [shapeOf(random, 0, 2), whole(random, 1, 4), whole(random, 1, 4), whole(random, 1, 4)];
+  const hidden = mask(random, q, k);
+  const unmasked = (row: number): number => hidden.values.slice(row * k, (row + 1) * k).reduce((sum, bit) => sum + bit, 0);
+  const lengths = Array.from({ length: q }, (_, row) => 1 / unmasked(row));
+  const offsets =
+    whole(random, 0, 1) === 1 ? Array.from({ length: leading.at(-1) ?? 1 }, (_, head) => 0.5 + head / 4) : undefined;
+  const forms = [
+    ['centred', 4],
+    ['centred', 8],
+    ['plain', 2],
+    ['rectified', 1],
+  ] as const;
+  const [argument, exponent] = forms[whole(random, 0, forms.length - 1)]!;
+  const [scores, values] = [spread(random, [...leading, q, k]), spread(random, [...leading, k, d])];
+  return { scores, values, hidden, lengths, options: { argument, exponent, offsets } };
+}
+
 /** One maker of random uses for every operation of the language: leaving one out is a type error. */
 export const cases: Record<Operation, (random: Random) => Case> = {
   input: unary((_, x) => x),
@@ -218,29 +237,21 @@ export const cases: Record<Operation, (random: Random) => Case> = {
     const inputs = [spread(random, [...leading, q, k]), spread(random, [...leading, k, d])];
     return { inputs, build: (ops, s, v) => ops.softmaxAttention(s!, v!, ops.constant(hidden.values, hidden.shape)) };
   },
-  powerAttention: (random) => {
-    const [leading, q, k, d] = [shapeOf(random, 0, 2), whole(random, 1, 4), whole(random, 1, 4), whole(random, 1, 4)];
-    const hidden = mask(random, q, k);
-    const lengths = Array.from(
-      { length: q },
-      (_, i) => 1 / hidden.values.slice(i * k, (i + 1) * k).reduce((sum, bit) => sum + bit, 0),
-    );
-    const inputs = [spread(random, [...leading, q, k]), spread(random, [...leading, k, d])];
-    const scaled = whole(random, 0, 1) === 1;
-    const [argument, exponent] = (
-      [
-        ['centred', 4],
-        ['plain', 2],
-        ['rectified', 1],
-      ] as const
-    )[whole(random, 0, 2)]!;
+  powers: (random) => {
+    const { scores, lengths, hidden, options } = attentionCase(random);
     return {
-      inputs,
+      inputs: [scores],
+      build: (ops, s) =>
+        ops.powers(s!, ops.constant(hidden.values, hidden.shape), ops.constant(lengths, [lengths.length, 1]), options),
+    };
+  },
+  powerAttention: (random) => {
+    const { scores, values, lengths, hidden, options } = attentionCase(random);
+    return {
+      inputs: [scores, values],
       build: (ops, s, v) => {
-        const heads = leading.at(-1) ?? 1;
-        const offsets = scaled ? Array.from({ length: heads }, (_, head) => 0.5 + head / 4) : undefined;
-        const options = { argument, exponent, epsilon: 1e-2, offsets };
-        return ops.powerAttention(s!, v!, ops.constant(hidden.values, hidden.shape), ops.constant(lengths, [q, 1]), options);
+        const inverse = ops.constant(lengths, [lengths.length, 1]);
+        return ops.powerAttention(s!, v!, ops.constant(hidden.values, hidden.shape), inverse, { ...options, epsilon: 1e-2 });
       },
     };
   },

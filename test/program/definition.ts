@@ -181,6 +181,18 @@ const definitions: { [P in Operation]: Definition<P> } = {
         (k) => softmax(scores!, tail(index, k), allowed) * values!.at(...index.slice(0, -2), k, index.at(-1)!),
       );
     },
+  powers:
+    ({ parameters: { argument, offsets, exponent } }, scores, mask) =>
+    (...index) => {
+      const allowed = range(width(scores!)).filter((k) => read(mask!, tail(index, k)) === 1);
+      if (!allowed.includes(index.at(-1)!)) return 0;
+      const rows = scores!.shape.at(-2)!;
+      const row = (index.length > 2 ? index.at(-3)! : 0) * rows + index.at(-2)!;
+      const one = offsets?.[Math.floor(row / (((scores!.shape.at(-3) ?? 1) * rows) / offsets.length))] ?? 1;
+      const s = scores!.at(...index);
+      const mean = allowed.reduce((sum, k) => sum + scores!.at(...tail(index, k)), 0) / allowed.length;
+      return { centred: one + s - mean, plain: s, rectified: Math.max(0, s) }[argument] ** exponent;
+    },
   powerAttention:
     ({ parameters: { argument, offsets, exponent, epsilon } }, scores, values, mask) =>
     (...index) => {
