@@ -4,6 +4,7 @@ import { type LlamaConfig, parseModelConfig } from '../models/config.ts';
 import { traceLlama } from '../models/index.ts';
 import type { RunFolder } from './folder.ts';
 import type { Trainer } from './loop.ts';
+import { mixedSamples } from './mixed-text.ts';
 import type { DistillRecipe } from './recipe.ts';
 import type { RunOptions } from './run.ts';
 import type { StudentText } from './samples.ts';
@@ -24,7 +25,7 @@ export async function distill(
     options,
     teacher,
     calibration,
-    samples,
+    samples: recipe.mixup === undefined ? samples : mixedSamples(samples, recipe.mixup, recipe.seed),
     trace: (config, plan, batch, outputs) => traceLlama(config as LlamaConfig, plan, { batch, tokens: recipe.context, outputs }),
     losses: (weights) => weights,
   });

@@ -55,6 +55,8 @@ export interface Training {
   readonly losses: LossWeights;
   /** Rounds the student's values while it trains, and where it is evaluated. */
   readonly quantise?: FixedInLoop | undefined;
+  /** Its samples are texts mixed with others, while it trains. */
+  readonly mixed?: boolean | undefined;
   readonly samples: Samples;
   /** What is counted on held-back samples beside the losses. */
   readonly metrics?: readonly Metric[];
@@ -93,6 +95,7 @@ export async function train(training: Training): Promise<Trainer> {
     student: training.student(recipe.batch),
     teacher: needsTeacher(training.losses) ? training.teacher?.program(recipe.batch) : undefined,
     losses: training.losses,
+    mixed: training.mixed,
   });
   const { optimiser, accumulate, checkpoint, logGradientNorms: partNorms } = recipe;
   const { clip, sam } = optimiser;

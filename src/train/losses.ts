@@ -2,6 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import type { Program, Ref } from '../program/index.ts';
 import { prune, size, Tracer } from '../program/index.ts';
 import { graft } from './graft.ts';
+import { withMixedTokens } from './mixed-text.ts';
 
 /** The weight of each term; a term of weight 0 is not computed. */
 export interface LossWeights {
@@ -33,6 +34,8 @@ export interface LossContext {
   readonly student: ReadonlyMap<string, Ref>;
   readonly teacher: ReadonlyMap<string, Ref> | undefined;
   readonly labels: Ref;
+  /** Of mixed texts: the labels of the rows mixed in, and the share of the rows' own. */
+  readonly partners: { readonly labels: Ref; readonly share: Ref } | undefined;
   readonly positionWeights: Ref;
 }
 type Term = (context: LossContext) => Ref;
@@ -40,7 +43,13 @@ export type LossTerm = 'nll' | 'targets' | 'kl' | 'logitMse' | 'hiddenMse' | 'at
 
 /** The table of losses: another loss is another line. */
 const terms: Record<LossTerm, Term> = {
-  nll: ({ ops, student, labels, positionWeights }) => ops.crossEntropy(student.get('logits')!, labels, positionWeights),
+  nll: ({ ops, student, labels, partners, positionWeights }) => {
+    const logits = student.get('logits')!;
+    const own = ops.crossEntropy(logits, labels, positionWeights);
+    if (partners === undefined) return own;
+    const other = ops.crossEntropy(logits, partners.labels, positionWeights);
+    return ops.add(other, ops.multiply(ops.subtract(own, other), partners.share));
+  },
   targets: (context) => {
     const { ops, student } = context;
     const logits = student.get('logits')!;
@@ -173,17 +182,21 @@ export interface LossOptions {
   readonly teacher?: Program | undefined;
   readonly losses: LossWeights;
   readonly metrics?: readonly Metric[] | undefined;
+  /** Both read texts mixed with others. */
+  readonly mixed?: boolean | undefined;
 }
 
 /**
  * Student, and teacher where a loss needs one, and the weighted sum of losses as one program. Its outputs: `loss`, `loss/TERM`,
  * `metric/METRIC`. Its inputs beyond the students' own: `labels` and `positionWeights` (of the shape of ids, or of the pictures'
- * batch), `targets` for the loss of that name, and `teacher/NAME` for the teacher's weights. Both see the same public inputs.
+ * batch), `targets` for the loss of that name, `partners`, `partnerLabels` and `share` where texts are mixed, and `teacher/NAME` for the
+ * teacher's weights. Both see the same public inputs.
  */
 export function lossProgram(options: LossOptions): Program {
   const { losses, metrics = [] } = options;
   const ops = new Tracer();
-  const student = graft(ops, options.student);
+  const reads = options.mixed === true ? withMixedTokens : (program: Program): Program => program;
+  const student = graft(ops, reads(options.student));
   const shared = new Map<string, Ref>();
   ops.nodes.forEach((node, index) => {
     if (node.operation === 'input' && node.parameters.owner === 'public') shared.set(node.parameters.name, index as Ref);
@@ -191,13 +204,17 @@ export function lossProgram(options: LossOptions): Program {
   const logits = student.get('logits')!;
   const positions = ops.shape(logits).slice(0, -1);
   const used = (Object.keys(terms) as LossTerm[]).filter((term) => (losses[term] ?? 0) !== 0);
-  const teacher = options.teacher && graft(ops, options.teacher, { prefix: teacherPrefix, bind: shared });
+  const teacher = options.teacher && graft(ops, reads(options.teacher), { prefix: teacherPrefix, bind: shared });
   const context: LossContext = {
     ops,
     weights: losses,
     student,
     teacher,
     labels: ops.input('labels', positions, 'public', 'index'),
+    partners:
+      options.mixed === true
+        ? { labels: ops.input('partnerLabels', positions, 'public', 'index'), share: shared.get('share')! }
+        : undefined,
     positionWeights: ops.input('positionWeights', positions, 'public'),
   };
   const outputs = new Map<string, number>();

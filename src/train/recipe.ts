@@ -278,6 +278,8 @@ const distillSchema = z.strictObject({
   kind: z.literal('distill'),
   ...common,
   ...student,
+  /** Mixup of the embeddings of two rows: a weight from Beta(alpha, alpha) for each batch. The teacher reads the mixture too. */
+  mixup: z.strictObject({ alpha: z.number().gt(0).max(1000) }).optional(),
 });
 
 const visionDistillSchema = z.strictObject({

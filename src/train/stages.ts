@@ -133,6 +133,7 @@ async function trainStage(
     },
     losses: task.losses(stage.losses),
     quantise: stage.quantise,
+    mixed: 'mixup' in stage && stage.mixup !== undefined,
     samples: task.samples,
     ...(task.metrics === undefined ? {} : { metrics: task.metrics }),
     start,

@@ -1,0 +1,77 @@
+import { SottoError } from '../errors/index.ts';
+import { type Program, type Ref, type Tensor, Tracer } from '../program/index.ts';
+import { mixing } from './augment/index.ts';
+import type { Samples } from './samples.ts';
+
+/** Mixup of text: where tokens have no numbers between them, their embeddings are mixed, in a teacher as in its student. */
+export interface TextMixup {
+  /** A weight from Beta(alpha, alpha) for each batch. */
+  readonly alpha: number;
+}
+
+/**
+ * The program over mixed texts: every embedding of `ids` becomes share · embedding(ids) + (1 − share) · embedding(partners). New
+ * inputs: `partners`, of the ids' shape, and `share` of shape [].
+ */
+export function withMixedTokens(program: Program): Program {
+  const ops = new Tracer();
+  const refs: Ref[] = [];
+  let added: { partners: Ref; share: Ref; rest: Ref } | undefined;
+  for (const node of program.nodes) {
+    const inputs = node.inputs.map((input) => refs[input]!);
+    const own = ops.push(node.operation, inputs, node.parameters, node.scope);
+    if (node.operation !== 'embedding' || !isIds(program, node.inputs[1]!)) {
+      refs.push(own);
+      continue;
+    }
+    if (added === undefined) {
+      const share = ops.input('share', [], 'public');
+      added = {
+        partners: ops.input('partners', ops.shape(inputs[1]!), 'public', 'index'),
+        share,
+        rest: ops.offset(ops.scale(share, -1), 1),
+      };
+    }
+    const { partners, share, rest } = added;
+    refs.push(
+      ops.within(node.scope, () => ops.add(ops.multiply(own, share), ops.multiply(ops.embedding(inputs[0]!, partners), rest))),
+    );
+  }
+  if (added === undefined)
+    throw new SottoError('usage', 'the program embeds no ids that could be mixed', {
+      place: { field: 'mixup' },
+      remedy: 'mix texts of a model that reads token ids',
+    });
+  return { nodes: ops.nodes, outputs: new Map([...program.outputs].map(([name, index]) => [name, refs[index]!])) };
+}
+
+function isIds(program: Program, index: number): boolean {
+  const node = program.nodes[index]!;
+  return node.operation === 'input' && node.parameters.name === 'ids';
+}
+
+/** Samples whose rows are paired at random within their batch; `partnerLabels` are the partners' next tokens. */
+export function mixedSamples(samples: Samples, { alpha }: TextMixup, seed: number): Samples {
+  return {
+    ...samples,
+    feeds: (index) => {
+      const feeds = samples.feeds(index);
+      const [batch, tokens] = feeds.get('ids')!.shape as [number, number];
+      const { weight, partners } = mixing(batch, alpha, seed, index);
+      const paired = (name: string): Tensor => {
+        const values = feeds.get(name)!.values as Int32Array;
+        const rows = new Int32Array(values.length);
+        partners.forEach((partner, row) => {
+          rows.set(values.subarray(partner * tokens, (partner + 1) * tokens), row * tokens);
+        });
+        return { shape: [batch, tokens], values: rows };
+      };
+      return new Map([
+        ...feeds,
+        ['partners', paired('ids')],
+        ['partnerLabels', paired('labels')],
+        ['share', { shape: [], values: Float32Array.of(weight) }],
+      ]);
+    },
+  };
+}
