@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import sharp from 'sharp';
 import { type Checkpoint, openCheckpoint } from '../src/models/checkpoint.ts';
@@ -48,6 +48,57 @@ export async function layerNotes(directory: string, results: readonly Finished[]
           '',
         ]),
   ].join('\n');
+}
+
+type Line = Readonly<Record<string, number>>;
+
+/** Of every run that logged the gradients of its layers: the largest norms, and the step after which the loss rose most, over five steps. */
+export function gradientNotes(directory: string, results: readonly Finished[]): string {
+  const rows = results.flatMap(({ recipe, seed, failed }) => {
+    const path = join(runOf(directory, recipe, seed), 'log.jsonl');
+    if (recipe === 'teacher' || !existsSync(path)) return [];
+    const lines = readFileSync(path, 'utf8')
+      .trim()
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Line);
+    const parts = Object.keys(lines[0] ?? {}).filter((name) => name.startsWith('gradientNorm/'));
+    if (parts.length === 0) return [];
+    const most = parts.map((part) => Math.max(...lines.map((line) => line[part] ?? 0)).toPrecision(3));
+    return [
+      {
+        parts,
+        row: [recipe, String(seed), spike(lines), failed ? 'diverged' : (lines.at(-1)?.loss ?? 0).toPrecision(3), ...most],
+      },
+    ];
+  });
+  if (rows.length === 0) return '';
+  const parts = rows[0]!.parts.map((part) => part.slice('gradientNorm/'.length));
+  return [
+    '## Gradient norms before clipping, largest of the run, and where the loss rose most',
+    '',
+    'Means of five steps beside means of the five before: the step where their quotient is largest.',
+    '',
+    ...markdown(
+      ['recipe', 'seed', 'largest rise of the loss', 'last loss', ...parts],
+      rows.map(({ row }) => row),
+    ),
+    '',
+  ].join('\n');
+}
+
+const window = 5;
+
+function spike(lines: readonly Line[]): string {
+  const losses = lines.map((line) => line.loss ?? Number.NaN);
+  const mean = (from: number): number => losses.slice(from, from + window).reduce((sum, loss) => sum + loss / window, 0);
+  let [best, ratio] = [window, 0];
+  for (let at = window; at + window <= losses.length; at++) {
+    const found = mean(at) / mean(at - window);
+    if (found > ratio) [best, ratio] = [at, found];
+  }
+  if (losses.length < 2 * window) return '';
+  return `step ${lines[best]!.step}: ${mean(best - window).toPrecision(3)} to ${mean(best).toPrecision(3)}`;
 }
 
 const markdown = (head: readonly string[], rows: readonly (readonly string[])[]): string[] =>

@@ -8,7 +8,7 @@ import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { loadRecipe, type Recipe } from '../src/train/index.ts';
-import { layerNotes, misread } from './ladder-notes.ts';
+import { gradientNotes, layerNotes, misread } from './ladder-notes.ts';
 import { type Finished, ladderTable } from './ladder-table.ts';
 import { type Ladder, ladders } from './ladders.ts';
 
@@ -64,12 +64,13 @@ type Scores = Finished['metrics'];
 
 async function scores(ladder: Ladder, model: string, folder: string): Promise<Scores> {
   const all: Scores = {};
-  for (const task of ladder.tasks) {
-    const data = ladder.test(flags.data, folder);
-    const limit = flags.limit === undefined ? [] : ['--limit', flags.limit];
-    const teacher = ['--teacher', join(flags.models, ladder.teacher)];
-    const printed = await sotto(['eval', '--task', task, '--model', model, ...teacher, '--data', data, ...limit, '--json']);
-    Object.assign(all, (JSON.parse(printed) as { metrics: Scores }).metrics);
+  for (const { name, data: own, limit: rows = flags.limit } of ladder.tasks) {
+    const data = own === undefined ? ladder.test(flags.data, folder) : join(flags.data, own);
+    const limit = rows === undefined ? [] : ['--limit', String(rows)];
+    const teacher = own === undefined ? ['--teacher', join(flags.models, ladder.teacher)] : [];
+    const printed = await sotto(['eval', '--task', name, '--model', model, ...teacher, '--data', data, ...limit, '--json']);
+    const { metrics } = JSON.parse(printed) as { metrics: Scores };
+    for (const [metric, figure] of Object.entries(metrics)) all[own === undefined ? metric : `${name}/${metric}`] = figure;
   }
   return all;
 }
@@ -142,7 +143,11 @@ const seeds = flags.seeds.split(',').map(Number);
 const results = [await teacherRow(ladder)];
 const { fitted } = ladder;
 const page = async (): Promise<string> => {
-  const parts = [ladderTable(ladder, results), await layerNotes(flags.directory, results)];
+  const parts = [
+    ladderTable(ladder, results),
+    gradientNotes(flags.directory, results),
+    await layerNotes(flags.directory, results),
+  ];
   if (fitted !== undefined) {
     const [data, teacher] = [ladder.test(flags.data, flags.directory), join(flags.models, ladder.teacher)];
     const picture = join(flags.directory, `${ladder.name}-misread.png`);

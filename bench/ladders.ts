@@ -2,6 +2,19 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readRows, splitPart } from '../src/train/data/index.ts';
 
+/** A task of `sotto eval`; on data of its own where that is named, with the metrics under the task's name then. */
+export interface Scored {
+  readonly name: string;
+  readonly data?: string;
+  readonly limit?: number;
+}
+
+const arc = 'arc_easy/test500.jsonl';
+const questions: readonly Scored[] = [
+  { name: 'arc_easy', data: arc },
+  { name: 'arc_easy_generative', data: arc, limit: 100 },
+];
+
 /** A list of recipes whose students are compared. */
 export interface Ladder {
   readonly name: string;
@@ -11,7 +24,7 @@ export interface Ladder {
   readonly recipes: readonly string[];
   /** In the models folder. */
   readonly teacher: string;
-  readonly tasks: readonly string[];
+  readonly tasks: readonly Scored[];
   /** The columns, by the metrics' names; shares are printed in percent. */
   readonly columns: readonly { readonly metric: string; readonly title: string; readonly percent: boolean }[];
   /** Data that no recipe reads, from the data folder and the ladder's own. */
@@ -26,7 +39,7 @@ const vision = (set: 'mnist' | 'cifar'): Pick<Ladder, 'recipes' | 'teacher' | 't
   fitted: [`polyvit-v1-${set}`, `polyvit-v2-${set}`],
   recipes: ['v1', 'v2', 'v3', 'ultimate', 'hybrid', 'full', 'progressive'].map((rung) => `polyvit-${rung}-${set}`),
   teacher: `${set}-teacher/checkpoint`,
-  tasks: ['fidelity'],
+  tasks: [{ name: 'fidelity' }],
   columns: [
     { metric: 'acc', title: 'accuracy', percent: true },
     { metric: 'fidelity', title: 'fidelity', percent: true },
@@ -65,12 +78,19 @@ function text(model: Model, kind: string, title: string, rungs: readonly string[
     about: `Every figure is of ${stories ? 'stories' : 'C4 documents'} that the recipes reserve for this table alone.`,
     recipes: rungs.map((rung) => `${rung}-${model}`),
     teacher: models[model].teacher,
-    tasks: ['fidelity', 'perplexity'],
+    tasks: [{ name: 'fidelity' }, { name: 'perplexity' }, ...(stories ? [] : questions)],
     columns: [
       { metric: 'perplexity', title: 'perplexity', percent: false },
       { metric: 'fidelity', title: 'same arg max', percent: true },
       { metric: 'kl', title: 'KL', percent: false },
       { metric: 'cosine', title: 'cosine', percent: false },
+      ...(stories
+        ? []
+        : [
+            { metric: 'arc_easy/acc', title: 'ARC-Easy', percent: true },
+            { metric: 'arc_easy/acc_norm', title: 'ARC-Easy, by characters', percent: true },
+            { metric: 'arc_easy_generative/acc', title: 'ARC-Easy, written out', percent: true },
+          ]),
     ],
     ...(stories
       ? reserved('text/tinystories_1800.txt', 'stories-reserved.jsonl', 20)
@@ -83,6 +103,7 @@ const fourBits = [
   'same',
   'direct',
   '',
+  'mixup',
   'progressive',
   'deep',
   'deep-unclipped',
@@ -101,16 +122,17 @@ const texts = (Object.keys(models) as Model[]).flatMap((model) => [
     model,
     'fft',
     'Quadratic gates in full precision',
-    ['phase1', 'phase1-adamw', 'phase2', 'phase2-adamw'].map((variant) => `polyllama-fft-${variant}`),
+    ['qlora', 'fft-phase1', 'fft-phase1-adamw', 'fft-phase2', 'fft-phase2-adamw'].map((variant) => `polyllama-${variant}`),
     'c4',
   ),
   text(
     model,
     'power',
-    'Power attention and everything polynomial',
-    ['power-softmax', 'power-softmax-unbounded', 'power-softmax-p4', 'full-polynomial', 'full-polynomial-progressive'],
+    'Power attention in place of softmax',
+    ['', '-unbounded', '-p2', '-p4', '-p16', '-plain', '-stable', '-length-agnostic'].map((variant) => `power-softmax${variant}`),
     'stories',
   ),
+  text(model, 'full', 'Everything polynomial', ['gate-polynomial', 'full-polynomial', 'full-polynomial-progressive'], 'stories'),
 ]);
 
 export const ladders: readonly Ladder[] = [

@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import { newtonIterations, type RowFunction, rowValue } from '../math/index.ts';
-import { powerOf } from '../models/block.ts';
+import { perKey, powerOf } from '../models/block.ts';
 import type { AttentionPlan, LayerPlan, NormPlan, Plan, ScopeRange } from '../models/plan.ts';
 import { largestProduct } from '../models/ranges.ts';
 import type { Bounded, FloatBackend, PowerArgument, Program } from '../program/index.ts';
@@ -126,7 +126,7 @@ async function measure(
     const keys = program.nodes[scores]!.shape.at(-1)!;
     const rows = mask.operation === 'constant' ? mask.parameters.values : undefined;
     const queries = program.nodes[scores]!.shape.at(-2)! * (program.nodes[scores]!.shape.at(-3) ?? 1);
-    const form = { ...powerOf(part), epsilon: part.epsilon, narrow: (ring?.bits ?? 64) < 60, queries };
+    const form = { ...powerOf(part), epsilon: part.epsilon, narrow: (ring?.bits ?? 64) < 60, queries, perKey: perKey(part) };
     visitors.push((values) => widen(scope, powerRows(values(scope), values(`${scope}.mixed`), keys, form, rows)));
   }
   await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
@@ -169,6 +169,8 @@ interface Form {
   readonly offsets?: readonly number[] | undefined;
   /** Rows of all heads of one text or picture. */
   readonly queries: number;
+  /** Whether sums are divided by a row's length. */
+  readonly perKey: boolean;
 }
 
 /**
@@ -180,7 +182,7 @@ function powerRows(
   scores: ArrayLike<number>,
   mixed: ArrayLike<number>,
   keys: number,
-  { argument, exponent, epsilon, narrow, offsets = [1], queries }: Form,
+  { argument, exponent, epsilon, narrow, offsets = [1], queries, perKey: shared }: Form,
   mask: Float64Array | undefined,
 ): Figures {
   const masked = mask !== undefined && mask.length >= keys;
@@ -211,11 +213,12 @@ function powerRows(
     let value = 0;
     for (let j = 0; j < width; j++) value = Math.max(value, Math.abs(mixed[row + j]!));
     met.maxMixed = Math.max(met.maxMixed, value);
-    const mean = total / (masked && narrow ? 2 ** Math.round(Math.log2(length)) : length);
+    const parts = shared ? length : 1;
+    const mean = total / (masked && narrow ? 2 ** Math.round(Math.log2(parts)) : parts);
     met.minMean = Math.min(met.minMean, mean);
     met.maxMean = Math.max(met.maxMean, mean);
     const centreSum = argument === 'centred' ? Math.abs(sum) : 0;
-    met.maxSum = Math.max(met.maxSum, value * (total + epsilon * length), total, centreSum);
+    met.maxSum = Math.max(met.maxSum, value * (total + epsilon * parts), total, centreSum);
   }
   return met;
 }

@@ -131,7 +131,8 @@ async function replaceAttention(
   attention: AttentionPlan,
   limit: { meanPowerLimit?: number },
 ): Promise<number | undefined> {
-  if (attention.kind !== 'power' && attention.kind !== 'l2quad') return undefined;
+  const fitted = attention.kind === 'l2quad' || (attention.kind === 'power' && (attention.form ?? 'centred') === 'centred');
+  if (!fitted) return undefined;
   const settings: AttentionFit = {
     ...limit,
     epsilon: attention.epsilon,

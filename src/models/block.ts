@@ -117,8 +117,23 @@ function weigh(
       place: { field: 'attention.offsets' },
       remedy: 'give one number a head, or convert the model again',
     });
-  const raised = plan.kind === '2quad' ? ops.offset(scores, plan.shift) : layer.adjustScores(scores);
-  return ops.powerAttention(raised, values, mask, inverseLengths, { ...powerOf(plan), epsilon, table });
+  const adjusted = plan.kind === '2quad' ? ops.offset(scores, plan.shift) : layer.adjustScores(scores);
+  const raised = plan.kind === 'power' && plan.form === 'stable' ? overLargest(ops, ops.multiply(adjusted, mask)) : adjusted;
+  const shares = perKey(plan) ? inverseLengths : ops.constant([1], [1]);
+  return ops.powerAttention(raised, values, mask, shares, { ...powerOf(plan), epsilon, table });
+}
+
+/** Whether sums over a row are divided by its length. */
+export const perKey = (plan: AttentionPlan): boolean =>
+  plan.kind !== 'power' || (plan.form !== 'plain' && plan.form !== 'stable');
+
+/** Keeps the quotient of scores that are all zero. */
+const leastScore = 1e-6;
+
+/** Scores divided by the largest magnitude in their row. */
+function overLargest(ops: Ops<Ref>, scores: Ref): Ref {
+  const largest = ops.max(ops.maximum(scores, ops.scale(scores, -1)), ops.shape(scores).length - 1);
+  return ops.divide(scores, ops.offset(largest, leastScore));
 }
 
 /** What the attention of a plan raises, and to which power. */
@@ -127,7 +142,10 @@ export function powerOf(plan: Exclude<AttentionPlan, { kind: 'softmax' }>): {
   exponent: number;
   offsets?: readonly number[] | undefined;
 } {
-  if (plan.kind === 'power') return { argument: 'centred', exponent: plan.exponent, offsets: plan.offsets };
+  if (plan.kind === 'power') {
+    const { form = 'centred', exponent, offsets } = plan;
+    return form === 'centred' ? { argument: form, exponent, offsets } : { argument: 'plain', exponent };
+  }
   return plan.kind === '2relu' ? { argument: 'rectified', exponent: 1 } : { argument: 'plain', exponent: 2 };
 }
 

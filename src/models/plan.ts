@@ -24,10 +24,24 @@ export const fixedQuad = { a: 0.125, b: 0.25, c: 0.5 } as const;
  */
 export type AttentionPlan =
   | { readonly kind: 'softmax' }
-  | ({ readonly kind: 'power'; readonly exponent: number; readonly offsets?: readonly number[] | undefined } & Quotient)
+  | ({
+      readonly kind: 'power';
+      readonly exponent: number;
+      readonly offsets?: readonly number[] | undefined;
+      /** `centred` where absent. */
+      readonly form?: PowerForm | undefined;
+    } & Quotient)
   | ({ readonly kind: '2quad'; readonly shift: number } & Quotient)
   | ({ readonly kind: 'l2quad' } & Quotient)
   | ({ readonly kind: '2relu' } & Quotient);
+
+/**
+ * What a power attention raises and divides by. `centred`: 1 + s − mean(s), over the mean power. The others raise the scores themselves
+ * (Power-Softmax, arXiv 2410.09457): `plain` over epsilon plus the sum of powers; `stable` the same of scores divided by the row's
+ * largest, for training in floating point; `length-agnostic` over the mean power, so that epsilon means the same in rows of any length.
+ */
+export const powerForms = ['centred', 'plain', 'stable', 'length-agnostic'] as const;
+export type PowerForm = (typeof powerForms)[number];
 
 interface Quotient {
   readonly epsilon: number;
@@ -109,6 +123,7 @@ const attention = z.discriminatedUnion('kind', [
     kind: z.literal('power'),
     exponent: z.number().refine((p) => exponents.includes(p), { error: `must be one of ${exponents.join(', ')}` }),
     offsets: z.array(z.number().gt(0).max(1e3)).min(1).max(4096).optional(),
+    form: z.enum(powerForms).optional(),
     ...quotient,
   }),
   z.strictObject({ kind: z.literal('2quad'), shift: z.number().min(-1e6).max(1e6), ...quotient }),
@@ -215,7 +230,11 @@ export const poolerPlan = (plan: Plan): ActivationPlan =>
 /** True where no part of the plan needs an exponential, an error function or a comparison. */
 export function isPolynomial(plan: Plan): boolean {
   const exact = new Set<string>(['exact', 'relu', 'softmax', '2relu']);
-  return plan.layers.every(({ activation, attention }) => !exact.has(activation.kind) && !exact.has(attention.kind));
+  // A stable power looks for the largest of a row.
+  const largest = (attention: AttentionPlan): boolean => attention.kind === 'power' && attention.form === 'stable';
+  return plan.layers.every(
+    ({ activation, attention }) => !exact.has(activation.kind) && !exact.has(attention.kind) && !largest(attention),
+  );
 }
 
 function namedPlan(name: string, model: PlannedModel, source: string): Plan {

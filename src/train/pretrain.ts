@@ -81,7 +81,9 @@ async function writeStart(recipe: PretrainRecipe, folder: RunFolder, texts: read
   const { power } = model;
   const exact = exactPlan(parsed);
   const attention =
-    power === undefined ? undefined : ({ kind: 'power', exponent: power.exponent, epsilon: defaultEpsilon } as const);
+    power === undefined
+      ? undefined
+      : ({ kind: 'power', exponent: power.exponent, epsilon: defaultEpsilon, form: power.form } as const);
   const planned =
     attention === undefined
       ? config

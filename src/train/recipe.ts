@@ -3,6 +3,7 @@ import { initialisations } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { activationNames } from '../models/config.ts';
 import { pathProblem } from '../models/files.ts';
+import { powerForms } from '../models/plan.ts';
 
 const count = (limit: number) => z.number().int().min(1).max(limit);
 const share = z.number().min(0).max(1);
@@ -181,6 +182,7 @@ const pretrainSchema = z.strictObject({
     power: z
       .strictObject({
         exponent: z.union([2, 4, 8, 16].map((value) => z.literal(value))),
+        form: z.enum(powerForms).optional(),
         /** Weight of the penalty on mean powers above `rangeLimit`. */
         range: weight.default(0.5),
         rangeLimit: z.number().gt(0).max(1e6).default(6),
@@ -210,6 +212,8 @@ export const lossSchema = z.strictObject({
 const conversionSchema = z.strictObject({
   /** Exponent of the power that replaces softmax: 2, 4, 8 or 16; 0 keeps softmax. */
   exponent: z.union([0, 2, 4, 8, 16].map((value) => z.literal(value))),
+  /** What the power raises and divides by: see the plan's forms. */
+  form: z.enum(powerForms).optional(),
   /** `none` keeps the activation. */
   activation: z.enum(['none', 'layer', 'channel']),
   /** How many layers are converted, counted from the last; all where absent. */

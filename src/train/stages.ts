@@ -200,8 +200,11 @@ const outputsFor = ({ hiddenMse = 0, attentionMse = 0 }: LossWeights) => [
 
 /** The plan that a recipe's conversion asks for: the last layers, or all, alike; what the model has converted already stays so. */
 export function recipePlan({ conversion }: Pick<StudentRecipe, 'conversion'>, config: ModelConfig): Plan {
-  const { exponent, activation, layers = config.numHiddenLayers } = conversion;
-  const attention: AttentionPlan = exponent === 0 ? { kind: 'softmax' } : { kind: 'power', exponent, epsilon: defaultEpsilon };
+  const { exponent, activation, form, layers = config.numHiddenLayers } = conversion;
+  const attention: AttentionPlan =
+    exponent === 0
+      ? { kind: 'softmax' }
+      : { kind: 'power', exponent, epsilon: defaultEpsilon, ...(form === undefined ? {} : { form }) };
   const wanted: LayerPlan = {
     activation: activation === 'none' ? { kind: 'exact' } : { kind: 'quadratic', per: activation },
     attention,
@@ -209,7 +212,7 @@ export function recipePlan({ conversion }: Pick<StudentRecipe, 'conversion'>, co
   // Training changes the table of embeddings: it is no longer the one that was published.
   const { embedding: _, ...known } = planOf(config);
   const first = config.numHiddenLayers - layers;
-  const name = `${exponent === 0 ? 'softmax' : `power-${exponent}`} ${activation}${first > 0 ? ` hybrid-${layers}` : ''}`;
+  const name = `${exponent === 0 ? 'softmax' : `power-${exponent}`}${form === undefined ? '' : ` ${form}`} ${activation}${first > 0 ? ` hybrid-${layers}` : ''}`;
   const merged = known.layers.map((own, index): LayerPlan => {
     if (index < first) return own;
     return {

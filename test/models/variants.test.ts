@@ -5,7 +5,7 @@ import { createWasmKernels } from '../../src/kernels/index.ts';
 import { traceBert, traceBertPrivate } from '../../src/models/bert.ts';
 import { parseBertConfig } from '../../src/models/config.ts';
 import { traceLlama, traceLlamaPrivate } from '../../src/models/llama.ts';
-import { type LayerPlan, type Plan, parsePlan } from '../../src/models/plan.ts';
+import { isPolynomial, type LayerPlan, type Plan, parsePlan } from '../../src/models/plan.ts';
 import { traceVit, traceVitPrivate } from '../../src/models/vit.ts';
 import { privateWeightShapes, randomBertWeights, randomLlamaWeights, randomVitWeights } from '../../src/models/weights.ts';
 import { copyInto, gradient, type Program, type Ref, type Tensor, Tracer } from '../../src/program/index.ts';
@@ -40,6 +40,9 @@ const variants: [string, Partial<LayerPlan>][] = [
   ['2relu', { attention: { kind: '2relu', epsilon: 0.1 } }],
   ['2relu with a table', { attention: { kind: '2relu', ...quotient } }],
   ['power with Newton’s iteration', { attention: { kind: 'power', exponent: 4, epsilon: 1e-2, table: newton } }],
+  ['a plain power', { attention: { kind: 'power', exponent: 2, form: 'plain', ...quotient } }],
+  ['a stable power', { attention: { kind: 'power', exponent: 4, form: 'stable', ...quotient } }],
+  ['a length-agnostic power', { attention: { kind: 'power', exponent: 2, form: 'length-agnostic', ...quotient } }],
   ['MPCFormer’s quadratic', { activation: { kind: 'quad' } }],
   ['a bilinear per channel', { activation: { kind: 'bilinear', per: 'channel' } }],
   ['a bilinear per layer', { activation: { kind: 'bilinear', per: 'layer' } }],
@@ -128,6 +131,37 @@ describe.each(Object.keys(families))('a %s', (family) => {
       inputs: async (name) => inputs[name]!,
     });
     expect(difference(ring.get(output)!.values, own)).toBeLessThan(0.05);
+  });
+});
+
+describe('the forms of a power', () => {
+  const logits = async (form: 'plain' | 'stable' | 'length-agnostic', epsilon: number) => {
+    const plan = planOf(llama, { attention: { kind: 'power', exponent: 4, form, epsilon } });
+    const weights = randomLlamaWeights(llama, 3, plan);
+    const program = traceLlama(llama, plan, { batch: 1, tokens: 5 });
+    return (await runReference(program, weights, { ids: index(ids, [1, 5]) })).get('logits')!.values;
+  };
+
+  it('are one function but for epsilon: what scores are divided by vanishes in the quotient', async () => {
+    const plain = await logits('plain', 1e-30);
+    expect(difference(await logits('stable', 1e-30), plain)).toBeLessThan(1e-4);
+    expect(difference(await logits('length-agnostic', 1e-30), plain)).toBeLessThan(1e-9);
+    // With a floor that small scores feel, they are three.
+    const [floored, stable, agnostic] = [
+      await logits('plain', 0.1),
+      await logits('stable', 0.1),
+      await logits('length-agnostic', 0.1),
+    ];
+    expect(difference(stable, floored)).toBeGreaterThan(1e-3);
+    expect(difference(agnostic, floored)).toBeGreaterThan(1e-3);
+    expect(difference(stable, agnostic)).toBeGreaterThan(1e-3);
+  });
+
+  it('are polynomial, but for the stable one, which looks for a row’s largest', () => {
+    const polynomial = (form: 'plain' | 'stable') =>
+      isPolynomial(planOf(llama, { attention: { kind: 'power', exponent: 4, form, ...quotient } }));
+    expect(polynomial('plain')).toBe(true);
+    expect(polynomial('stable')).toBe(false);
   });
 });
 
