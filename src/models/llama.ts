@@ -176,6 +176,8 @@ export interface PrivateGeneration {
   readonly newTokens: number;
   /** `token`: only the likeliest next token is revealed, as `choice.k` (a scalar index); `logits`, all of them, where absent. */
   readonly reveal?: 'logits' | 'token' | undefined;
+  /** Logits of every position of the prompt, (promptTokens, V), for a text that is scored; of the last one alone where absent. */
+  readonly everyPosition?: boolean | undefined;
 }
 
 /**
@@ -184,7 +186,7 @@ export interface PrivateGeneration {
  * the table instead, (promptTokens, d) and (1, d). Keys and values are plain wires that grow by concatenation. Weights: `private/…` of foldLlama.
  */
 export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: PrivateGeneration): Program {
-  const { promptTokens, newTokens, reveal } = generation;
+  const { promptTokens, newTokens, reveal, everyPosition } = generation;
   checkLength(config, promptTokens);
   checkLength(config, newTokens);
   checkLength(config, promptTokens + newTokens - 1);
@@ -194,6 +196,7 @@ export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: P
       newTokens,
       vocabSize: config.vocabSize,
       reveal,
+      everyPosition,
       rotary: (start, tokens) => rotaryConstants(ops, config, start, tokens),
       embed: (name, tokens, weight) => {
         if (plan.embedding !== undefined) return ops.input(name, [tokens, config.hiddenSize], 'client');
@@ -211,6 +214,7 @@ export interface Decoding {
   readonly headBias?: boolean;
   /** As in PrivateGeneration. */
   readonly reveal?: 'logits' | 'token' | undefined;
+  readonly everyPosition?: boolean | undefined;
   /** Rotary tables of positions; undefined where positions are in the embedding. */
   readonly rotary?: (start: number, tokens: number) => { cos: Ref; sin: Ref };
   /** The rows (tokens, d) of the next tokens, from the client's input `name`. */
@@ -229,12 +233,16 @@ export function decode(ops: Ops<Ref>, stack: FoldedStack, plan: Plan, decoding: 
     let x = ops.scope('embed', () => decoding.embed(step === 0 ? 'prompt' : `token.${step}`, tokens, weight, start)); // (T, d)
     for (let index = 0; index < stack.numHiddenLayers; index++) {
       const layer = foldedLayer(ops, stack, plan.layers[index]!, index, weight);
-      x = block(ops, layer, index, x, context(index === stack.numHiddenLayers - 1)).hidden;
+      x = block(ops, layer, index, x, context(decoding.everyPosition !== true && index === stack.numHiddenLayers - 1)).hidden;
     }
-    const normal = ops.scope('norm', () => foldedNorm(ops, stack, plan.finalNorm, x)); // (1, d)
+    const normal = ops.scope('norm', () => foldedNorm(ops, stack, plan.finalNorm, x)); // (1, d), or (T, d)
     const logits = ops.scope('head', () =>
       foldedLinear(ops, weight, normal, 'private/head', decoding.vocabSize, decoding.headBias ?? false),
     );
+    if (decoding.everyPosition === true) {
+      outputs[`logits.${step}`] = logits;
+      continue;
+    }
     const row = ops.scope('head', () => ops.reshape(logits, [decoding.vocabSize]));
     if (decoding.reveal === 'token') outputs[`choice.${step}`] = ops.scope('choice', () => ops.argmax(row));
     else outputs[`logits.${step}`] = row;

@@ -20,7 +20,7 @@ import type { FloatBackend } from '../program/index.ts';
 import { type PictureStream, readCifar, readIdx, readPictureFolder, readPictureTar } from '../train/data/index.ts';
 import type { LoadedModel } from './model.ts';
 import { classifier, classifyPixels } from './pictures.ts';
-import { writer, writeText } from './text.ts';
+import { fixedScorer, writer, writeText } from './text.ts';
 
 /** How a model is run for an evaluation. */
 export type EvaluationBackend =
@@ -49,20 +49,19 @@ export async function evaluatedText(model: LoadedModel, by: EvaluationBackend): 
 
 type Runs<M> = Pick<M, keyof M & ('predict' | 'write' | 'costs' | 'logits')>;
 
-/** The exact integers of a private run: the text's tokens are fed one after the other, whatever the model would have chosen. */
+/** The exact integers of a private run. */
 function fixedText(model: LoadedModel, ring: RingParameters): Runs<TextModel> {
+  const { vocabSize } = writer(model);
+  const score = fixedScorer(model, ring);
   return {
-    predict: async (requests) => {
-      const results: Logits[][] = [];
-      for (const { ids, from } of requests) {
-        let next = from;
-        const sample = () => ids[next++]!;
-        const promptIds = [...ids.subarray(0, from)];
-        const newTokens = ids.length - from;
-        results.push([...(await writeText(model, 'fixed', { promptIds, newTokens, ring, sample, keepLogits: true })).logits]);
-      }
-      return results;
-    },
+    predict: (requests) =>
+      inTurn(requests, async ({ ids, from }) => {
+        // What comes last is predicted and predicts nothing.
+        const logits = await score(ids.slice(0, -1));
+        return Array.from({ length: ids.length - from }, (_, i) =>
+          logits.subarray((from - 1 + i) * vocabSize, (from + i) * vocabSize),
+        );
+      }),
     write: async ({ promptIds, newTokens, ended }) =>
       cutWhere(ended, (await writeText(model, 'fixed', { promptIds, newTokens, ring })).newIds),
   };

@@ -179,6 +179,32 @@ async function simulateText(model: LoadedModel, request: TextRequest): Promise<G
   return writing.result(newTokens);
 }
 
+/**
+ * Logits of texts in the exact integers of a private run that reads each of them as its prompt, and opens every position: for n ids n
+ * rows of the vocabulary, end to end. One program serves all texts of a length.
+ */
+export function fixedScorer(model: LoadedModel, ring: RingParameters): (ids: Int32Array) => Promise<Float64Array> {
+  const config = writer(model);
+  const kernels = createWasmKernels(wordBitsOf(ring.bits));
+  let known: { readonly tokens: number; readonly program: RingProgram } | undefined;
+  return async (ids) => {
+    checkIds(config, [...ids]);
+    if (known?.tokens !== ids.length) {
+      const whole = { promptTokens: ids.length, newTokens: 1, everyPosition: true };
+      known = { tokens: ids.length, program: quantise(traceLlamaPrivate(config, model.plan, whole), ring) };
+    }
+    const weights = await model.privateWeights();
+    const table = await clientTable(model, config);
+    const prompt = table?.rows([...ids]) ?? { shape: [ids.length], values: ids };
+    const simulated = await simulate(known.program, {
+      kernels,
+      weights: async (name) => weights.get(name)!,
+      inputs: async () => prompt,
+    });
+    return simulated.get('logits.0')!.values as Float64Array;
+  };
+}
+
 export interface RehearsedText extends GeneratedIds {
   /** As counted on the channels, and as forecast from the program alone: equal. */
   readonly measured: Costs;

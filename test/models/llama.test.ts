@@ -46,6 +46,20 @@ describe.each(cases)('a Llama under %s', (_, config, plan) => {
     }
   });
 
+  it('opens the logits of every position where a whole text is scored, and in blocks gives the same', async () => {
+    const program = traceLlamaPrivate(config, plan, { promptTokens: tokens.length, newTokens: 1, everyPosition: true });
+    const prompt = index([...tokens], [tokens.length]);
+    const opened = (await runReference(program, await folded(config, plan, weights), { prompt })).get('logits.0')!;
+    expect(opened.shape).toEqual([tokens.length, config.vocabSize]);
+    const logits = async (blocks: number) => {
+      const whole = traceLlama(config, plan, { batch: 1, tokens: 6, blocks });
+      return (await runReference(whole, weights, { ids: index([...tokens].slice(0, 6), [1, 6]) })).get('logits')!.values;
+    };
+    const six = await logits(1);
+    expect(difference(opened.values.slice(0, six.length), six)).toBeLessThan(1e-9);
+    for (const blocks of [2, 3, 6]) expect(difference(await logits(blocks), six)).toBeLessThan(1e-12);
+  });
+
   it('gives step by step the logits of full recomputation', async () => {
     const model = { config, plan, weights, backend: referenceBackend() };
     // Feeding the text as a prompt of one token and choosing its own continuation replays it.
