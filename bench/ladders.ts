@@ -9,12 +9,6 @@ export interface Scored {
   readonly limit?: number;
 }
 
-const arc = 'arc_easy/test500.jsonl';
-const questions: readonly Scored[] = [
-  { name: 'arc_easy', data: arc },
-  { name: 'arc_easy_generative', data: arc, limit: 100 },
-];
-
 /** A list of recipes whose students are compared. */
 export interface Ladder {
   readonly name: string;
@@ -69,35 +63,71 @@ const reserved = (file: string, path: string, holdOutEvery: number): Pick<Ladder
   },
 });
 
+type Column = Ladder['columns'][number];
+const plain = (metric: string, title: string): Column => ({ metric, title, percent: false });
+const share = (metric: string, title: string): Column => ({ metric, title, percent: true });
+const perplexity = plain('perplexity', 'perplexity');
+
+/** What some ladders look at beside perplexity and agreement with the teacher. */
+interface Beside {
+  readonly tasks: readonly Scored[];
+  readonly columns: readonly Column[];
+}
+const nothing: Beside = { tasks: [], columns: [] };
+const questions: Beside = {
+  tasks: [
+    { name: 'arc_easy', data: 'arc_easy/test500.jsonl' },
+    { name: 'arc_easy_generative', data: 'arc_easy/test500.jsonl', limit: 100 },
+  ],
+  columns: [
+    share('arc_easy/acc', 'ARC-Easy'),
+    share('arc_easy/acc_norm', 'ARC-Easy, by characters'),
+    share('arc_easy_generative/acc', 'ARC-Easy, written out'),
+  ],
+};
+const looks: Beside = {
+  tasks: [{ name: 'attention', limit: 32 }],
+  columns: [
+    plain('attention_distance', 'distance of attention, tokens'),
+    plain('attention_entropy', 'entropy of attention, nats'),
+  ],
+};
+const positions: Beside = {
+  tasks: [],
+  columns: [plain('perplexity_ratio', 'perplexity over the teacher’s'), share('fidelity@0-15', 'same arg max at positions 0–15')],
+};
+
+const storiesReserved = reserved('text/tinystories_1800.txt', 'stories-reserved.jsonl', 20);
+const reservedTexts = {
+  stories: { what: 'stories', ...storiesReserved },
+  c4: { what: 'C4 documents', ...reserved('text/c4_sample.jsonl', 'c4-reserved.jsonl', 10) },
+} as const;
+
 /** Text students: perplexity beside the teacher's, agreement with it, KL. */
-function text(model: Model, kind: string, title: string, rungs: readonly string[], source: 'stories' | 'c4'): Ladder {
-  const stories = source === 'stories';
+function text(model: Model, { kind, title, rungs, source = 'stories', beside = nothing }: TextRungs): Ladder {
+  const { what, ...data } = reservedTexts[source];
   return {
     name: `ladder-${kind}-${model}`,
     title: `${title}: ${models[model].title}`,
-    about: `Every figure is of ${stories ? 'stories' : 'C4 documents'} that the recipes reserve for this table alone.`,
+    about: `Every figure is of ${what} that the recipes reserve for this table alone.`,
     recipes: rungs.map((rung) => `${rung}-${model}`),
     teacher: models[model].teacher,
-    tasks: [{ name: 'fidelity' }, { name: 'perplexity' }, ...(stories ? [] : questions)],
-    columns: [
-      { metric: 'perplexity', title: 'perplexity', percent: false },
-      { metric: 'fidelity', title: 'same arg max', percent: true },
-      { metric: 'kl', title: 'KL', percent: false },
-      { metric: 'cosine', title: 'cosine', percent: false },
-      ...(stories
-        ? []
-        : [
-            { metric: 'arc_easy/acc', title: 'ARC-Easy', percent: true },
-            { metric: 'arc_easy/acc_norm', title: 'ARC-Easy, by characters', percent: true },
-            { metric: 'arc_easy_generative/acc', title: 'ARC-Easy, written out', percent: true },
-          ]),
-    ],
-    ...(stories
-      ? reserved('text/tinystories_1800.txt', 'stories-reserved.jsonl', 20)
-      : reserved('text/c4_sample.jsonl', 'c4-reserved.jsonl', 10)),
+    tasks: [{ name: 'fidelity' }, { name: 'perplexity' }, ...beside.tasks],
+    columns: [perplexity, share('fidelity', 'same arg max'), plain('kl', 'KL'), plain('cosine', 'cosine'), ...beside.columns],
+    ...data,
   };
 }
 
+interface TextRungs {
+  readonly kind: string;
+  readonly title: string;
+  readonly rungs: readonly string[];
+  readonly source?: keyof typeof reservedTexts;
+  readonly beside?: Beside;
+}
+
+const variants = (name: string, kinds: readonly string[]): string[] =>
+  kinds.map((kind) => (kind === '' ? name : `${name}-${kind}`));
 const fourBits = [
   'naive',
   'same',
@@ -110,33 +140,41 @@ const fourBits = [
   'deep-layerwise',
   'deep-layerwise-unclipped',
 ];
-const texts = (Object.keys(models) as Model[]).flatMap((model) => [
-  text(
-    model,
-    '4bit',
-    'Quadratic gates over 4-bit weights',
-    fourBits.map((variant) => `polyllama-4bit${variant === '' ? '' : `-${variant}`}`),
-    'stories',
-  ),
-  text(
-    model,
-    'fft',
-    'Quadratic gates in full precision',
-    ['qlora', 'fft-phase1', 'fft-phase1-adamw', 'fft-phase2', 'fft-phase2-adamw'].map((variant) => `polyllama-${variant}`),
-    'c4',
-  ),
-  text(
-    model,
-    'power',
-    'Power attention in place of softmax',
-    ['', '-unbounded', '-p2', '-p4', '-p16', '-plain', '-stable', '-length-agnostic'].map((variant) => `power-softmax${variant}`),
-    'stories',
-  ),
-  text(model, 'full', 'Everything polynomial', ['gate-polynomial', 'full-polynomial', 'full-polynomial-progressive'], 'stories'),
-]);
+const powers = ['', 'unbounded', 'p2', 'p4', 'p16', 'plain', 'stable', 'length-agnostic'];
+const kinds: readonly TextRungs[] = [
+  { kind: '4bit', title: 'Quadratic gates over 4-bit weights', rungs: variants('polyllama-4bit', fourBits) },
+  {
+    kind: 'fft',
+    title: 'Quadratic gates: QLoRA, then all weights',
+    rungs: variants('polyllama', ['qlora', 'fft-phase1', 'fft-phase1-adamw', 'fft-phase2', 'fft-phase2-adamw']),
+    source: 'c4',
+    beside: questions,
+  },
+  { kind: 'power', title: 'Power attention in place of softmax', rungs: variants('power-softmax', powers), beside: looks },
+  {
+    kind: 'full',
+    title: 'Everything polynomial',
+    rungs: ['gate-polynomial', 'full-polynomial', 'full-polynomial-progressive'],
+    beside: positions,
+  },
+];
+const texts = (Object.keys(models) as Model[]).flatMap((model) => kinds.map((kind) => text(model, kind)));
 
 export const ladders: readonly Ladder[] = [
   ...texts,
+  {
+    name: 'ladder-scratch',
+    title: 'Power attention from the first step on',
+    about:
+      'Every figure is of stories that the recipes reserve for this table alone. No student: two models trained alike from random weights.',
+    recipes: variants('softmax-scratch', ['']).concat(
+      variants('power-softmax-scratch', ['', 'stable', 'plain', 'length-agnostic']),
+    ),
+    teacher: 'stories-teacher',
+    tasks: [{ name: 'perplexity' }, ...looks.tasks],
+    columns: [perplexity, ...looks.columns],
+    ...storiesReserved,
+  },
   {
     name: 'ladder-mnist',
     title: 'The ladder of polynomial vision transformers on MNIST',
