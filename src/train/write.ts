@@ -72,13 +72,15 @@ function traceWriter(config: LlamaConfig, plan: Plan, { batch, capacity }: { bat
   return trace((ops) => {
     const ids = ops.input('ids', [batch, 1], 'public', 'index');
     const [cos, sin] = ['cos', 'sin'].map((name) => ops.input(name, [1, config.headDim], 'public')) as [Ref, Ref];
-    const slot = ops.input('slot', [capacity, 1], 'public');
+    const slot = ops.input('slot', [capacity], 'public');
     const free = ops.offset(ops.scale(slot, -1), 1);
     const next: Record<string, Ref> = {};
+    // Positions are the last axis: what is broadcast along it costs a fraction of what is broadcast along short rows.
     const store = (name: string, now: Ref): Ref => {
-      const past = ops.input(name, [batch, config.numKeyValueHeads, capacity, config.headDim], 'public');
-      next[`next/${name}`] = ops.add(ops.multiply(past, free), ops.multiply(now, slot));
-      return next[`next/${name}`]!;
+      const past = ops.input(name, [batch, config.numKeyValueHeads, config.headDim, capacity], 'public');
+      const stored = ops.add(ops.multiply(past, free), ops.multiply(ops.transposed(now), slot));
+      next[`next/${name}`] = stored;
+      return ops.transposed(stored);
     };
     const context: Context = {
       rotate: (x) => ops.rotary(x, cos, sin),
@@ -97,7 +99,7 @@ function positionFeeds(config: LlamaConfig, { capacity, position }: { capacity: 
   return new Map<string, Tensor>([
     ['cos', { shape: [1, config.headDim], values: cos }],
     ['sin', { shape: [1, config.headDim], values: sin }],
-    ['slot', { shape: [capacity, 1], values: slot }],
+    ['slot', { shape: [capacity], values: slot }],
     ['mask', { shape: [1, capacity], values: new Float32Array(capacity).fill(1, 0, position + 1) }],
     ['inverseLength', { shape: [1, 1], values: Float32Array.of(1 / (position + 1)) }],
   ]);
