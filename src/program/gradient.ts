@@ -207,6 +207,16 @@ const rules: VectorJacobianProducts = {
     const toScores = ops.multiply(weights, ops.subtract(share, total));
     return [toScores, toValues, ops.scale(unbroadcast(ops, toScores, ops.shape(mask!)), maskedScore)];
   },
+  quadratic: (ops, { inputs: [x, a, b, c], cotangent }) => {
+    const slope = ops.add(ops.multiply(x!, ops.scale(a!, 2)), b!);
+    const first = ops.multiply(cotangent, x!);
+    return [
+      unbroadcast(ops, ops.multiply(cotangent, slope), ops.shape(x!)),
+      unbroadcast(ops, ops.multiply(first, x!), ops.shape(a!)),
+      unbroadcast(ops, first, ops.shape(b!)),
+      unbroadcast(ops, cotangent, ops.shape(c!)),
+    ];
+  },
   powers: (ops, { node, inputs: [scores, mask, inverseLengths], cotangent }) => {
     const { argument, exponent } = node.parameters;
     const x = powerArgument(ops, node.parameters, scores!, mask!, inverseLengths!);
@@ -245,15 +255,17 @@ export function gradient(
   wrt: readonly string[],
   segmentOf: (scope: string) => string | undefined = () => undefined,
 ): Program {
-  const source = merge(lower(program, differentiable));
+  const names = new Set(wrt);
+  // What no gradient passes through stays whole: interpreters have kernels for it.
+  const source = merge(lower(program, differentiable, (some) => dependsOn(some, names)));
   const tracer = new Tracer();
-  const refs = copyInto(tracer, source, differentiable);
+  const refs = copyInto(tracer, source);
   const target = source.outputs.get(of) ?? unknown('output', of);
   if (size(source.nodes[target]!.shape) !== 1)
     throw new SottoError('model', `the output ${of} has shape [${source.nodes[target]!.shape}]`, {
       remedy: 'differentiate a single number',
     });
-  const reached = dependsOn(source, new Set(wrt));
+  const reached = dependsOn(source, names);
   const cotangents = new Map<number, Ref>();
   const segments = new Segments(tracer, { source, refs, cotangents }, segmentOf);
   if (reached[target] === 1) cotangents.set(target, tracer.constant([1], source.nodes[target]!.shape));

@@ -4,32 +4,50 @@ import { lastUses } from './lifetimes.ts';
 import { prune, Tracer } from './trace.ts';
 import type { Composite, Interpreter, Node, NodeOf, Operation, Ops, Program, Ref } from './types.ts';
 
-/** The same program with every composite that is not in `keep` replaced by its lowering, to primitives and kept composites. */
-export function lower(program: Program, keep: ReadonlySet<Composite> = new Set()): Program {
+/**
+ * The same program with every composite that is not in `keep` replaced by its lowering, to primitives and kept composites; where `within`
+ * marks the nodes of a program, composites elsewhere stay whole.
+ */
+export function lower(
+  program: Program,
+  keep: ReadonlySet<Composite> = new Set(),
+  within?: (program: Program) => ArrayLike<number>,
+): Program {
+  const marks = within?.(program);
+  const whole = (node: Node, index: number): boolean =>
+    !isComposite(node.operation) || keep.has(node.operation) || marks?.[index] === 0;
+  if (program.nodes.every(whole)) return prune(program);
   const tracer = new Tracer();
-  const refs = copyInto(tracer, program, keep);
-  // Lowerings may use composites themselves, so one pass is repeated until nothing is left to lower.
-  const lowered = prune({
-    nodes: tracer.nodes,
-    outputs: new Map([...program.outputs].map(([name, index]) => [name, refs[index]!])),
-  });
-  return lowered.nodes.some((node) => isComposite(node.operation) && !keep.has(node.operation)) ? lower(lowered, keep) : lowered;
-}
-
-/** Appends a program's nodes to a trace, lowering composites that are not kept; returns where each node went. */
-export function copyInto(tracer: Tracer, program: Program, keep: ReadonlySet<Composite>): Ref[] {
   const refs: Ref[] = [];
-  for (const node of program.nodes) {
+  program.nodes.forEach((node, index) => {
     const inputs = node.inputs.map((input) => refs[input]!);
-    const whole = !isComposite(node.operation) || keep.has(node.operation);
     refs.push(
-      whole
-        ? tracer.push(node.operation, inputs, node.parameters as NodeOf<Operation>['parameters'], node.scope)
+      whole(node, index)
+        ? copyOne(tracer, node, inputs)
         : tracer.within(node.scope, () => lowerOne(tracer, node as NodeOf<Composite>, inputs)),
     );
-  }
+  });
+  const outputs = new Map([...program.outputs].map(([name, index]) => [name, refs[index]! as number]));
+  // Lowerings may use composites themselves, so one pass is repeated until nothing is left to lower.
+  return lower({ nodes: tracer.nodes, outputs }, keep, within);
+}
+
+/** Appends a program's nodes to a trace; returns where each node went. */
+export function copyInto(tracer: Tracer, program: Program): Ref[] {
+  const refs: Ref[] = [];
+  for (const node of program.nodes)
+    refs.push(
+      copyOne(
+        tracer,
+        node,
+        node.inputs.map((input) => refs[input]!),
+      ),
+    );
   return refs;
 }
+
+const copyOne = (tracer: Tracer, node: Node, inputs: readonly Ref[]): Ref =>
+  tracer.push(node.operation, inputs, node.parameters as NodeOf<Operation>['parameters'], node.scope);
 
 function lowerOne(ops: Ops<Ref>, node: NodeOf<Composite>, inputs: Ref[]): Ref {
   const rule = lowerings[node.operation] as (ops: Ops<Ref>, node: NodeOf<Composite>, ...inputs: Ref[]) => Ref;

@@ -196,7 +196,7 @@ it('learns the two numbers of an l2quad: their gradients are what moving them sh
 /** A program and the sum of its squared logits. */
 function withLoss(program: Program): Program {
   const ops = new Tracer();
-  const refs = copyInto(ops, program, new Set());
+  const refs = copyInto(ops, program);
   const logits = refs[program.outputs.get('logits')!] as Ref;
   const flat = ops.reshape(ops.square(logits), [ops.shape(logits).reduce((a, b) => a * b, 1)]);
   return { nodes: ops.nodes, outputs: new Map([['loss', ops.reshape(ops.sum(flat, [0]), []) as number]]) };
