@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
+import { proportion } from '../src/evaluate/metric.ts';
 import { loadRecipe, type Recipe } from '../src/train/index.ts';
 import { gradientNotes, layerNotes, misread } from './ladder-notes.ts';
 import { type Finished, ladderTable } from './ladder-table.ts';
@@ -85,7 +86,7 @@ async function finished(ladder: Ladder, name: string, seed: number): Promise<Fin
   const stored = JSON.parse(JSON.stringify(recipe)) as unknown;
   if (existsSync(file) && !isDeepStrictEqual(json(file), stored))
     throw new Error(`${folder} holds a run of another recipe of this name: move it away`);
-  if (existsSync(path)) return json(path) as Finished;
+  if (existsSync(path)) return withHeldOut(json(path) as Finished, join(folder, 'run'));
   writeFileSync(file, `${JSON.stringify(recipe, null, 2)}\n`);
   const run = join(folder, 'run');
   const begun = existsSync(join(run, 'run.json')) ? ['--resume'] : [];
@@ -101,9 +102,9 @@ async function finished(ladder: Ladder, name: string, seed: number): Promise<Fin
   );
   const keep = (result: Finished): Finished => {
     writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`);
-    return result;
+    return withHeldOut(result, run);
   };
-  const common = { recipe: name, seed, seconds: lastSeconds(run) };
+  const common = { recipe: name, seed, seconds: lastLine(run).seconds ?? 0 };
   // It would diverge again: every step is decided by the recipe and the seed.
   if (diverged) return keep({ ...common, failed: true, metrics: {}, plan: undefined });
   const checkpoint = join(run, 'checkpoint');
@@ -112,24 +113,37 @@ async function finished(ladder: Ladder, name: string, seed: number): Promise<Fin
   return keep({ ...common, failed: false, metrics, plan: config.sotto });
 }
 
-function lastSeconds(run: string): number {
+/** The last line of a run's log. */
+function lastLine(run: string): Readonly<Record<string, number>> {
   const log = join(run, 'log.jsonl');
-  if (!existsSync(log)) return 0;
-  const lines = readFileSync(log, 'utf8').trim().split('\n');
-  const last = lines.at(-1);
-  return last === undefined || last === '' ? 0 : ((JSON.parse(last) as { seconds?: number }).seconds ?? 0);
+  const last = existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n').at(-1) : undefined;
+  return last === undefined || last === '' ? {} : (JSON.parse(last) as Record<string, number>);
+}
+
+/** Shares of the pictures that a run held back from training, as its last evaluation counted them. */
+function heldOutShares(run: string): Scores {
+  const { data } = json(join(run, 'run.json')) as { data?: { heldOut?: number } };
+  const line = lastLine(run);
+  const count = data?.heldOut;
+  if (count === undefined) return {};
+  const names = ['heldOut/accuracy', 'heldOut/fidelity'].filter((name) => line[name] !== undefined);
+  return Object.fromEntries(names.map((name) => [name, proportion(Math.round(line[name]! * count), count) as Scores[string]]));
 }
 
 /** The teacher beside itself: its own figures on the same data. */
 async function teacherRow(ladder: Ladder): Promise<Finished> {
   const path = join(flags.directory, `${ladder.name}-teacher.json`);
-  if (existsSync(path)) return json(path) as Finished;
+  const run = join(flags.models, dirname(ladder.teacher));
+  if (existsSync(path)) return withHeldOut(json(path) as Finished, run);
   mkdirSync(flags.directory, { recursive: true });
   const metrics = await scores(ladder, join(flags.models, ladder.teacher), flags.directory);
   const result: Finished = { recipe: 'teacher', seed: 0, failed: false, metrics, plan: undefined, seconds: 0 };
   writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`);
-  return result;
+  return withHeldOut(result, run);
 }
+
+const withHeldOut = (result: Finished, run: string): Finished =>
+  existsSync(join(run, 'run.json')) ? { ...result, metrics: { ...result.metrics, ...heldOutShares(run) } } : result;
 
 const [wanted] = positionals;
 const ladder = ladders.find(({ name }) => name === wanted);

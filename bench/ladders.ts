@@ -35,10 +35,12 @@ const vision = (set: 'mnist' | 'cifar'): Pick<Ladder, 'recipes' | 'teacher' | 't
   teacher: `${set}-teacher/checkpoint`,
   tasks: [{ name: 'fidelity' }],
   columns: [
-    { metric: 'acc', title: 'accuracy', percent: true },
-    { metric: 'fidelity', title: 'fidelity', percent: true },
-    { metric: 'cosine', title: 'cosine', percent: false },
-    { metric: 'kl', title: 'KL', percent: false },
+    share('acc', 'accuracy'),
+    share('fidelity', 'fidelity'),
+    plain('cosine', 'cosine'),
+    plain('kl', 'KL'),
+    share('heldOut/accuracy', 'accuracy on the 5,000 held back'),
+    share('heldOut/fidelity', 'fidelity on the 5,000 held back'),
   ],
 });
 
