@@ -156,7 +156,7 @@ const kinds: readonly TextRungs[] = [
   {
     kind: 'full',
     title: 'Everything polynomial',
-    rungs: ['gate-polynomial', 'full-polynomial', 'full-polynomial-progressive'],
+    rungs: ['gate-polynomial', 'full-polynomial', 'full-polynomial-p4', 'full-polynomial-progressive'],
     beside: positions,
   },
 ];
