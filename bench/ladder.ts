@@ -122,9 +122,9 @@ function lastLine(run: string): Readonly<Record<string, number>> {
 
 /** Shares of the pictures that a run held back from training, as its last evaluation counted them. */
 function heldOutShares(run: string): Scores {
-  const { data } = json(join(run, 'run.json')) as { data?: { heldOut?: number } };
+  const { recipe } = json(join(run, 'run.json')) as { recipe: { data: { heldOut?: number } } };
   const line = lastLine(run);
-  const count = data?.heldOut;
+  const count = recipe.data.heldOut;
   if (count === undefined) return {};
   const names = ['heldOut/accuracy', 'heldOut/fidelity'].filter((name) => line[name] !== undefined);
   return Object.fromEntries(names.map((name) => [name, proportion(Math.round(line[name]! * count), count) as Scores[string]]));

@@ -141,6 +141,8 @@ const fourBits = [
   'deep-unclipped',
   'deep-layerwise',
   'deep-layerwise-unclipped',
+  'deep-sgd',
+  'deep-sgd-unclipped',
 ];
 const powers = ['', 'unbounded', 'p2', 'p4', 'p16', 'plain', 'stable', 'length-agnostic'];
 const kinds: readonly TextRungs[] = [
