@@ -50,6 +50,30 @@ export async function layerNotes(directory: string, results: readonly Finished[]
   ].join('\n');
 }
 
+/** Agreement with the teacher by position in the text, where it was scored so. */
+export function positionNotes(results: readonly Finished[]): string {
+  const prefix = 'fidelity@';
+  const firsts = results.filter(
+    ({ recipe, seed }) => recipe !== 'teacher' && seed === results.find((one) => one.recipe === recipe)!.seed,
+  );
+  const spans = [...new Set(firsts.flatMap(({ metrics }) => Object.keys(metrics)).filter((name) => name.startsWith(prefix)))];
+  if (spans.length === 0) return '';
+  const percent = (value: number | undefined): string => (value === undefined ? '' : (100 * value).toFixed(1));
+  const rows = firsts.map(({ recipe, metrics }) => [
+    recipe,
+    ...spans.map(
+      (span) =>
+        `${percent(metrics[span]?.value)} / ${metrics[`perplexity_ratio@${span.slice(prefix.length)}`]?.value.toFixed(3) ?? ''}`,
+    ),
+  ]);
+  return [
+    '## By position: the same arg max in percent / perplexity over the teacher’s',
+    '',
+    ...markdown(['recipe', ...spans.map((span) => span.slice(prefix.length).replace('-', '–'))], rows),
+    '',
+  ].join('\n');
+}
+
 type Line = Readonly<Record<string, number>>;
 
 /** Of every run that logged the gradients of its layers: the largest norms, and the step after which the loss rose most, over five steps. */

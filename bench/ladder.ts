@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { proportion } from '../src/evaluate/metric.ts';
 import { loadRecipe, type Recipe } from '../src/train/index.ts';
-import { gradientNotes, layerNotes, misread } from './ladder-notes.ts';
+import { gradientNotes, layerNotes, misread, positionNotes } from './ladder-notes.ts';
 import { type Finished, ladderTable } from './ladder-table.ts';
 import { type Ladder, ladders } from './ladders.ts';
 
@@ -159,6 +159,7 @@ const { fitted } = ladder;
 const page = async (): Promise<string> => {
   const parts = [
     ladderTable(ladder, results),
+    ...(ladder.byPosition === true ? [positionNotes(results)] : []),
     gradientNotes(flags.directory, results),
     await layerNotes(flags.directory, results),
   ];

@@ -23,6 +23,8 @@ export interface Ladder {
   readonly columns: readonly { readonly metric: string; readonly title: string; readonly percent: boolean }[];
   /** Data that no recipe reads, from the data folder and the ladder's own. */
   readonly test: (data: string, directory: string) => string;
+  /** Whether the page shows agreement by position in the text. */
+  readonly byPosition?: boolean;
   /** A statically fitted student and one fitted on its own data, whose readings of pictures are compared. */
   readonly fitted?: readonly [string, string];
   /** Makes that data where it must be made. */
@@ -72,6 +74,7 @@ const perplexity = plain('perplexity', 'perplexity');
 
 /** What some ladders look at beside perplexity and agreement with the teacher. */
 interface Beside {
+  readonly byPosition?: boolean;
   readonly tasks: readonly Scored[];
   readonly columns: readonly Column[];
 }
@@ -94,10 +97,7 @@ const looks: Beside = {
     plain('attention_entropy', 'entropy of attention, nats'),
   ],
 };
-const positions: Beside = {
-  tasks: [],
-  columns: [plain('perplexity_ratio', 'perplexity over the teacher’s'), share('fidelity@0-15', 'same arg max at positions 0–15')],
-};
+const positions: Beside = { byPosition: true, tasks: [], columns: [plain('perplexity_ratio', 'perplexity over the teacher’s')] };
 
 const storiesReserved = reserved('text/tinystories_1800.txt', 'stories-reserved.jsonl', 20);
 const reservedTexts = {
@@ -117,6 +117,7 @@ function text(model: Model, { kind, title, rungs, source = 'stories', beside = n
     tasks: [{ name: 'fidelity' }, { name: 'perplexity' }, ...beside.tasks],
     columns: [perplexity, share('fidelity', 'same arg max'), plain('kl', 'KL'), plain('cosine', 'cosine'), ...beside.columns],
     ...data,
+    ...(beside.byPosition === undefined ? {} : { byPosition: beside.byPosition }),
   };
 }
 
