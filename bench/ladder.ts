@@ -1,19 +1,17 @@
 // `npm run results -- LADDER --data DATA --models MODELS --directory RUNS` trains a list of recipes over seeds by `sotto train`, scores
 // each by `sotto eval` on data that no recipe reads, and prints (or, with --out, writes) a table. What is finished is skipped, what
 // stopped is resumed: it can be ended and started again at any time.
-import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import process from 'node:process';
-import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { proportion } from '../src/evaluate/metric.ts';
 import { loadRecipe, type Recipe } from '../src/train/index.ts';
 import { gradientNotes, layerNotes, misread, positionNotes } from './ladder-notes.ts';
 import { type Finished, ladderTable } from './ladder-table.ts';
 import { type Ladder, ladders } from './ladders.ts';
+import { root, sotto } from './sotto.ts';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -31,22 +29,6 @@ const { values: flags, positionals } = parseArgs({
 
 /** How `sotto` ends where figures leave their range. */
 const rangeExit = 5;
-
-/** Runs the command of this checkout; its standard output. */
-function sotto(args: readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [join(root, 'bin/sotto.js'), ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
-    let out = '';
-    child.stdout.on('data', (chunk) => {
-      out += chunk;
-    });
-    child.on('error', reject);
-    child.on('close', (code) => {
-      if (code === 0) resolve(out);
-      else reject(Object.assign(new Error(`sotto ${args.join(' ')} ended with ${code}`), { exitCode: code }));
-    });
-  });
-}
 
 const json = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
 const readShipped = async (name: string): Promise<unknown> => json(join(root, 'recipes', `${name}.json`));

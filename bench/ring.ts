@@ -1,17 +1,14 @@
 // `npm run results:ring -- --student FOLDER --teacher FOLDER --text FILE --directory RUNS --ring 32` calibrates a trained text student
 // for a ring, lets its teacher write texts that nobody trained on, and scores both the float model and the ring's exact integers on
 // rows of the full context. A value that leaves the ring or a table ends the row's scoring: it is found, and the page says so.
-import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import process from 'node:process';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { folderFiles } from '../src/node/files.ts';
 import { onnxBackend } from '../src/node/onnx.ts';
 import { writeTexts } from '../src/train/index.ts';
+import { ended, sotto } from './sotto.ts';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const { values: flags } = parseArgs({
   options: {
     student: { type: 'string', default: '.' },
@@ -29,29 +26,6 @@ const { values: flags } = parseArgs({
     out: { type: 'string' },
   },
 });
-
-interface Ended {
-  readonly code: number | null;
-  readonly out: string;
-}
-
-function sotto(args: readonly string[]): Promise<Ended> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [join(root, 'bin/sotto.js'), ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
-    let out = '';
-    child.stdout.on('data', (chunk) => {
-      out += chunk;
-    });
-    child.on('error', reject);
-    child.on('close', (code) => resolve({ code, out }));
-  });
-}
-
-async function succeeded(args: readonly string[]): Promise<string> {
-  const { code, out } = await sotto(args);
-  if (code === 0) return out;
-  throw new Error(`sotto ${args.join(' ')} ended with ${code}: ${out}`);
-}
 
 interface Config {
   readonly max_position_embeddings: number;
@@ -87,7 +61,7 @@ type Metrics = Readonly<Record<string, Figure>>;
 
 async function scored(model: string, data: string, backend: readonly string[]): Promise<Metrics | string> {
   const task = ['--task', 'fidelity', '--model', model, '--teacher', flags.teacher, '--data', data, '--limit', flags.rows];
-  const { code, out } = await sotto(['eval', ...task, ...backend, '--json']);
+  const { code, out } = await ended(['eval', ...task, ...backend, '--json']);
   if (code !== 0) return (JSON.parse(out) as { error: { message: string } }).error.message;
   return (JSON.parse(out) as { metrics: Metrics }).metrics;
 }
@@ -99,18 +73,7 @@ const context = configOf(flags.teacher).max_position_embeddings;
 const headRange = flags['head-range'] === undefined ? [] : ['--head-range', flags['head-range']];
 if (!existsSync(join(narrowed, 'config.json'))) {
   const rows = ['--text', flags.text, '--rows', flags.calibration, '--tokens', String(context), '--margin', flags.margin];
-  await succeeded([
-    'convert',
-    '--model',
-    flags.student,
-    '--out',
-    narrowed,
-    '--ring',
-    flags.ring,
-    ...headRange,
-    ...rows,
-    '--json',
-  ]);
+  await sotto(['convert', '--model', flags.student, '--out', narrowed, '--ring', flags.ring, ...headRange, ...rows, '--json']);
 }
 const { ring } = configOf(narrowed).sotto;
 const results = [
