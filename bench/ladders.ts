@@ -82,7 +82,7 @@ const nothing: Beside = { tasks: [], columns: [] };
 const questions: Beside = {
   tasks: [
     { name: 'arc_easy', data: 'arc_easy/test500.jsonl' },
-    { name: 'arc_easy_generative', data: 'arc_easy/test500.jsonl', limit: 100 },
+    { name: 'arc_easy_generative', data: 'arc_easy/test500.jsonl', limit: 40 },
   ],
   columns: [
     share('arc_easy/acc', 'ARC-Easy'),
