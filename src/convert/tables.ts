@@ -10,12 +10,14 @@ export interface ArgumentRange {
 /** Largest relative error of the interpolation at or above the smallest argument met: no finer than the numbers themselves. */
 const errorLimit = (fraction: number): number => Math.max(1e-3, 2 ** -(fraction + 1));
 const indexBitsLimit = 14;
+/** What must do where so many nodes cannot keep that: an error of a row's common factor, at its smallest arguments alone. */
+const coarseErrorLimit = 5e-3;
 
 /**
  * The cheapest table for f on arguments like those met: its range covers `margin` times the largest, its nodes (whose number costs)
  * are as few as keep the relative error under 1e-3 (or half a unit) from the smallest on, and its results keep 12 significant bits, as
- * far as the limit lets them. Where 2^14 nodes
- * cannot, throws a `range` error that names the scope.
+ * far as the limit lets them. Where 2^14 nodes cannot, they may err by 5e-3; where they
+ * do by more, throws a `range` error that names the scope.
  */
 export function chooseTable(
   f: (argument: number) => number,
@@ -34,7 +36,8 @@ export function chooseTable(
   for (let indexBits = 4; indexBits <= indexBitsLimit; indexBits++) {
     const table = { rangeBits, indexBits, extraBits };
     if (fraction + rangeBits - indexBits < 1) break;
-    if (interpolationError(f, table, { min, max }) < errorLimit(fraction)) return table;
+    const limit = indexBits < indexBitsLimit ? errorLimit(fraction) : Math.max(errorLimit(fraction), coarseErrorLimit);
+    if (interpolationError(f, table, { min, max }) < limit) return table;
   }
   throw new SottoError(
     'range',
