@@ -250,6 +250,17 @@ describe('the choice of a table', () => {
     );
   });
 
+  it('errs by half a percent at most where 2^14 nodes must span more than they can follow closely', () => {
+    const ring = { bits: 64, fraction: 16 };
+    const met = { min: 1, max: 490 };
+    const table = chooseTable((x) => 1 / (x + 1e-3), met, { margin: 2, fraction: 16, scope: 'here' });
+    expect(table).toMatchObject({ rangeBits: 10, indexBits: 14 });
+    expect(worst((x) => 1 / (x + 1e-3), table, ring, met)).toBeGreaterThan(1e-3);
+    expect(worst((x) => 1 / (x + 1e-3), table, ring, met)).toBeLessThan(5e-3);
+    const wider = { min: 1, max: 1000 };
+    expect(() => chooseTable((x) => 1 / x, wider, { margin: 2, fraction: 16, scope: 'here' })).toThrow(/2\^14 nodes/);
+  });
+
   it('is refused where 2^14 nodes cannot span the arguments, or where there are none', () => {
     const options = { margin: 2, fraction: 16, scope: 'layers.0.attention.weights' };
     expect(() => chooseTable((x) => 1 / x, { min: 1, max: 1e5 }, options)).toThrow(/layers\.0\.attention\.weights/);

@@ -75,6 +75,25 @@ describe('gradients against central differences', () => {
     expect([...results.get('gradient/x')!.values]).toEqual([1, 1, 1, 1]);
   });
 
+  it('leaves whole what no gradient passes through, and finds once what two losses ask for', async () => {
+    const program = trace((ops) => {
+      const [x, held] = [ops.input('x', [3], 'server'), ops.input('held', [3], 'server')];
+      const target = ops.gelu(held);
+      const error = (by: number) => ops.scale(ops.sum(ops.square(ops.subtract(ops.tanh(x), target)), [0]), by);
+      return { loss: ops.add(error(2), error(3)) };
+    });
+    const made = gradient(program, 'loss', ['x']);
+    const count = (operation: Operation): number => made.nodes.filter((node) => node.operation === operation).length;
+    expect([count('gelu'), count('erf'), count('tanh'), count('square')]).toEqual([1, 0, 1, 2]);
+    const feeds = new Map(['x', 'held'].map((name, i) => [name, { shape: [3], values: Float64Array.of(0.3, -1, 2 + i) }]));
+    const found = (await (await backend.compile(made, new Map())).run(feeds)).get('gradient/x')!.values;
+    (await differences(program, feeds, 'x')).forEach((slope, i) => {
+      expect(found[i]).toBeCloseTo(slope, 6);
+    });
+    // Where the held side is asked for too, it is taken apart.
+    expect(gradient(program, 'loss', ['x', 'held']).nodes.some(({ operation }) => operation === 'gelu')).toBe(false);
+  });
+
   it('refuses unknown names and results that are not one number', () => {
     const program = trace((ops) => ({ y: ops.input('x', [2], 'client') }));
     expect(() => gradient(program, 'nothing', ['x'])).toThrow(/no output named nothing/);
