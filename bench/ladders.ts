@@ -81,8 +81,8 @@ interface Beside {
 const nothing: Beside = { tasks: [], columns: [] };
 const questions: Beside = {
   tasks: [
-    { name: 'arc_easy', data: 'arc_easy/test500.jsonl' },
-    { name: 'arc_easy_generative', data: 'arc_easy/test500.jsonl', limit: 40 },
+    { name: 'arc_easy', data: 'arc_easy/test500.jsonl', limit: 200 },
+    { name: 'arc_easy_generative', data: 'arc_easy/test500.jsonl', limit: 20 },
   ],
   columns: [
     share('arc_easy/acc', 'ARC-Easy'),
