@@ -78,7 +78,8 @@ function print(found: Inspection, { tensors: listed }: InspectFlags, terminal: T
 function describe({ activation, attention, norm }: LayerPlan): string[] {
   const act = 'per' in activation ? `${activation.kind} per ${activation.per}` : activation.kind;
   if (attention.kind === 'softmax') return [act, 'softmax', '', tableText(norm?.table)];
-  const name = attention.kind === 'power' ? `${attention.form ?? 'centred'} power ${attention.exponent}` : attention.kind;
+  const form = attention.kind === 'power' && attention.form !== undefined ? `${attention.form} ` : '';
+  const name = attention.kind === 'power' ? `${form}power ${attention.exponent}` : attention.kind;
   return [act, name, tableText(attention.table), tableText(norm?.table)];
 }
 
