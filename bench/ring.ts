@@ -2,7 +2,7 @@
 // for a ring, lets its teacher write texts that nobody trained on, and scores both the float model and the ring's exact integers on
 // rows of the full context. A value that leaves the ring or a table ends the row's scoring: it is found, and the page says so.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { folderFiles } from '../src/node/files.ts';
 import { onnxBackend } from '../src/node/onnx.ts';
@@ -29,7 +29,7 @@ const { values: flags } = parseArgs({
 
 interface Config {
   readonly max_position_embeddings: number;
-  readonly sotto: { readonly ring: { readonly bits: number; readonly fraction: number } };
+  readonly sotto: { readonly name?: string; readonly ring: { readonly bits: number; readonly fraction: number } };
 }
 const configOf = (folder: string): Config => JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as Config;
 
@@ -90,7 +90,14 @@ const lines = results.map(([name, metrics]) =>
     ? `| ${name} | ${metrics} | | | |`
     : `| ${name} | ${shown(metrics.perplexity!, 4)} | ${shown(metrics.perplexity_ratio!, 4)} | ${shown(metrics.fidelity!, 4)} | ${metrics.perplexity!.count} |`,
 );
+const command = ['head-range', 'margin', 'calibration', 'rows', 'ring', 'seed']
+  .flatMap((name) => (flags[name as keyof typeof flags] === undefined ? [] : [`--${name} ${flags[name as keyof typeof flags]}`]))
+  .join(' ');
 const page = [
+  `## ${configOf(narrowed).sotto.name ?? 'student'} of ${basename(flags.teacher)}, ${ring.bits} bits`,
+  '',
+  `    npm run results:ring -- --student STUDENT --teacher TEACHER --text TEXT --directory RUNS ${command}`,
+  '',
   `| ${flags.rows} rows of ${context} tokens that the teacher wrote | perplexity | over the teacher’s | same arg max | tokens |`,
   '| --- | --- | --- | --- | --- |',
   ...lines,
