@@ -171,10 +171,8 @@ export const ladders: readonly Ladder[] = [
     name: 'ladder-scratch',
     title: 'Power attention from the first step on',
     about:
-      'Every figure is of stories that the recipes reserve for this table alone. No student: two models trained alike from random weights.',
-    recipes: variants('softmax-scratch', ['']).concat(
-      variants('power-softmax-scratch', ['', 'stable', 'plain', 'length-agnostic']),
-    ),
+      'Every figure is of stories that the recipes reserve for this table alone. No students: models trained alike from random weights, beside a longer trained one.',
+    recipes: ['softmax-scratch', ...variants('power-softmax-scratch', ['', 'stable', 'plain', 'length-agnostic'])],
     teacher: 'stories-teacher',
     tasks: [{ name: 'perplexity' }, ...looks.tasks],
     columns: [perplexity, ...looks.columns],

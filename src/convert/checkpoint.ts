@@ -1,4 +1,5 @@
 import { SottoError } from '../errors/index.ts';
+import { powerOf } from '../models/block.ts';
 import type { Checkpoint } from '../models/checkpoint.ts';
 import { parseModelConfig } from '../models/config.ts';
 import { type ActivationPlan, type AttentionPlan, type LayerPlan, type Plan, planOf } from '../models/plan.ts';
@@ -131,8 +132,7 @@ async function replaceAttention(
   attention: AttentionPlan,
   limit: { meanPowerLimit?: number },
 ): Promise<number | undefined> {
-  const fitted = attention.kind === 'l2quad' || (attention.kind === 'power' && (attention.form ?? 'centred') === 'centred');
-  if (!fitted) return undefined;
+  if (attention.kind !== 'l2quad' && (attention.kind !== 'power' || powerOf(attention).argument !== 'centred')) return undefined;
   const settings: AttentionFit = {
     ...limit,
     epsilon: attention.epsilon,
