@@ -46,7 +46,8 @@ Replaces activations and softmax layer by layer, each fitted on what its convert
 and tables. Nothing is trained: a fully converted model needs distillation (\`sotto train\`) to write as well as its teacher.
 Without --text the model writes the calibration text itself. The result is a checkpoint folder with the plan in config.json.
 
-Plans: full-p2, full-p4, full-p8, full-p16 (quadratic activations, centred powers as attention), hybrid-K (the last K layers of full-p4),
+Plans: full-p2, full-p4, full-p8, full-p16 (quadratic activations, centred powers as attention), the same with -quartic at the end
+(activations of degree four, where arguments span too much for a parabola), hybrid-K (the last K layers of full-p4),
 mpcformer (0.125 x² + 0.25 x + 0.5 and 2Quad), full-2quad, full-l2quad, full-2relu. A model that is polynomial already is calibrated
 anew, for another ring say: --ring 32 chooses the fraction bits with which everything that was met fits, --margin included.
 --head-range 3 also scales every head so that its powers stay small; the model remains the same function.
@@ -73,7 +74,7 @@ export function registerConvert(program: Command, terminal: Terminal): void {
     .addOption(new Option('--rows <n>', 'rows of text, or pictures of a file').argParser(whole(1, 100_000)).default(16))
     .addOption(new Option('--tokens <n>', 'tokens a row (default: 128, or the context)').argParser(whole(2, 131_072)))
     .addOption(
-      new Option('--initialisation <kind>', 'of the quadratics')
+      new Option('--initialisation <kind>', 'of the polynomials that replace activations')
         .choices(['direct', 'direct-scale', 'hessian', 'scale', 'static', 'naive'])
         .default('direct'),
     )

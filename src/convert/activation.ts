@@ -8,7 +8,7 @@ import { probeFeeds, probeGradient, withSensitivity } from './fisher.ts';
 import { activationNodes, observe, type Subject, type Weights } from './observe.ts';
 
 /**
- * How the coefficients of a quadratic a·x² + b·x + c are found: `naive` draws them; `static` fits on N(0, 1) within [−3, 3]; `direct`
+ * How the coefficients of a polynomial are found: `naive` draws them; `static` fits on N(0, 1) within [−3, 3]; `direct`
  * on the arguments that calibration produces here; `hessian` does so too, each sample weighted by the squared gradient of the loss at
  * the activation's output. `scale` and `direct-scale` multiply `static` and `direct` by the factor that restores the output's energy.
  */
@@ -20,11 +20,12 @@ export const fisherDamping = 1e-2;
 /** Deviation of coefficients that are drawn. */
 const naiveDeviation = 0.5;
 
-export interface Quadratics {
-  readonly a: Float32Array;
-  readonly b: Float32Array;
-  readonly c: Float32Array;
-  /** Σ w (f − quadratic)² / Σ w f² on the calibration data. */
+export interface Polynomials {
+  /** Of t^0, t^1 and so on, t = x / reach, a number a channel (or one). */
+  readonly coefficients: readonly Float32Array[];
+  /** 1 for quadratics; of higher degrees the largest |x| met. */
+  readonly reach: number;
+  /** Σ w (f − polynomial)² / Σ w f² on the calibration data. */
   readonly relativeError: number;
 }
 
@@ -43,41 +44,49 @@ interface FitOptions extends ActivationFit {
   /** Decides the coefficients of `naive`; 0 where absent. */
   readonly seed?: number | undefined;
 }
+type Degree = 2 | 4;
 
 /** Least squares on what one layer does, whose predecessors the program already has converted; see `initialisations`. */
-export async function fitActivation<P>(subject: Subject<P>, options: FitOptions): Promise<Quadratics> {
-  const { program, layer, backend, per, initialisation } = options;
+export async function fitActivation<P>(
+  subject: Subject<P>,
+  options: FitOptions & { readonly degree: Degree },
+): Promise<Polynomials> {
+  const { program, layer, backend, per, initialisation, degree } = options;
   const channels = program.nodes[activationNodes(program, layer).argument]!.shape.at(-1)!;
-  const moments = new PolynomialMoments(2, channels);
+  const moments = new PolynomialMoments(degree, channels);
   const samples: Sample[] = [];
   await observeActivation(subject, options, (sample) => {
     moments.add(sample.x, sample.f, sample.w);
     samples.push(sample);
   });
   const width = per === 'layer' ? 1 : channels;
+  const reach = degree === 2 ? 1 : farthest(samples);
   const rows = await firstRows(initialisation, width);
   const plain = columns(rows, width);
-  const errors = energies(samples, plain, width);
-  if (!initialisation.endsWith('scale')) return { ...plain, relativeError: errors.error / errors.exact };
+  const errors = energies(samples, plain, { width, reach });
+  if (!initialisation.endsWith('scale')) return { coefficients: plain, reach, relativeError: errors.error / errors.exact };
   const scale = Math.sqrt(errors.exact / errors.own);
-  const scaled = columns(
-    rows.map((row) => row.map((coefficient) => coefficient * scale)),
-    width,
-  );
-  return { ...scaled, relativeError: energies(samples, scaled, width).error / errors.exact };
+  const scaled = plain.map((column) => column.map((coefficient) => coefficient * scale));
+  return { coefficients: scaled, reach, relativeError: energies(samples, scaled, { width, reach }).error / errors.exact };
 
   async function firstRows(kind: Initialisation, count: number): Promise<Float64Array[]> {
     if (kind === 'naive') {
       const random = pseudorandom(options.seed ?? 0, 0x6e6169, layer);
-      return Array.from({ length: count }, () => Float64Array.from({ length: 3 }, () => naiveDeviation * random.normal()));
+      return Array.from({ length: count }, () =>
+        Float64Array.from({ length: degree + 1 }, () => naiveDeviation * random.normal()),
+      );
     }
-    if (kind === 'static' || kind === 'scale') return [await staticQuadratic(subject.activation, backend)];
-    return per === 'layer' ? [moments.fitAll()] : moments.fitChannels();
+    if (kind === 'static' || kind === 'scale') return [inReach(await staticPolynomial(subject.activation, degree, backend))];
+    return (per === 'layer' ? [moments.fitAll()] : moments.fitChannels()).map(inReach);
+  }
+  /** Of powers of x to those of t. */
+  function inReach(row: Float64Array): Float64Array {
+    return row.map((coefficient, power) => coefficient * reach ** power);
   }
 }
 
 /** The lines a·x through zero nearest to the activation on what one layer does: what stands in a bilinear gate. */
-export async function fitLine<P>(subject: Subject<P>, options: FitOptions): Promise<Pick<Quadratics, 'a' | 'relativeError'>> {
+export async function fitLine<P>(subject: Subject<P>, options: FitOptions): Promise<{ a: Float32Array; relativeError: number }> {
   const { program, layer, per } = options;
   const channels = program.nodes[activationNodes(program, layer).argument]!.shape.at(-1)!;
   const width = per === 'layer' ? 1 : channels;
@@ -140,22 +149,29 @@ async function observeActivation<P>(
   });
 }
 
-/** Rows (c, b, a) as columns of `width`; a single row serves all channels. */
-function columns(rows: readonly Float64Array[], width: number): { a: Float32Array; b: Float32Array; c: Float32Array } {
-  const column = (k: number): Float32Array => Float32Array.from({ length: width }, (_, i) => (rows[i] ?? rows[0]!)[k]!);
-  return { a: column(2), b: column(1), c: column(0) };
+/** Rows of coefficients, by rising power, as columns of `width`; a single row serves all channels. */
+const columns = (rows: readonly Float64Array[], width: number): Float32Array[] =>
+  Array.from(rows[0]!, (_, power) => Float32Array.from({ length: width }, (_, i) => (rows[i] ?? rows[0]!)[power]!));
+
+/** The largest |x|, at least a millionth. */
+function farthest(samples: readonly Sample[]): number {
+  let most = 1e-6;
+  for (const { x } of samples) for (let i = 0; i < x.length; i++) most = Math.max(most, Math.abs(x[i]!));
+  return most;
 }
 
 function energies(
   samples: readonly Sample[],
-  { a, b, c }: { a: Float32Array; b: Float32Array; c: Float32Array },
-  width: number,
+  coefficients: readonly Float32Array[],
+  { width, reach }: { width: number; reach: number },
 ): { exact: number; own: number; error: number } {
   let [exact, own, error] = [0, 0, 0];
   for (const { x, f, w } of samples)
     for (let i = 0; i < x.length; i++) {
       const channel = i % width;
-      const q = (a[channel]! * x[i]! + b[channel]!) * x[i]! + c[channel]!;
+      const t = x[i]! / reach;
+      let q = 0;
+      for (let power = coefficients.length - 1; power >= 0; power--) q = q * t + coefficients[power]![channel]!;
       const weight = w === undefined ? 1 : w[i]!;
       exact += weight * f[i]! ** 2;
       own += weight * q ** 2;
@@ -164,8 +180,8 @@ function energies(
   return { exact, own, error };
 }
 
-/** The published activation's least-squares quadratic under N(0, 1) on [−3, 3]. */
-async function staticQuadratic(name: ActivationName, backend: FloatBackend): Promise<Float64Array> {
+/** The published activation's least-squares polynomial under N(0, 1) on [−3, 3]. */
+async function staticPolynomial(name: ActivationName, degree: Degree, backend: FloatBackend): Promise<Float64Array> {
   const points = 6001;
   const place = (i: number): number => -3 + (6 * i) / (points - 1);
   const program = trace((ops) => {
@@ -176,5 +192,5 @@ async function staticQuadratic(name: ActivationName, backend: FloatBackend): Pro
   const x = { shape: [points], values: Float32Array.from({ length: points }, (_, i) => place(i)) };
   const f = (await executable.run(new Map([['x', x]]))).get('f')!.values;
   await executable.close();
-  return staticFit((at) => f[Math.round(((at + 3) / 6) * (points - 1))]!, 2);
+  return staticFit((at) => f[Math.round(((at + 3) / 6) * (points - 1))]!, degree);
 }

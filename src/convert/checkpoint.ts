@@ -2,7 +2,14 @@ import { SottoError } from '../errors/index.ts';
 import { powerOf } from '../models/block.ts';
 import type { Checkpoint } from '../models/checkpoint.ts';
 import { parseModelConfig } from '../models/config.ts';
-import { type ActivationPlan, type AttentionPlan, type LayerPlan, type Plan, planOf } from '../models/plan.ts';
+import {
+  type ActivationPlan,
+  type AttentionPlan,
+  coefficientOfPower,
+  type LayerPlan,
+  type Plan,
+  planOf,
+} from '../models/plan.ts';
 import type { NamedTensor } from '../models/safetensors.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import { fitActivation, fitLine, type Initialisation } from './activation.ts';
@@ -70,15 +77,18 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
     const attentionError =
       own.attention.kind === 'softmax' ? await replaceAttention(at, current, attention, limitOf(options)) : undefined;
     current = withLayer(current, layer, { ...own, attention });
-    const activationError =
+    const replaced =
       'per' in activation && own.activation.kind === 'exact'
         ? await replaceActivation(at, current, activation, options)
         : undefined;
-    current = withLayer(current, layer, plan.layers[layer]!);
+    current = withLayer(current, layer, {
+      ...plan.layers[layer]!,
+      activation: replaced?.activation ?? kept(own.activation, activation),
+    });
     const report = {
       layer,
       ...(attentionError === undefined ? {} : { attention: attentionError }),
-      ...(activationError === undefined ? {} : { activation: activationError }),
+      ...(replaced === undefined ? {} : { activation: replaced.relativeError }),
     };
     layers.push(report);
     options.progress?.(report);
@@ -105,12 +115,15 @@ function checkKept(own: LayerPlan, wanted: LayerPlan, layer: number): void {
   });
 }
 
-/** Alike but for their tables, which calibration chooses. */
+/** What a layer that was converted before had fitted stays. */
+const kept = (own: ActivationPlan, wanted: ActivationPlan): ActivationPlan => (own.kind === 'exact' ? wanted : own);
+
+/** Alike but for what is fitted: their tables, which calibration chooses, and how far a quartic reaches. */
 const same = (a: object, b: object): boolean => bare(a) === bare(b);
 const bare = (part: object): string =>
   JSON.stringify(
     Object.entries(part)
-      .filter(([name]) => name !== 'table')
+      .filter(([name]) => name !== 'table' && name !== 'reach')
       .sort(([one], [other]) => (one < other ? -1 : 1)),
   );
 
@@ -186,24 +199,26 @@ function scaleQueries({ subject, layer, weights }: Omit<Place, 'backend'>, by: F
   }
 }
 
-/** Fits a layer's quadratics or lines and adds their coefficients to the weights; gives the relative error. */
+/** Fits a layer's polynomials or lines and adds their coefficients to the weights; gives what the plan has of them and the relative error. */
 async function replaceActivation(
   { subject, layer, weights, backend }: Place,
   plan: Plan,
-  { kind, per }: ActivationPlan & { per: 'layer' | 'channel' },
+  activation: ActivationPlan & { per: 'layer' | 'channel' },
   { initialisation, weighted = true, seed }: Pick<ConversionOptions, 'initialisation' | 'weighted' | 'seed'>,
-): Promise<number> {
+): Promise<{ activation: ActivationPlan; relativeError: number }> {
+  const { kind, per } = activation;
   const program = subject.trace(plan);
   const options = { program, layer, weights, backend, per, initialisation, weighted, seed };
   if (kind === 'bilinear') {
     const { a, relativeError } = await fitLine(subject, options);
     weights.set(subject.coefficientName(layer, 'a'), { shape: [a.length], values: a });
-    return relativeError;
+    return { activation, relativeError };
   }
-  const fit = await fitActivation(subject, options);
-  for (const part of ['a', 'b', 'c'] as const)
-    weights.set(subject.coefficientName(layer, part), { shape: [fit[part].length], values: fit[part] });
-  return fit.relativeError;
+  const { coefficients, reach, relativeError } = await fitActivation(subject, { ...options, degree: kind === 'quartic' ? 4 : 2 });
+  coefficients.forEach((values, power) => {
+    weights.set(subject.coefficientName(layer, coefficientOfPower[power]!), { shape: [values.length], values });
+  });
+  return { activation: kind === 'quartic' ? { ...activation, reach } : activation, relativeError };
 }
 
 const limitOf = ({ meanPowerLimit }: { meanPowerLimit?: number }) => (meanPowerLimit === undefined ? {} : { meanPowerLimit });

@@ -5,7 +5,7 @@ export {
   fitActivation,
   type Initialisation,
   initialisations,
-  type Quadratics,
+  type Polynomials,
 } from './activation.ts';
 export { type AttentionFit, type AttentionShift, fitAttention, foldShifts } from './attention.ts';
 export { type CalibrationOptions, calibrate, defaultRing } from './calibrate.ts';

@@ -1,5 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { ActivationName } from '../models/config.ts';
+import type { Coefficient } from '../models/plan.ts';
 import type { Executable, FloatBackend, Node, Program, Tensor } from '../program/index.ts';
 import { prune } from '../program/index.ts';
 import type { Targets } from './fisher.ts';
@@ -18,7 +19,7 @@ export interface Subject<P> {
   readonly targets?: readonly Targets[] | undefined;
   /** The published prefix of the query matrix and bias of a layer. */
   queryName(layer: number): string;
-  coefficientName(layer: number, part: 'a' | 'b' | 'c'): string;
+  coefficientName(layer: number, part: Coefficient): string;
   /** The two numbers a head of an `l2quad`. */
   quadName(layer: number, part: 'scale' | 'shift'): string;
   /** Values per row of a norm, and what the norm adds under its root. */

@@ -11,8 +11,17 @@ import {
   type WeightSource,
 } from './block.ts';
 import type { BertConfig } from './config.ts';
-import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm, layerNormStack } from './folded.ts';
-import { type ActivationPlan, type Plan, poolerPlan } from './plan.ts';
+import {
+  type FoldedStack,
+  foldedLayer,
+  foldedLinear,
+  foldedNorm,
+  foldedPolynomial,
+  isFoldedPolynomial,
+  layerNormStack,
+  powersOf,
+} from './folded.ts';
+import { type ActivationPlan, type Coefficient, type Plan, poolerPlan } from './plan.ts';
 
 export type BertOutput = 'logits' | 'hidden' | 'attention' | 'pooled';
 
@@ -83,7 +92,7 @@ function publishedLayer(ops: Ops<Ref>, config: BertConfig, plan: Plan, index: nu
     mlpNorm: same,
     mlp: (x) => {
       const up = ops.scope('up', () => linear(ops, weight, x, name('intermediate.dense'), ff)); // (…, T, ff)
-      const coefficient = (letter: string, shape: Shape): Ref => weight(name(`intermediate.act.${letter}`), shape);
+      const coefficient = (letter: Coefficient, shape: Shape): Ref => weight(name(`intermediate.act.${letter}`), shape);
       const hidden = ops.scope('act', () => activate(ops, activation, config.hiddenAct, up, coefficient));
       return ops.scope('down', () => linear(ops, weight, hidden, name('output.dense'), d));
     },
@@ -139,7 +148,7 @@ export function bert(ops: Ops<Ref>, config: BertConfig, plan: Plan, input: { ids
 }
 
 /** tanh, or what a plan has in its place. */
-function pool(ops: Ops<Ref>, plan: ActivationPlan, x: Ref, coefficient: (name: 'a' | 'b' | 'c', shape: Shape) => Ref): Ref {
+function pool(ops: Ops<Ref>, plan: ActivationPlan, x: Ref, coefficient: (name: Coefficient, shape: Shape) => Ref): Ref {
   return plan.kind === 'exact' ? ops.tanh(x) : activate(ops, plan, 'gelu', x, coefficient);
 }
 
@@ -219,7 +228,7 @@ function privateHead(ops: Ops<Ref>, plan: Plan, dense: Ref, classes: number, wei
   const unused = (): never => {
     throw new Error('the coefficients are in the matrices');
   };
-  if (pooler.kind !== 'quadratic' && pooler.kind !== 'quad')
+  if (!isFoldedPolynomial(pooler))
     return foldedLinear(
       ops,
       weight,
@@ -228,8 +237,7 @@ function privateHead(ops: Ops<Ref>, plan: Plan, dense: Ref, classes: number, wei
       classes,
       true,
     );
-  const squares = foldedLinear(ops, weight, ops.square(dense), 'private/head.square', classes, false);
-  return ops.add(squares, foldedLinear(ops, weight, dense, 'private/head.linear', classes, true));
+  return foldedPolynomial(ops, weight, powersOf(ops, pooler, dense), 'private/head', classes);
 }
 
 function checkLength(config: BertConfig, tokens: number): void {

@@ -1,7 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import type { Ops, PowerArgument, Ref, Shape } from '../program/index.ts';
 import type { ActivationName } from './config.ts';
-import { type ActivationPlan, type AttentionPlan, fixedQuad } from './plan.ts';
+import { type ActivationPlan, type AttentionPlan, type Coefficient, fixedQuad, reachOf } from './plan.ts';
 
 /** What one transformer block is made of. Models supply it in two forms: as published, and folded for private runs. */
 export interface Layer {
@@ -203,13 +203,13 @@ function swapped(ops: Ops<Ref>, x: Ref): Ref {
   return ops.transpose(x, [...Array(rank - 3).keys(), rank - 2, rank - 3, rank - 1]);
 }
 
-/** The activation of a plan; `coefficient` gives a, b and c of a quadratic or a of a bilinear, (1) or (width). */
+/** The activation of a plan; `coefficient` gives its coefficients (see coefficientsOf), (1) or (width). */
 export function activate(
   ops: Ops<Ref>,
   plan: ActivationPlan,
   exact: ActivationName,
   x: Ref,
-  coefficient: (name: 'a' | 'b' | 'c', shape: Shape) => Ref,
+  coefficient: (name: Coefficient, shape: Shape) => Ref,
 ): Ref {
   if (plan.kind === 'relu') return ops.relu(x);
   if (plan.kind === 'exact') return exactActivations[exact](ops, x);
@@ -217,7 +217,13 @@ export function activate(
     return ops.offset(ops.add(ops.scale(ops.square(x), fixedQuad.a), ops.scale(x, fixedQuad.b)), fixedQuad.c);
   const shape = [plan.per === 'layer' ? 1 : ops.shape(x).at(-1)!];
   if (plan.kind === 'bilinear') return ops.multiply(x, coefficient('a', shape));
-  return ops.quadratic(x, coefficient('a', shape), coefficient('b', shape), coefficient('c', shape));
+  const [a, b, c] = [coefficient('a', shape), coefficient('b', shape), coefficient('c', shape)];
+  if (plan.kind === 'quadratic') return ops.quadratic(x, a, b, c);
+  // (e·t² + d·t + a)·t² + b·t + c: two products deep.
+  const reach = reachOf(plan);
+  const t = reach === 1 ? x : ops.scale(x, 1 / reach);
+  const upper = ops.quadratic(t, coefficient('e', shape), coefficient('d', shape), a);
+  return ops.add(ops.multiply(upper, ops.square(t)), ops.add(ops.multiply(t, b), c));
 }
 
 const tanhGelu = (ops: Ops<Ref>, x: Ref): Ref => {

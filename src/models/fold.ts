@@ -3,7 +3,16 @@ import type { Shape } from '../program/index.ts';
 import { bertNames } from './bert.ts';
 import type { BertConfig, LlamaConfig, ModelConfig, VitConfig } from './config.ts';
 import { foldedName } from './folded.ts';
-import { type ActivationPlan, fixedQuad, type LayerPlan, type Plan, poolerPlan } from './plan.ts';
+import {
+  type ActivationPlan,
+  type Coefficient,
+  coefficientsOf,
+  fixedQuad,
+  type LayerPlan,
+  type Plan,
+  poolerPlan,
+  reachOf,
+} from './plan.ts';
 import { embeddingTensor } from './public-embedding.ts';
 import { patchCount } from './vit.ts';
 
@@ -54,12 +63,12 @@ export async function* foldLlama(config: LlamaConfig, plan: Plan, read: ReadTens
     const gate =
       activation.kind === 'bilinear' ? { name: name('mlp.act.a'), width: coefficientWidth(activation, ff) } : undefined;
     yield* folded(foldedName(layer, 'mlp.gateUp'), d, { gain: name('post_attention_layernorm.weight') }, [
-      { ...part('mlp.gate_proj', ff, mlpBias), outputs: gate },
+      { ...part('mlp.gate_proj', ff, mlpBias, 1 / reachOf(activation)), outputs: gate },
       part('mlp.up_proj', ff, mlpBias),
     ]);
-    if (activation.kind === 'quadratic') {
+    if (activation.kind === 'quadratic' || activation.kind === 'quartic') {
       const width = coefficientWidth(activation, ff);
-      for (const letter of ['a', 'b', 'c'])
+      for (const letter of coefficientsOf[activation.kind])
         yield [
           foldedName(layer, `mlp.act.${letter}`),
           { shape: [width], values: await tensor(name(`mlp.act.${letter}`), width) },
@@ -93,8 +102,9 @@ export async function* foldVit(config: VitConfig, plan: Plan, read: ReadTensor):
     ]);
     yield* foldedShift(tensor, layer, quad);
     yield* folded(foldedName(layer, 'attention.out'), d, {}, [part('attention.output.dense', d, true)]);
-    yield* folded(foldedName(layer, 'mlp.up'), d, norm('layernorm_after'), [part('intermediate.dense', ff, true)]);
     const { activation } = plan.layers[layer]!;
+    const up = part('intermediate.dense', ff, true, 1 / reachOf(activation));
+    yield* folded(foldedName(layer, 'mlp.up'), d, norm('layernorm_after'), [up]);
     const down = part('output.dense', d, true);
     yield* foldActivated(folded, foldedName(layer, 'mlp.down'), ff, down, activation, name('intermediate.act'));
   }
@@ -156,14 +166,16 @@ export async function* foldBert(config: BertConfig, plan: Plan, read: ReadTensor
     const out = foldedName(layer, 'attention.out');
     yield* ending(out, before, folded(out, d, {}, [part('attention.output.dense', d)]));
     const middle = name('attention.output.LayerNorm');
-    yield* folded(foldedName(layer, 'mlp.up'), d, left(middle), [part('intermediate.dense', ff)]);
     const { activation } = plan.layers[layer]!;
+    const up = part('intermediate.dense', ff, 1 / reachOf(activation));
+    yield* folded(foldedName(layer, 'mlp.up'), d, left(middle), [up]);
     const coefficients = name('intermediate.act');
     const down = foldedName(layer, 'mlp.down');
     yield* ending(down, middle, foldActivated(folded, down, ff, part('output.dense', d), activation, coefficients));
     before = name('output.LayerNorm');
   }
-  yield* folded('private/pooler', d, left(before), [{ name: names.pooler, out: d, bias: true }]);
+  const pooler = { name: names.pooler, out: d, bias: true, scale: 1 / reachOf(poolerPlan(plan)) };
+  yield* folded('private/pooler', d, left(before), [pooler]);
   const head = { name: names.head, out: config.labels.length, bias: true };
   yield* foldActivated(folded, 'private/head', d, head, poolerPlan(plan), names.poolerAct);
 }
@@ -184,7 +196,7 @@ async function* foldedShift(
   yield [foldedName(layer, 'attention.shift'), { shape: [width], values: await tensor(name, width) }];
 }
 
-/** The matrix behind an activation; behind a quadratic, one for the squares and one for the values, W(a∘u² + b∘u + c). */
+/** The matrix behind an activation; behind a polynomial, one for every power of the values, W(a∘u² + b∘u + c). */
 async function* foldActivated(
   folded: Folder,
   name: string,
@@ -194,12 +206,18 @@ async function* foldActivated(
   coefficients: string,
 ): AsyncGenerator<[string, FoldedTensor]> {
   if (activation.kind === 'exact' || activation.kind === 'relu') return yield* folded(name, inputs, {}, [part]);
-  const coefficient = (letter: 'a' | 'b' | 'c'): Vector =>
+  const coefficient = (letter: Coefficient): Vector =>
     activation.kind === 'quad'
-      ? { value: fixedQuad[letter] }
+      ? { value: fixedQuad[letter as keyof typeof fixedQuad] }
       : { name: `${coefficients}.${letter}`, width: coefficientWidth(activation, inputs) };
   if (activation.kind === 'bilinear') return yield* folded(name, inputs, { gain: coefficient('a') }, [part]);
-  yield* folded(`${name}.square`, inputs, { gain: coefficient('a') }, [{ ...part, bias: false }]);
+  const power = (label: string, letter: Coefficient) =>
+    folded(`${name}.${label}`, inputs, { gain: coefficient(letter) }, [{ ...part, bias: false }]);
+  yield* power('square', 'a');
+  if (activation.kind === 'quartic') {
+    yield* power('cube', 'd');
+    yield* power('fourth', 'e');
+  }
   yield* folded(`${name}.linear`, inputs, { gain: coefficient('b'), shift: coefficient('c') }, [part]);
 }
 
@@ -219,7 +237,7 @@ async function* foldPictureEmbedding(
   yield ['private/embedding.class', { shape: [1, d], values: first.map((value, at) => value + positions[at]!) }];
 }
 
-const coefficientWidth = (activation: ActivationPlan & { kind: 'quadratic' | 'bilinear' }, width: number): number =>
+const coefficientWidth = (activation: ActivationPlan & { per: 'layer' | 'channel' }, width: number): number =>
   activation.per === 'layer' ? 1 : width;
 
 type CheckedReader = (name: string, length: number) => Promise<Float64Array>;

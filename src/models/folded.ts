@@ -1,7 +1,7 @@
 import type { Ops, Ref, Shape } from '../program/index.ts';
 import { activate, type Layer, learntScores, type WeightSource } from './block.ts';
 import type { ActivationName } from './config.ts';
-import type { LayerPlan, NormPlan } from './plan.ts';
+import type { ActivationPlan, LayerPlan, NormPlan } from './plan.ts';
 
 /**
  * A stack of blocks as the private programs run it: norm gains and biases, 1/√Dh and an ungated quadratic's coefficients are folded
@@ -69,6 +69,35 @@ export function foldedLinear(ops: Ops<Ref>, weight: WeightSource, x: Ref, name: 
   return bias ? ops.add(product, weight(`${name}.bias`, [out])) : product;
 }
 
+/** Whether an activation's coefficients are in the matrices behind it, one for every power. */
+export const isFoldedPolynomial = ({ kind }: ActivationPlan): boolean =>
+  kind === 'quadratic' || kind === 'quartic' || kind === 'quad';
+
+/** The powers of x that a polynomial needs, by the names of their matrices. */
+export function powersOf(ops: Ops<Ref>, { kind }: ActivationPlan, x: Ref): ReadonlyMap<string, Ref> {
+  const square = ops.square(x);
+  const higher =
+    kind === 'quartic'
+      ? ([
+          ['cube', ops.multiply(square, x)],
+          ['fourth', ops.square(square)],
+        ] as const)
+      : [];
+  return new Map([['square', square], ...higher, ['linear', x]]);
+}
+
+/** W(a∘x² + b∘x + c) = (W∘a)x² + (W∘b)x + Wc, and so on: the coefficients cost nothing. */
+export function foldedPolynomial(
+  ops: Ops<Ref>,
+  weight: WeightSource,
+  powers: ReadonlyMap<string, Ref>,
+  name: string,
+  out: number,
+): Ref {
+  const terms = [...powers].map(([power, x]) => foldedLinear(ops, weight, x, `${name}.${power}`, out, power === 'linear'));
+  return terms.reduce((sum, term) => ops.add(sum, term));
+}
+
 /** Layer `index` of a folded stack. */
 export function foldedLayer(ops: Ops<Ref>, stack: FoldedStack, plan: LayerPlan, index: number, weight: WeightSource): Layer {
   const { heads, keyValueHeads, headDim, hiddenSize, intermediateSize } = stack;
@@ -77,9 +106,10 @@ export function foldedLayer(ops: Ops<Ref>, stack: FoldedStack, plan: LayerPlan, 
     foldedLinear(ops, weight, x, foldedName(index, part), out, bias);
   const part = (x: Ref, start: number, end: number): Ref => ops.slice(x, ops.shape(x).length - 1, start, end);
   const coefficient = (name: string, shape: Shape): Ref => weight(foldedName(index, `mlp.act.${name}`), shape);
-  // The coefficients of a bilinear are in the matrix before (a gate) or behind it.
+  // The coefficients of a bilinear are in the matrix before (a gate) or behind it; what a quartic divides by is in the one before.
+  const { reach: _, ...inReach } = { reach: 1, ...plan.activation };
   const activation = (x: Ref): Ref =>
-    plan.activation.kind === 'bilinear' ? x : activate(ops, plan.activation, stack.activation, x, coefficient);
+    inReach.kind === 'bilinear' ? x : activate(ops, inReach, stack.activation, x, coefficient);
   const norm = (x: Ref): Ref => foldedNorm(ops, stack, plan.norm, x);
 
   const gatedMlp = (x: Ref): Ref => {
@@ -91,17 +121,17 @@ export function foldedLayer(ops: Ops<Ref>, stack: FoldedStack, plan: LayerPlan, 
   };
   const plainMlp = (x: Ref): Ref => {
     const up = ops.scope('up', () => linear(x, 'mlp.up', intermediateSize, stack.mlpBias)); // (T, ff)
-    if (plan.activation.kind !== 'quadratic' && plan.activation.kind !== 'quad') {
+    if (!isFoldedPolynomial(plan.activation)) {
       const hidden = ops.scope('act', () => activation(up));
       return ops.scope('down', () => linear(hidden, 'mlp.down', hiddenSize, stack.mlpBias));
     }
-    const squared = ops.scope('act', () => ops.square(up));
-    return ops.scope('down', () => {
-      if (stack.plainSquare) return linear(squared, 'mlp.down', hiddenSize, stack.mlpBias);
-      // W(a∘u² + b∘u + c) = (W∘a)u² + (W∘b)u + Wc: the coefficients cost nothing.
-      const quadratic = linear(squared, 'mlp.down.square', hiddenSize, false);
-      return ops.add(quadratic, linear(up, 'mlp.down.linear', hiddenSize, true));
-    });
+    const { activation: polynomial } = plan;
+    if (stack.plainSquare && polynomial.kind !== 'quartic') {
+      const squared = ops.scope('act', () => ops.square(up));
+      return ops.scope('down', () => linear(squared, 'mlp.down', hiddenSize, stack.mlpBias));
+    }
+    const powers = ops.scope('act', () => powersOf(ops, polynomial, up));
+    return ops.scope('down', () => foldedPolynomial(ops, weight, powers, foldedName(index, 'mlp.down'), hiddenSize));
   };
 
   return {

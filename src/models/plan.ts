@@ -4,14 +4,32 @@ import type { Bounded, BoundedTable } from '../program/index.ts';
 
 /**
  * What stands where the activation stood. `exact` is the one that config.json names; `quadratic` a·x² + b·x + c and `bilinear` a·x have
- * their coefficients among the weights (a bilinear gate is a product of two linear maps); `quad` is 0.125 x² + 0.25 x + 0.5.
+ * their coefficients among the weights (a bilinear gate is a product of two linear maps); `quartic` e·t⁴ + d·t³ + a·t² + b·t + c of
+ * t = x / reach has too, `reach` being the largest |x| of its fit; `quad` is 0.125 x² + 0.25 x + 0.5.
  */
 export type ActivationPlan =
   | { readonly kind: 'exact' }
   | { readonly kind: 'quadratic'; readonly per: 'layer' | 'channel' }
+  | { readonly kind: 'quartic'; readonly per: 'layer' | 'channel'; readonly reach?: number | undefined }
   | { readonly kind: 'bilinear'; readonly per: 'layer' | 'channel' }
   | { readonly kind: 'quad' }
   | { readonly kind: 'relu' };
+
+/** The coefficients of an activation in the checkpoint, `….act.a` and so on: of x², x and 1, and in a quartic of t³ and t⁴. */
+export const coefficientsOf = {
+  exact: [],
+  relu: [],
+  quad: [],
+  bilinear: ['a'],
+  quadratic: ['a', 'b', 'c'],
+  quartic: ['a', 'b', 'c', 'd', 'e'],
+} as const satisfies Record<ActivationPlan['kind'], readonly Coefficient[]>;
+export type Coefficient = 'a' | 'b' | 'c' | 'd' | 'e';
+/** The coefficient of every power, from 1 on. */
+export const coefficientOfPower = ['c', 'b', 'a', 'd', 'e'] as const;
+
+/** What an activation divides its argument by: folded weights have that in the matrix before it. */
+export const reachOf = (activation: ActivationPlan): number => ('reach' in activation ? (activation.reach ?? 1) : 1);
 
 /** MPCFormer's fixed quadratic. */
 export const fixedQuad = { a: 0.125, b: 0.25, c: 0.5 } as const;
@@ -112,6 +130,7 @@ const exponents = [2, 4, 8, 16];
 const activation = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('exact') }),
   z.strictObject({ kind: z.literal('quadratic'), per: z.enum(['layer', 'channel']) }),
+  z.strictObject({ kind: z.literal('quartic'), per: z.enum(['layer', 'channel']), reach: positive.optional() }),
   z.strictObject({ kind: z.literal('bilinear'), per: z.enum(['layer', 'channel']) }),
   z.strictObject({ kind: z.literal('quad') }),
   z.strictObject({ kind: z.literal('relu') }),
@@ -160,11 +179,11 @@ export function exactPlan(model: PlannedModel): Plan {
   return { name: 'exact', layers: Array.from({ length: model.numHiddenLayers }, () => layer), finalNorm: {} };
 }
 
-/** Every layer polynomial: a quadratic per channel, power attention, norms by default tables. */
-export function fullPlan(model: PlannedModel, exponent: number): Plan {
+/** Every layer polynomial: a quadratic (or a quartic) per channel, power attention, norms by default tables. */
+export function fullPlan(model: PlannedModel, exponent: number, kind: 'quadratic' | 'quartic' = 'quadratic'): Plan {
   const table = defaultAttentionTable(exponent);
   const attention: AttentionPlan = { kind: 'power', exponent, epsilon: defaultEpsilon, table };
-  return wholePlan(model, `full-p${exponent}`, { kind: 'quadratic', per: 'channel' }, attention);
+  return wholePlan(model, `full-p${exponent}${kind === 'quartic' ? '-quartic' : ''}`, { kind, per: 'channel' }, attention);
 }
 
 /** MPCFormer's (its fixed quadratic and 2Quad with c = 5), the same with what can be learnt, and 2ReLU. */
@@ -200,7 +219,7 @@ export function hybridPlan(model: PlannedModel, count: number, exponent = 4): Pl
 }
 
 /**
- * A plan from its name (`exact`, `full-p2`, `full-p4`, `full-p8`, `full-p16`, `hybrid-K`, `mpcformer`, `full-2quad`, `full-l2quad`,
+ * A plan from its name (`exact`, `full-p2`, `full-p4`, `full-p8`, `full-p16`, the same with `-quartic`, `hybrid-K`, `mpcformer`, `full-2quad`, `full-l2quad`,
  * `full-2relu`) or from an object that nobody has checked.
  * Throws a `model` error that names the field; `source` is what errors print as the file.
  */
@@ -239,8 +258,8 @@ export function isPolynomial(plan: Plan): boolean {
 
 function namedPlan(name: string, model: PlannedModel, source: string): Plan {
   if (name === 'exact') return exactPlan(model);
-  const full = /^full-p(2|4|8|16)$/.exec(name);
-  if (full) return fullPlan(model, Number(full[1]));
+  const full = /^full-p(2|4|8|16)(-quartic)?$/.exec(name);
+  if (full) return fullPlan(model, Number(full[1]), full[2] === undefined ? 'quadratic' : 'quartic');
   if (Object.hasOwn(variants, name)) return variantPlan(model, name as keyof typeof variants);
   const hybrid = /^hybrid-(\d{1,4})$/.exec(name);
   const count = Number(hybrid?.[1]);
@@ -248,7 +267,7 @@ function namedPlan(name: string, model: PlannedModel, source: string): Plan {
   throw new SottoError('model', `there is no plan ${JSON.stringify(name.slice(0, 80))} for ${model.numHiddenLayers} layers`, {
     place: { file: source, field: '(whole)' },
     remedy:
-      'name exact, full-p2, full-p4, full-p8, full-p16, mpcformer, full-2quad, full-l2quad, full-2relu or hybrid-K with K at most the number of layers',
+      'name exact, full-p2, full-p4, full-p8, full-p16 (each also -quartic), mpcformer, full-2quad, full-l2quad, full-2relu or hybrid-K with K at most the number of layers',
   });
 }
 

@@ -41,8 +41,10 @@ export function modelCard(
 function planLine(plan: Plan): string {
   const count = (of: (layer: Plan['layers'][number]) => boolean): number => plan.layers.filter(of).length;
   const quadratic = count(({ activation }) => activation.kind === 'quadratic');
+  const quartic = count(({ activation }) => activation.kind === 'quartic');
+  const activations = quartic === 0 ? `quadratics in ${quadratic}` : `quadratics in ${quadratic} and quartics in ${quartic}`;
   const power = count(({ attention }) => attention.kind === 'power');
   const all = plan.layers.length;
   const whole = isPolynomial(plan) ? ' (fully polynomial)' : '';
-  return `${plan.name ?? 'unnamed'}${whole}: quadratics in ${quadratic} of ${all} layers, power attention in ${power}`;
+  return `${plan.name ?? 'unnamed'}${whole}: ${activations} of ${all} layers, power attention in ${power}`;
 }

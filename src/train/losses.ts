@@ -22,10 +22,15 @@ export interface LossWeights {
   /** Mean over rows of power attentions of max(0, ln(mean power / rangeLimit))². */
   readonly range?: number;
   readonly rangeLimit?: number;
+  /** The norm in which rows count, 2 by default: (mean excess^norm)^(2/norm) instead of the mean of squares. A high one sees the worst rows. */
+  readonly rangeNorm?: RangeNorm | undefined;
   /** Mean over norms and rows of max(0, |ln(mean square / its geometric mean over the batch)| − ln varianceLimit)². */
   readonly variance?: number | undefined;
   readonly varianceLimit?: number | undefined;
 }
+
+export const rangeNorms = [2, 4, 8, 16] as const;
+export type RangeNorm = (typeof rangeNorms)[number];
 
 /** What a term may look at: outputs by name, and where in the trace. `weights` are per position and sum to 1. */
 export interface LossContext {
@@ -136,11 +141,11 @@ function addUp(ops: Tracer, parts: readonly Ref[], what: string): Ref {
 
 /**
  * Keeps the rows' mean powers, the arguments of the reciprocals' tables, below the limit: the mean over rows of
- * max(0, ln(mean power / limit))². It bounds |x| as well, as |x|^p ≤ keys · mean power. Scores and masks are looked up in the student's
- * own nodes.
+ * max(0, ln(mean power / limit))², or another norm of it. It bounds |x| as well, as |x|^p ≤ keys · mean power. Scores and masks are looked
+ * up in the student's own nodes.
  */
 function rangePenalty({ ops, weights }: LossContext): Ref {
-  const limit = weights.rangeLimit ?? 16;
+  const { rangeLimit: limit = 16, rangeNorm: norm = 2 } = weights;
   const parts = [...ops.nodes].flatMap((node) => {
     if (node.operation !== 'powerAttention' || node.scope.startsWith(teacherPrefix)) return [];
     const [scores, , mask, inverseLengths] = node.inputs as [Ref, Ref, Ref, Ref];
@@ -149,10 +154,18 @@ function rangePenalty({ ops, weights }: LossContext): Ref {
     const power = ops.powers(scores, mask, inverseLengths, node.parameters);
     const meanPower = ops.multiply(ops.sum(power, [axis]), inverseLengths);
     const excess = ops.relu(ops.offset(ops.log(meanPower), -Math.log(limit)));
-    return [ops.scale(total(ops, ops.square(excess)), 1 / size(ops.shape(meanPower)))];
+    let powers = ops.square(excess);
+    for (let p = norm; p > 2; p /= 2) powers = ops.square(powers);
+    const mean = ops.scale(total(ops, powers), 1 / size(ops.shape(meanPower)));
+    if (norm === 2) return [mean];
+    const root = ops.exp(ops.scale(ops.log(ops.offset(mean, leastMean)), 2 / norm));
+    return [ops.offset(root, -(leastMean ** (2 / norm)))];
   });
   return ops.scale(addUp(ops, parts, 'power attentions'), 1 / parts.length);
 }
+
+/** Keeps the root of a mean of zeros differentiable. */
+const leastMean = 1e-20;
 
 /**
  * Keeps the mean squares (variances, of a LayerNorm) that a norm's 1/√x sees near each other, so that one table spans them: what is

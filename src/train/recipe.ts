@@ -4,6 +4,7 @@ import { SottoError } from '../errors/index.ts';
 import { activationNames } from '../models/config.ts';
 import { pathProblem } from '../models/files.ts';
 import { powerForms } from '../models/plan.ts';
+import { rangeNorms } from './losses.ts';
 
 const count = (limit: number) => z.number().int().min(1).max(limit);
 const share = z.number().min(0).max(1);
@@ -204,6 +205,8 @@ export const lossSchema = z.strictObject({
   attentionMse: weight.default(0),
   range: weight.default(0),
   rangeLimit: z.number().gt(0).max(1e6).default(16),
+  /** The norm in which the rows' excesses count: 2, 4, 8 or 16; the higher, the more the worst rows alone. */
+  rangeNorm: z.union(rangeNorms.map((value) => z.literal(value))).optional(),
   /** Penalty on mean squares before norms that are more than a factor of `varianceLimit` (4) from their geometric mean. */
   variance: weight.optional(),
   varianceLimit: z.number().gt(1).max(1e6).optional(),
@@ -216,6 +219,8 @@ const conversionSchema = z.strictObject({
   form: z.enum(powerForms).optional(),
   /** `none` keeps the activation. */
   activation: z.enum(['none', 'layer', 'channel']),
+  /** Of the polynomial that replaces it: 2, or 4 where arguments span too much for a parabola. */
+  degree: z.union([z.literal(2), z.literal(4)]).optional(),
   /** How many layers are converted, counted from the last; all where absent. */
   layers: count(512).optional(),
   initialisation: z.enum(initialisations).default('direct'),

@@ -171,7 +171,7 @@ interface Trained {
 const unshared = (weights: Weights) =>
   new Map([...weights].map(([name, { shape, values }]) => [name, { shape: [...shape], values: Float32Array.from(values) }]));
 
-const isCoefficient = (name: string): boolean => /\.act\.[abc]$/.test(name);
+const isCoefficient = (name: string): boolean => /\.act\.[a-e]$/.test(name);
 
 /**
  * What is trained: all weights, or adapters and coefficients where the recipe asks for them. Coefficients whose rate is 0 are
@@ -200,19 +200,19 @@ const outputsFor = ({ hiddenMse = 0, attentionMse = 0 }: LossWeights) => [
 
 /** The plan that a recipe's conversion asks for: the last layers, or all, alike; what the model has converted already stays so. */
 export function recipePlan({ conversion }: Pick<StudentRecipe, 'conversion'>, config: ModelConfig): Plan {
-  const { exponent, activation, form, layers = config.numHiddenLayers } = conversion;
+  const { exponent, activation, degree = 2, form, layers = config.numHiddenLayers } = conversion;
   const attention: AttentionPlan =
     exponent === 0
       ? { kind: 'softmax' }
       : { kind: 'power', exponent, epsilon: defaultEpsilon, ...(form === undefined ? {} : { form }) };
   const wanted: LayerPlan = {
-    activation: activation === 'none' ? { kind: 'exact' } : { kind: 'quadratic', per: activation },
+    activation: activation === 'none' ? { kind: 'exact' } : { kind: degree === 2 ? 'quadratic' : 'quartic', per: activation },
     attention,
   };
   // Training changes the table of embeddings: it is no longer the one that was published.
   const { embedding: _, ...known } = planOf(config);
   const first = config.numHiddenLayers - layers;
-  const name = `${exponent === 0 ? 'softmax' : `power-${exponent}`}${form === undefined ? '' : ` ${form}`} ${activation}${first > 0 ? ` hybrid-${layers}` : ''}`;
+  const name = `${exponent === 0 ? 'softmax' : `power-${exponent}`}${form === undefined ? '' : ` ${form}`} ${activation}${degree === 2 ? '' : ` degree ${degree}`}${first > 0 ? ` hybrid-${layers}` : ''}`;
   const merged = known.layers.map((own, index): LayerPlan => {
     if (index < first) return own;
     return {

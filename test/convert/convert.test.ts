@@ -85,8 +85,11 @@ describe('the fit of an activation', () => {
   const weights = randomWeights(llamaProgram, 1);
   const subject = llamaSubject(config, calibration);
   const program = subject.trace(exactPlan(config));
-  const fitted = (per: 'layer' | 'channel', initialisation: 'static' | 'direct' | 'scale') =>
-    fitActivation(subject, { program, layer: 0, weights, backend, per, initialisation, weighted: true });
+  const fitted = async (per: 'layer' | 'channel', initialisation: 'static' | 'direct' | 'scale', degree: 2 | 4 = 2) => {
+    const options = { program, layer: 0, weights, backend, per, initialisation, weighted: true, degree };
+    const { coefficients, ...fit } = await fitActivation(subject, options);
+    return { ...fit, coefficients, b: coefficients[1]!, a: coefficients[2]! };
+  };
 
   it('is better per channel than per layer, and better on the real arguments than on assumed ones', async () => {
     const [channel, layer, fixed] = [
@@ -99,6 +102,20 @@ describe('the fit of an activation', () => {
     expect(channel.relativeError).toBeLessThan(layer.relativeError);
     expect(layer.relativeError).toBeLessThan(fixed.relativeError);
     expect(channel.relativeError).toBeLessThan(0.02);
+  });
+
+  it('of degree four is better still, of arguments over the largest one met', async () => {
+    for (const per of ['layer', 'channel'] as const) {
+      const [quadratic, quartic] = [await fitted(per, 'direct'), await fitted(per, 'direct', 4)];
+      expect(quadratic.reach).toBe(1);
+      expect(quartic.coefficients.map(({ length }) => length)).toEqual(Array(5).fill(per === 'layer' ? 1 : 12));
+      expect(quartic.relativeError).toBeLessThan(0.2 * quadratic.relativeError);
+    }
+    const found = await fitted('layer', 'static', 4);
+    // On [−3, 3] under N(0, 1), SiLU(x) ≈ x/2 + 0.24 x² − 0.013 x⁴ + 0.003; coefficients of t = x / reach.
+    expect(found.b[0]! / found.reach).toBeCloseTo(0.5, 5);
+    expect(found.a[0]! / found.reach ** 2).toBeCloseTo(0.24, 1);
+    expect(found.coefficients[4]![0]!).toBeLessThan(0);
   });
 
   it('of SiLU on assumed arguments is the known quadratic, and scaled keeps its shape', async () => {

@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { probeFeeds, probeGradient, withSensitivity } from '../../src/convert/fisher.ts';
-import { fisherDamping, fitActivation, type Initialisation, llamaSubject, vitSubject } from '../../src/convert/index.ts';
+import {
+  fisherDamping,
+  fitActivation,
+  type Initialisation,
+  llamaSubject,
+  type Polynomials,
+  vitSubject,
+} from '../../src/convert/index.ts';
 import { activationNodes } from '../../src/convert/observe.ts';
 import { pseudorandom } from '../../src/math/index.ts';
 import { parseLlamaConfig, parseVitConfig } from '../../src/models/config.ts';
@@ -93,9 +100,16 @@ describe('the sensitivity of the loss to an activation', () => {
   });
 });
 
+/** The coefficients of quadratics by their letters. */
+async function parts(fit: Promise<Polynomials>) {
+  const { coefficients, relativeError } = await fit;
+  const [c, b, a] = coefficients as [Float32Array, Float32Array, Float32Array];
+  return { a, b, c, relativeError };
+}
+
 describe('a fit weighted by it', () => {
   const quadratics = (per: 'layer' | 'channel', initialisation: Initialisation) =>
-    fitActivation(subject, { program, layer: 0, weights, backend, per, initialisation, weighted: true });
+    parts(fitActivation(subject, { program, layer: 0, weights, backend, per, initialisation, weighted: true, degree: 2 }));
 
   it('is the dense weighted least squares, for a layer and for each channel', async () => {
     const { found } = await observed(0);
@@ -133,7 +147,7 @@ describe('a fit weighted by it', () => {
       const picture = vitSubject(vit, { pixels, labels });
       const traced = picture.trace(exactPlan(vit));
       const how = { per: 'channel', initialisation: 'hessian', weighted: true } as const;
-      return fitActivation(picture, { program: traced, layer: 0, weights: own, backend, ...how });
+      return parts(fitActivation(picture, { program: traced, layer: 0, weights: own, backend, degree: 2, ...how }));
     };
     await expect(fitted()).rejects.toMatchObject({ kind: 'usage', place: { field: 'initialisation' } });
     expect((await fitted([Int32Array.of(0, 1)])).a.every(Number.isFinite)).toBe(true);
@@ -142,7 +156,19 @@ describe('a fit weighted by it', () => {
 
 describe('the simple beginnings', () => {
   const quadratics = (initialisation: Initialisation, seed = 1) =>
-    fitActivation(subject, { program, layer: 1, weights, backend, per: 'layer', initialisation, weighted: false, seed });
+    parts(
+      fitActivation(subject, {
+        program,
+        layer: 1,
+        weights,
+        backend,
+        per: 'layer',
+        initialisation,
+        weighted: false,
+        degree: 2,
+        seed,
+      }),
+    );
 
   it('drawn coefficients follow the seed and fit badly', async () => {
     const [one, again, other] = [await quadratics('naive'), await quadratics('naive'), await quadratics('naive', 2)];

@@ -44,6 +44,8 @@ const variants: [string, Partial<LayerPlan>][] = [
   ['a stable power', { attention: { kind: 'power', exponent: 4, form: 'stable', ...quotient } }],
   ['a length-agnostic power', { attention: { kind: 'power', exponent: 2, form: 'length-agnostic', ...quotient } }],
   ['MPCFormer’s quadratic', { activation: { kind: 'quad' } }],
+  ['a quartic per channel', { activation: { kind: 'quartic', per: 'channel', reach: 2.5 } }],
+  ['a quartic per layer', { activation: { kind: 'quartic', per: 'layer', reach: 4 } }],
   ['a bilinear per channel', { activation: { kind: 'bilinear', per: 'channel' } }],
   ['a bilinear per layer', { activation: { kind: 'bilinear', per: 'layer' } }],
   ['relu', { activation: { kind: 'relu' } }],

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { pseudorandom } from '../../src/math/index.ts';
 import { gradient, type Tensor, trace } from '../../src/program/index.ts';
-import { lossProgram } from '../../src/train/index.ts';
+import { type LossWeights, lossProgram } from '../../src/train/index.ts';
 
 const [tokens, vocabulary] = [3, 4];
 /** A model whose logits and hidden states are its weights. */
@@ -73,9 +73,9 @@ describe('losses', () => {
   });
 
   it('penalise mean powers above the limit by the square of their logarithm’s excess', async () => {
-    const attention = () =>
+    const attention = (rows: number) =>
       trace((ops) => {
-        const scores = ops.input('scores', [1, 1, 2], 'server');
+        const scores = ops.input('scores', [1, rows, 2], 'server');
         const mask = ops.constant([1], [1]);
         const mixed = ops.powerAttention(scores, ops.constant([1, 2], [1, 2, 1]), mask, ops.constant([0.5], [1]), {
           exponent: 4,
@@ -83,23 +83,28 @@ describe('losses', () => {
         });
         return { logits: ops.concat([mixed, mixed], 2) };
       });
-    const executable = await referenceBackend().compile(
-      lossProgram({ student: attention(), losses: { range: 1, rangeLimit: 3 } }),
-      new Map(),
-    );
-    const run = async (spread: number): Promise<number> =>
-      (
-        await executable.run(
-          new Map<string, Tensor>([
-            ['scores', { shape: [1, 1, 2], values: Float64Array.of(spread, -spread) }],
-            ['labels', { shape: [1, 1], values: new Int32Array(1) }],
-            ['positionWeights', { shape: [1, 1], values: Float64Array.of(1) }],
-          ]),
-        )
-      ).get('loss')!.values[0]!;
+    const penalty = async (losses: LossWeights, spreads: readonly number[]): Promise<number> => {
+      const executable = await referenceBackend().compile(lossProgram({ student: attention(spreads.length), losses }), new Map());
+      const scores = Float64Array.from(spreads.flatMap((spread) => [spread, -spread]));
+      const found = await executable.run(
+        new Map<string, Tensor>([
+          ['scores', { shape: [1, spreads.length, 2], values: scores }],
+          ['labels', { shape: [1, spreads.length], values: new Int32Array(spreads.length) }],
+          ['positionWeights', { shape: [1, spreads.length], values: new Float64Array(spreads.length).fill(1 / spreads.length) }],
+        ]),
+      );
+      return found.get('loss')!.values[0]!;
+    };
     // x is 1 ± spread, the mean power ((1 + spread)⁴ + (1 − spread)⁴)/2.
-    expect(await run(0.5)).toBe(0);
-    expect(await run(1)).toBeCloseTo(Math.log(8 / 3) ** 2, 10);
+    expect(await penalty({ range: 1, rangeLimit: 3 }, [0.5])).toBe(0);
+    expect(await penalty({ range: 1, rangeLimit: 3 }, [1])).toBeCloseTo(Math.log(8 / 3) ** 2, 10);
+    expect(await penalty({ range: 1, rangeLimit: 3, rangeNorm: 16 }, [0.5])).toBeCloseTo(0, 12);
+    // One row of four counts by (1/4)^(2/norm) of its square.
+    for (const rangeNorm of [2, 4, 16] as const)
+      expect(await penalty({ range: 1, rangeLimit: 3, rangeNorm }, [0.5, 1, 0, 0.5])).toBeCloseTo(
+        4 ** (-2 / rangeNorm) * Math.log(8 / 3) ** 2,
+        2, // the root starts from 1e-20, not from zero
+      );
   });
 
   it('are refused without the teacher or the outputs they compare', () => {
