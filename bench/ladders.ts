@@ -31,9 +31,11 @@ export interface Ladder {
   readonly prepare?: (data: string, directory: string) => Promise<void>;
 }
 
+const polyvit = ['v1', 'v2', 'v3', 'ultimate', 'hybrid', 'full', 'progressive'];
+const rungs = { mnist: polyvit, cifar: [...polyvit, 'quartic', 'quartic-p4'] };
 const vision = (set: 'mnist' | 'cifar'): Pick<Ladder, 'recipes' | 'teacher' | 'tasks' | 'columns' | 'fitted'> => ({
   fitted: [`polyvit-v1-${set}`, `polyvit-v2-${set}`],
-  recipes: ['v1', 'v2', 'v3', 'ultimate', 'hybrid', 'full', 'progressive'].map((rung) => `polyvit-${rung}-${set}`),
+  recipes: rungs[set].map((rung) => `polyvit-${rung}-${set}`),
   teacher: `${set}-teacher/checkpoint`,
   tasks: [{ name: 'fidelity' }],
   columns: [

@@ -3,7 +3,7 @@ import { newtonIterations, type RowFunction, rowValue } from '../math/index.ts';
 import { perKey, powerOf } from '../models/block.ts';
 import type { AttentionPlan, LayerPlan, NormPlan, Plan, ScopeRange } from '../models/plan.ts';
 import { largestProduct } from '../models/ranges.ts';
-import type { Bounded, FloatBackend, PowerArgument, Program } from '../program/index.ts';
+import { type Bounded, type FloatBackend, levelEpsilon, type PowerArgument, type Program } from '../program/index.ts';
 import { activationNodes, attentionNode, normArguments, observe, type Subject, type Weights } from './observe.ts';
 import { type ArgumentRange, chooseTable } from './tables.ts';
 
@@ -19,6 +19,53 @@ export interface CalibrationOptions {
 }
 
 export const defaultRing = { bits: 64, fraction: 16 } as const;
+const weightsScope = (layer: number): string => `layers.${layer}.attention.weights`;
+
+/** Of one over the mean of half powers. */
+const levelError = 0.1;
+
+/**
+ * Whether half powers are divided by their mean before the last squaring: where that was so, and where mean powers span more than a table
+ * does. It takes the bits of a wide ring.
+ */
+function isLevelled(
+  { half, exponent, epsilon, form = 'centred', table }: AttentionPlan & { kind: 'power' },
+  { minMean, maxMean }: ScopeRange,
+  { margin, bits, method }: { margin: number; bits: number; method: CalibrationOptions['method'] },
+): boolean {
+  if (exponent < 4 || form !== 'centred' || bits < 60 || (method ?? table?.method ?? 'table') !== 'table') return false;
+  if (half !== undefined) return true;
+  try {
+    const { fraction } = defaultRing;
+    chooseTable((x) => 1 / (x + epsilon), { min: minMean!, max: maxMean! }, { margin, fraction, scope: '' });
+    return false;
+  } catch (error) {
+    if (error instanceof SottoError && error.kind === 'range') return true;
+    throw error;
+  }
+}
+
+function withoutHalf<P extends AttentionPlan>(plan: P): P {
+  const { half: _, ...rest } = { half: undefined, ...plan };
+  return rest as unknown as P;
+}
+
+/** What a ring sees of a power attention: its powers as they are, or levelled. Other ranges stay. */
+function seenRange(range: ScopeRange, levelled: boolean): ScopeRange {
+  const { minHalf, maxHalf, maxHalfPower, minLevel, maxLevel, maxLevelPower, maxLevelSum, maxHalfSum, ...direct } = range;
+  if (!levelled) return direct;
+  return {
+    ...direct,
+    maxPower: Math.max(maxLevelPower!, maxHalfPower!),
+    minMean: minLevel!,
+    maxMean: maxLevel!,
+    maxSum: Math.max(maxLevelSum!, maxHalfSum!),
+    minHalf: minHalf!,
+    maxHalf: maxHalf!,
+    maxHalfPower: maxHalfPower!,
+  };
+}
+
 /** Of Newton's iteration, before any rounding. */
 const newtonError = 1e-3;
 
@@ -30,16 +77,38 @@ const newtonError = 1e-3;
 export async function calibrate(subject: Subject<Plan>, plan: Plan, options: CalibrationOptions): Promise<Plan> {
   const { margin = 2, method } = options;
   const { hiddenSize, normEpsilon } = subject;
-  const ranges = await measure(subject, subject.trace(plan), plan, options);
-  const ring = ringFor(options.ring ?? defaultRing, ranges, margin);
-  const bounded = (f: RowFunction, met: ArgumentRange, scope: string, own: Bounded | undefined, product: number): Bounded => {
+  const met = await measure(subject, subject.trace(plan), plan, options);
+  const wanted = options.ring ?? defaultRing;
+  const settings = { margin, bits: wanted.bits, method };
+  const levelled = new Set(
+    plan.layers.flatMap(({ attention: layer }, index) => {
+      const scope = weightsScope(index);
+      return layer.kind === 'power' && isLevelled(layer, met[scope]!, settings) ? [scope] : [];
+    }),
+  );
+  const ranges = Object.fromEntries(Object.entries(met).map(([scope, range]) => [scope, seenRange(range, levelled.has(scope))]));
+  const ring = ringFor(wanted, ranges, margin);
+  const bounded = (
+    f: RowFunction,
+    met: ArgumentRange,
+    scope: string,
+    own: Bounded | undefined,
+    product: number,
+    error?: number,
+  ): Bounded => {
     if ((method ?? own?.method ?? 'table') === 'table') {
       // What comes of the product with the result is truncated once: it must fit with the fraction bits of both, with a bit to spare.
       const extraBitsLimit = Math.max(
         0,
         Math.min(24, ring.bits - 2 - 2 * ring.fraction - Math.ceil(Math.log2(2 * product * margin))),
       );
-      return chooseTable((x) => rowValue(f, x), met, { margin, fraction: ring.fraction, scope, extraBitsLimit });
+      return chooseTable((x) => rowValue(f, x), met, {
+        margin,
+        fraction: ring.fraction,
+        scope,
+        extraBitsLimit,
+        ...(error === undefined ? {} : { error }),
+      });
     }
     const range = { low: met.min / margin, high: met.max * margin };
     return { method: 'newton', ...range, iterations: newtonIterations(f, range, newtonError) };
@@ -50,18 +119,29 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
     const f = { power: -0.5, factor: 1 / hiddenSize, epsilon: normEpsilon } as const;
     return { table: bounded(f, argument, scopes[0]!, own?.table, Math.max(...met.map((r) => r.maxNormal!))) };
   };
-  const attention = (layer: AttentionPlan, scope: string): AttentionPlan => {
+  const attention = (layer: AttentionPlan, index: number): AttentionPlan => {
     if (layer.kind === 'softmax') return layer;
+    const scope = weightsScope(index);
     const { minMean, maxMean, maxMixed } = ranges[scope] as ScopeRange;
     // Rectified scores may all be zero: no bounded method reaches there, but comparisons do.
     if (layer.kind === '2relu' && !(minMean! > layer.epsilon)) return { ...layer, table: undefined };
     const f = { power: -1, factor: 1, epsilon: layer.epsilon } as const;
-    return { ...layer, table: bounded(f, { min: minMean!, max: maxMean! }, scope, layer.table, maxMixed!) };
+    if (layer.kind !== 'power' || !levelled.has(scope))
+      return { ...withoutHalf(layer), table: bounded(f, { min: minMean!, max: maxMean! }, scope, layer.table, maxMixed!) };
+    const { minHalf, maxHalf, maxHalfPower } = ranges[scope] as ScopeRange;
+    const g = { power: -1, factor: 1, epsilon: levelEpsilon } as const;
+    // The coarse table's error is a common factor of a row, which the last table must span as well.
+    const spread = (1 + levelError) ** 2;
+    return {
+      ...layer,
+      half: bounded(g, { min: minHalf!, max: maxHalf! }, scope, layer.half, maxHalfPower!, levelError),
+      table: bounded(f, { min: minMean! / spread, max: maxMean! * spread }, scope, layer.table, maxMixed!),
+    };
   };
   const layers = plan.layers.map(
     (layer, index): LayerPlan => ({
       ...layer,
-      attention: attention(layer.attention, `layers.${index}.attention.weights`),
+      attention: attention(layer.attention, index),
       norm: norm([`layers.${index}.attention.norm`, `layers.${index}.mlp.norm`], layer.norm),
     }),
   );
@@ -175,7 +255,7 @@ interface Form {
 
 /**
  * What a power attention meets in its rows, of scores (…, keys) and results (…, width): the largest |x|, power, |Σ scores| and |Σ power ·
- * value|, the smallest and largest mean power. The mask (rows of `keys`, or undefined) repeats over the leading axes. Under one, a `narrow`
+ * value|, the smallest and largest mean power, the same of half powers, and of powers over the square of those. The mask (rows of `keys`, or undefined) repeats over the leading axes. Under one, a `narrow`
  * ring divides by powers of two next to the rows' lengths.
  */
 function powerRows(
@@ -188,6 +268,8 @@ function powerRows(
   const masked = mask !== undefined && mask.length >= keys;
   const width = (mixed.length / scores.length) * keys;
   const met = { maxAbs: 0, maxPower: 0, minMean: Number.POSITIVE_INFINITY, maxMean: 0, maxSum: 0, maxMixed: 0 };
+  const half = { minHalf: Number.POSITIVE_INFINITY, maxHalf: 0, maxHalfPower: 0, maxHalfSum: 0 };
+  const level = { minLevel: Number.POSITIVE_INFINITY, maxLevel: 0, maxLevelPower: 0, maxLevelSum: 0 };
   for (let start = 0; start < scores.length; start += keys) {
     const at = masked ? start % mask.length : 0;
     let length = 0;
@@ -199,14 +281,17 @@ function powerRows(
     }
     const head = Math.floor((((start / keys) % queries) * offsets.length) / queries);
     const centre = argument === 'centred' ? sum / length - offsets[head]! : 0;
-    let total = 0;
+    let [total, halves, largest] = [0, 0, 0];
     for (let k = 0; k < keys; k++) {
       if (masked && mask[at + k] === 0) continue;
       let x = scores[start + k]! - centre;
       met.maxAbs = Math.max(met.maxAbs, Math.abs(x));
       if (argument === 'rectified') x = Math.max(0, x);
-      for (let p = exponent; p > 1; p /= 2) x *= x;
-      met.maxPower = Math.max(met.maxPower, x);
+      for (let p = exponent; p > 2; p /= 2) x *= x;
+      half.maxHalfPower = Math.max(half.maxHalfPower, x);
+      halves += x;
+      if (exponent > 1) x *= x;
+      largest = Math.max(largest, x);
       total += x;
     }
     const row = (start / keys) * width;
@@ -214,11 +299,21 @@ function powerRows(
     for (let j = 0; j < width; j++) value = Math.max(value, Math.abs(mixed[row + j]!));
     met.maxMixed = Math.max(met.maxMixed, value);
     const parts = shared ? length : 1;
+    const meanHalf = halves / length;
+    const levelled = total / length / meanHalf ** 2;
+    half.minHalf = Math.min(half.minHalf, meanHalf);
+    half.maxHalf = Math.max(half.maxHalf, meanHalf);
+    half.maxHalfSum = Math.max(half.maxHalfSum, halves);
+    level.minLevel = Math.min(level.minLevel, levelled);
+    level.maxLevel = Math.max(level.maxLevel, levelled);
+    level.maxLevelPower = Math.max(level.maxLevelPower, largest / meanHalf ** 2);
+    level.maxLevelSum = Math.max(level.maxLevelSum, Math.max(1, value) * (levelled + epsilon) * length);
+    met.maxPower = Math.max(met.maxPower, largest);
     const mean = total / (masked && narrow ? 2 ** Math.round(Math.log2(parts)) : parts);
     met.minMean = Math.min(met.minMean, mean);
     met.maxMean = Math.max(met.maxMean, mean);
     const centreSum = argument === 'centred' ? Math.abs(sum) : 0;
     met.maxSum = Math.max(met.maxSum, value * (total + epsilon * parts), total, centreSum);
   }
-  return met;
+  return exponent >= 4 && argument === 'centred' ? { ...met, ...half, ...level } : met;
 }

@@ -123,7 +123,7 @@ const same = (a: object, b: object): boolean => bare(a) === bare(b);
 const bare = (part: object): string =>
   JSON.stringify(
     Object.entries(part)
-      .filter(([name]) => name !== 'table' && name !== 'reach')
+      .filter(([name]) => !['table', 'half', 'reach'].includes(name))
       .sort(([one], [other]) => (one < other ? -1 : 1)),
   );
 

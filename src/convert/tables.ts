@@ -22,9 +22,16 @@ const coarseErrorLimit = 5e-3;
 export function chooseTable(
   f: (argument: number) => number,
   { min, max }: ArgumentRange,
-  options: { readonly margin: number; readonly fraction: number; readonly scope: string; readonly extraBitsLimit?: number },
+  options: {
+    readonly margin: number;
+    readonly fraction: number;
+    readonly scope: string;
+    readonly extraBitsLimit?: number;
+    /** Where a larger relative error does no harm. */
+    readonly error?: number;
+  },
 ): BoundedTable {
-  const { margin, fraction, scope, extraBitsLimit = 24 } = options;
+  const { margin, fraction, scope, extraBitsLimit = 24, error = 0 } = options;
   if (!(min > 0 && max >= min && Number.isFinite(max)))
     throw new SottoError('range', `calibration met arguments from ${min} to ${max}`, {
       place: { scope },
@@ -36,7 +43,8 @@ export function chooseTable(
   for (let indexBits = 4; indexBits <= indexBitsLimit; indexBits++) {
     const table = { rangeBits, indexBits, extraBits };
     if (fraction + rangeBits - indexBits < 1) break;
-    const limit = indexBits < indexBitsLimit ? errorLimit(fraction) : Math.max(errorLimit(fraction), coarseErrorLimit);
+    const least = Math.max(error, errorLimit(fraction));
+    const limit = indexBits < indexBitsLimit ? least : Math.max(least, coarseErrorLimit);
     if (interpolationError(f, table, { min, max }) < limit) return table;
   }
   throw new SottoError(

@@ -112,6 +112,7 @@ function weigh(
   const { attention: plan } = layer;
   if (plan.kind === 'softmax') return ops.softmaxAttention(scores, values, mask);
   const { epsilon, table } = plan;
+  const half = plan.kind === 'power' ? plan.half : undefined;
   if (plan.kind === 'power' && plan.offsets !== undefined && plan.offsets.length !== layer.heads)
     throw new SottoError('model', `the plan has ${plan.offsets.length} offsets, the layer ${layer.heads} heads`, {
       place: { field: 'attention.offsets' },
@@ -120,7 +121,7 @@ function weigh(
   const adjusted = plan.kind === '2quad' ? ops.offset(scores, plan.shift) : layer.adjustScores(scores);
   const raised = plan.kind === 'power' && plan.form === 'stable' ? overLargest(ops, ops.multiply(adjusted, mask)) : adjusted;
   const shares = perKey(plan) ? inverseLengths : ops.constant([1], [1]);
-  return ops.powerAttention(raised, values, mask, shares, { ...powerOf(plan), epsilon, table });
+  return ops.powerAttention(raised, values, mask, shares, { ...powerOf(plan), epsilon, table, half });
 }
 
 /** Whether sums over a row are divided by its length. */

@@ -38,7 +38,8 @@ export const fixedQuad = { a: 0.125, b: 0.25, c: 0.5 } as const;
  * How scores become weights: softmax, or one of the forms of `powerAttention`, x^p / Σ x^p: `power` with x = 1 + s − mean(s), or with a
  * number a head for 1 where queries were scaled by it to keep powers small; `2quad`
  * (s + shift)²; `l2quad` (scale · s + shift)², both numbers learnt, one a head; `2relu` max(s, 0). `table` is how a ring evaluates
- * 1 / (mean power + epsilon), an argument that stays in a known range; without one it is a comparison function.
+ * 1 / (mean power + epsilon), an argument that stays in a known range; without one it is a comparison function. `half` is how it evaluates
+ * one over the mean of a row's half powers where those are divided by it first, because mean powers span too much for one table.
  */
 export type AttentionPlan =
   | { readonly kind: 'softmax' }
@@ -48,6 +49,7 @@ export type AttentionPlan =
       readonly offsets?: readonly number[] | undefined;
       /** `centred` where absent. */
       readonly form?: PowerForm | undefined;
+      readonly half?: Bounded | undefined;
     } & Quotient)
   | ({ readonly kind: '2quad'; readonly shift: number } & Quotient)
   | ({ readonly kind: 'l2quad' } & Quotient)
@@ -136,14 +138,20 @@ const activation = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('relu') }),
 ]);
 const quotient = { epsilon: z.number().gt(0).max(1e6), table: table.optional() };
+const power = z.strictObject({
+  kind: z.literal('power'),
+  exponent: z.number().refine((p) => exponents.includes(p), { error: `must be one of ${exponents.join(', ')}` }),
+  offsets: z.array(z.number().gt(0).max(1e3)).min(1).max(4096).optional(),
+  form: z.enum(powerForms).optional(),
+  half: table.optional(),
+  ...quotient,
+});
 const attention = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('softmax') }),
-  z.strictObject({
-    kind: z.literal('power'),
-    exponent: z.number().refine((p) => exponents.includes(p), { error: `must be one of ${exponents.join(', ')}` }),
-    offsets: z.array(z.number().gt(0).max(1e3)).min(1).max(4096).optional(),
-    form: z.enum(powerForms).optional(),
-    ...quotient,
+  // Only of centred scores is the mean of half powers one at least.
+  power.refine(({ half, form = 'centred', exponent }) => half === undefined || (form === 'centred' && exponent >= 4), {
+    path: ['half'],
+    error: 'is for centred powers of 4 and more',
   }),
   z.strictObject({ kind: z.literal('2quad'), shift: z.number().min(-1e6).max(1e6), ...quotient }),
   z.strictObject({ kind: z.literal('l2quad'), ...quotient }),

@@ -1,6 +1,6 @@
 import { nf4Pairs } from './nf4.ts';
 import { size } from './shapes.ts';
-import type { Composite, NodeOf, Ops, Ref, Shape } from './types.ts';
+import type { Bounded, Composite, NodeOf, Ops, Ref, Shape } from './types.ts';
 
 type Lowering = { [C in Composite]: (ops: Ops<Ref>, node: NodeOf<C>, ...inputs: Ref[]) => Ref };
 
@@ -9,6 +9,9 @@ const meanOverLast = (ops: Ops<Ref>, x: Ref): Ref => ops.scale(ops.sum(x, [last(
 
 /** Large and finite: adding it to a masked score makes its exponential vanish in float32 as in float64. */
 export const maskedScore = 1e9;
+
+/** Beside the mean of half powers, which is at least one (or an offset's power): it keeps rows that see nothing finite. */
+export const levelEpsilon = 2 ** -12;
 
 /** One number a head, in the shape that broadcasts to scores (…, groups, heads of a group · queries, keys). */
 export function perHead(numbers: readonly number[], scores: Shape): { values: Float64Array; shape: Shape } {
@@ -87,11 +90,18 @@ export const lowerings: Lowering = {
     return power;
   },
   powerAttention: (ops, node, scores, values, mask, inverseLengths) => {
-    const { offsets, exponent, epsilon, table } = node.parameters;
+    const { exponent, epsilon, table, half } = node.parameters;
     const axis = last(ops, scores!);
-    const power = ops.powers(scores!, mask!, inverseLengths!, node.parameters);
+    const rowMean = (x: Ref): Ref => ops.multiply(ops.sum(x, [axis]), inverseLengths!);
+    const levelled = (method: Bounded): Ref => {
+      const powers = ops.powers(scores!, mask!, inverseLengths!, { ...node.parameters, exponent: exponent / 2 });
+      return ops.square(ops.multiply(powers, ops.reciprocal(rowMean(powers), { epsilon: levelEpsilon, table: method })));
+    };
+    const power = half === undefined ? ops.powers(scores!, mask!, inverseLengths!, node.parameters) : levelled(half);
+    // Levelled powers have lost the factor that offsets give.
+    const offsets = half === undefined ? node.parameters.offsets : undefined;
     const numerator = ops.multiply(ops.matmul(power, values!), inverseLengths!);
-    const denominator = ops.multiply(ops.sum(power, [axis]), inverseLengths!);
+    const denominator = rowMean(power);
     if (offsets === undefined) return ops.multiply(numerator, ops.reciprocal(denominator, { epsilon, table }));
     const floors = offsets.map((offset) => epsilon * (offset ** exponent - 1));
     const { values: lacking, shape } = perHead(floors, ops.shape(scores!));

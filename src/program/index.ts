@@ -1,5 +1,5 @@
 /** The program language: what models are written in and every backend interprets. */
-export { isComposite, lowerings, perHead } from './composites.ts';
+export { isComposite, levelEpsilon, lowerings, perHead } from './composites.ts';
 export type * from './execution.ts';
 export { gradient } from './gradient.ts';
 export { apply, copyInto, interpret, lower, taken } from './interpret.ts';

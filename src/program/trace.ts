@@ -125,10 +125,11 @@ export class Tracer implements Ops<Ref> {
       offsets?: readonly number[] | undefined;
       exponent: number;
       epsilon: number;
+      half?: Bounded | undefined;
     } & Table,
   ): Ref {
-    const { argument = 'centred', offsets, exponent, epsilon, table } = options;
-    const parameters = { argument, offsets, exponent, epsilon, table };
+    const { argument = 'centred', offsets, exponent, epsilon, table, half } = options;
+    const parameters = { argument, offsets, exponent, epsilon, table, half };
     return this.push('powerAttention', [scores, values, mask, inverseLengths], parameters);
   }
   embedding = (table: Ref, indices: Ref): Ref => this.push('embedding', [table, indices], {});

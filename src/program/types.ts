@@ -127,9 +127,11 @@ export interface Composites {
   /**
    * (scores (…, Q, K), values (…, K, D), mask, inverseLengths): with n the row's number of unmasked keys (inverseLengths = 1/n,
    * shape (…, Q, 1)) and x the masked argument (1 + s − mean(mask·s) where centred), the weights are x^exponent and the result is
-   * (Σ x^p v / n) / (epsilon + Σ x^p / n).
+   * (Σ x^p v / n) / (epsilon + Σ x^p / n). With `half`, how one over a row's mean of x^(p/2) is found: those powers are divided by their
+   * mean before they are squared, after which a row's mean lies between 1 and n however large its scores (for p ≥ 4). An error of that
+   * division is none of the result, a common factor of numerator and denominator; but epsilon is one of the levelled powers then.
    */
-  powerAttention: Powers & { readonly epsilon: number; readonly table: Bounded | undefined };
+  powerAttention: Powers & { readonly epsilon: number; readonly table: Bounded | undefined; readonly half: Bounded | undefined };
   /** (table (V, d), indices (…)): a gather whose indices may be a party's secret. */
   embedding: object;
   /** (logits (…, V), labels (…), weights (…)): Σ weights · −log softmax[label], a scalar of shape []. */
@@ -226,6 +228,7 @@ export interface Ops<T> {
       exponent: number;
       epsilon: number;
       table?: Bounded | undefined;
+      half?: Bounded | undefined;
     },
   ): T;
   embedding(table: T, indices: T): T;

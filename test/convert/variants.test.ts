@@ -128,6 +128,34 @@ describe('a conversion', () => {
     expect(() => checkRanges(small.plan, { bits, fraction: fraction + 4 }, 'config.json')).toThrow(/32/);
   });
 
+  it('whose mean powers no table spans levels half powers first, and is the same function in its ring', async () => {
+    const made = await converted(parsePlan('full-p8', config));
+    expect(made.plan.layers.every(({ attention }) => attention.kind === 'power' && attention.half === undefined)).toBe(true);
+    const sharp = new Map(
+      [...made.tensors].map(([name, { shape, values }]): [string, Tensor] => [
+        name,
+        { shape, values: name.endsWith('q_proj.weight') ? (values as Float32Array).map((value) => 8 * value) : values },
+      ]),
+    );
+    const levelled = await converted(made.plan, {}, { config: made.config, tensors: sharp });
+    for (const [layer, { attention }] of levelled.plan.layers.entries()) {
+      expect(attention.kind === 'power' && attention.half !== undefined).toBe(true);
+      const met = levelled.plan.ranges![`layers.${layer}.attention.weights`]!;
+      expect(met.maxHalf! ** 2).toBeGreaterThan(1000);
+      // Of eight keys at most, and with what the coarse table adds.
+      expect(met.minMean).toBeGreaterThanOrEqual(1 - 1e-9);
+      expect(met.maxMean).toBeLessThanOrEqual(8);
+    }
+    expect(parsePlan(JSON.parse(JSON.stringify(levelled.plan)), config)).toEqual(levelled.plan);
+    const published = await float(levelled.plan, sharp);
+    expect(furthest(published, await float(made.plan, sharp))).toBeLessThan(5e-3);
+    expect(furthest(await inRing(levelled.plan, sharp), published)).toBeLessThan(3e-2);
+    // A narrow ring has no room for it.
+    await expect(
+      converted(levelled.plan, { ring: { bits: 32 } }, { config: levelled.config, tensors: sharp }),
+    ).rejects.toMatchObject({ kind: 'range' });
+  });
+
   it('with scaled heads is the same function, with powers as small as asked for, and more fraction bits', async () => {
     const made = await converted(parsePlan('full-p4', config), { ring: { bits: 32 } });
     const scaled = await converted(made.plan, { ring: { bits: 32 }, headRange: 1.2 }, made);

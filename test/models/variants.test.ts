@@ -40,6 +40,17 @@ const variants: [string, Partial<LayerPlan>][] = [
   ['2relu', { attention: { kind: '2relu', epsilon: 0.1 } }],
   ['2relu with a table', { attention: { kind: '2relu', ...quotient } }],
   ['power with Newton’s iteration', { attention: { kind: 'power', exponent: 4, epsilon: 1e-2, table: newton } }],
+  [
+    'a levelled power',
+    {
+      attention: {
+        kind: 'power',
+        exponent: 8,
+        half: { rangeBits: 14, indexBits: 14, extraBits: 12, interpolation: 'none' },
+        ...quotient,
+      },
+    },
+  ],
   ['a plain power', { attention: { kind: 'power', exponent: 2, form: 'plain', ...quotient } }],
   ['a stable power', { attention: { kind: 'power', exponent: 4, form: 'stable', ...quotient } }],
   ['a length-agnostic power', { attention: { kind: 'power', exponent: 2, form: 'length-agnostic', ...quotient } }],
@@ -137,8 +148,8 @@ describe.each(Object.keys(families))('a %s', (family) => {
 });
 
 describe('the forms of a power', () => {
-  const logits = async (form: 'plain' | 'stable' | 'length-agnostic', epsilon: number) => {
-    const plan = planOf(llama, { attention: { kind: 'power', exponent: 4, form, epsilon } });
+  const logits = async (form: 'plain' | 'stable' | 'length-agnostic' | 'centred', epsilon: number, more: object = {}) => {
+    const plan = planOf(llama, { attention: { kind: 'power', exponent: 4, form, epsilon, ...more } });
     const weights = randomLlamaWeights(llama, 3, plan);
     const program = traceLlama(llama, plan, { batch: 1, tokens: 5 });
     return (await runReference(program, weights, { ids: index(ids, [1, 5]) })).get('logits')!.values;
@@ -157,6 +168,21 @@ describe('the forms of a power', () => {
     expect(difference(stable, floored)).toBeGreaterThan(1e-3);
     expect(difference(agnostic, floored)).toBeGreaterThan(1e-3);
     expect(difference(stable, agnostic)).toBeGreaterThan(1e-3);
+  });
+
+  it('are the same function where half powers are levelled first, of scaled heads too, but for epsilon', async () => {
+    const offsets = [0.5, 0.75, 1, 0.9];
+    for (const more of [{}, { offsets }]) {
+      const [direct, levelled] = [
+        await logits('centred', 1e-9, more),
+        await logits('centred', 1e-9, { ...more, half: quotient.table }),
+      ];
+      expect(difference(direct, levelled)).toBeLessThan(1e-6);
+    }
+    expect(difference(await logits('centred', 1e-9, { offsets }), await logits('centred', 1e-9))).toBeGreaterThan(1e-3);
+    expect(() => planOf(llama, { attention: { kind: 'power', exponent: 2, half: quotient.table, ...quotient } })).toThrow(
+      /4 and more/,
+    );
   });
 
   it('are polynomial, but for the stable one, which looks for a row’s largest', () => {

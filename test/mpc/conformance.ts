@@ -67,6 +67,14 @@ export const suite: readonly Conformance[] = [
       table: { rangeBits: 8, indexBits: 11, extraBits: 8 },
     }),
   ),
+  of('attention whose half powers are levelled, under a causal mask', [2, 5, 5], small, (ops, x, y) =>
+    ops.powerAttention(x, y, ops.constant(causal(5), [5, 5]), ops.constant(inverses(5), [5, 1]), {
+      exponent: 4,
+      epsilon: 1e-2,
+      table: { rangeBits: 8, indexBits: 11, extraBits: 8 },
+      half: { rangeBits: 6, indexBits: 8, extraBits: 4, interpolation: 'none' },
+    }),
+  ),
   of('a sign and a rectified value', [13], small, (ops, x, y) => ops.multiply(ops.step(x), ops.relu(y))),
   of('gelu, a table beside lines', [9], [-6, 6], (ops, x) => ops.gelu(x)),
   of('silu, sigmoid and tanh', [5], small, (ops, x, y) => ops.add(ops.silu(x), ops.multiply(ops.sigmoid(y), ops.tanh(x)))),

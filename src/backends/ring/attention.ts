@@ -1,4 +1,4 @@
-import { broadcastShapes, type NodeOf, perHead, type Shape, size } from '../../program/index.ts';
+import { broadcastShapes, levelEpsilon, type NodeOf, perHead, type Shape, size } from '../../program/index.ts';
 import type { Arithmetic } from './arithmetic.ts';
 import { foldConstants, maxAbs } from './constants.ts';
 import type { Nonlinear } from './nonlinear.ts';
@@ -7,6 +7,7 @@ import type { ConstantValue, SharedValue, Site, Value } from './value.ts';
 /**
  * Power attention (see its lowering in program/composites.ts) with scores packed to what the mask leaves of them: a causal layer sends
  * only the lower triangle. Means, sums and centring are local on the untruncated scores; squares and truncations see the packed ones.
+ * Half powers that are levelled cost a product and a row function more, three rounds with a table that interpolates.
  */
 export function powerAttention(
   on: Arithmetic,
@@ -15,7 +16,7 @@ export function powerAttention(
   inputs: readonly Value[],
 ): Value {
   const [scores, values, mask, inverseLengths] = inputs as [Value, Value, Value, Value];
-  const { argument, offsets, exponent, epsilon, table } = node.parameters;
+  const { argument, offsets, exponent, epsilon, table, half } = node.parameters;
   if (scores.kind !== 'shared' || mask.kind !== 'constant' || inverseLengths.kind !== 'constant')
     return on.fail(node, 'needs shared scores and a public mask');
   const { shape } = scores;
@@ -34,18 +35,30 @@ export function powerAttention(
   const packed = lengths === undefined ? undefined : packing(shape, lengths);
   let power: Value = packed === undefined ? raised : packed.pack(on, raised);
   if (argument === 'rectified') power = nonlinear.rectified(power as SharedValue);
-  for (let p = exponent; p > 1; p /= 2) power = on.factors.square(at('square', (power as SharedValue).shape), power);
   const unpack = (value: SharedValue): SharedValue => (packed === undefined ? value : packed.unpack(on, value));
-  const [lengthFactors, floors] = quotientScale(
-    on,
-    inverseLengths,
-    headConstant(offsets, shape, (offset) => epsilon * offset ** exponent),
-    epsilon,
-  );
+  // Levelled powers have lost the factor that offsets give.
+  const epsilons = headConstant(half === undefined ? offsets : undefined, shape, (offset) => epsilon * offset ** exponent);
+  const [lengthFactors, floors] = quotientScale(on, inverseLengths, epsilons, epsilon);
+  const rowMean = (value: SharedValue): Value =>
+    on.multiply(at('denominator', rows), on.sum(at('sum', rows), unpack(value), [shape.length - 1]), lengthFactors);
+  for (let p = exponent; p > 1; p /= 2) {
+    if (p === 2 && half !== undefined) {
+      const level = nonlinear.rowFunction(at('reciprocal', rows), rowMean(power as SharedValue), half, {
+        power: -1,
+        factor: 1,
+        epsilon: levelEpsilon,
+      });
+      const spread = (row: number): number => {
+        const wideRow = on.out.broadcast(row, shape);
+        return packed === undefined ? wideRow : packed.packNode(on, wideRow);
+      };
+      power = on.factors.rowProduct(power as SharedValue, on.shared(at('level', rows), level), spread);
+    }
+    power = on.factors.square(at('square', (power as SharedValue).shape), power);
+  }
   const weights = unpack(on.operand(power as SharedValue));
   const numerator = on.multiply(at('numerator', node.shape), on.matmul(at('matmul', node.shape), weights, values), lengthFactors);
-  const total = on.sum(at('sum', rows), unpack(power as SharedValue), [shape.length - 1]);
-  const scaled = on.multiply(at('denominator', rows), total, lengthFactors);
+  const scaled = rowMean(power as SharedValue);
   const denominator = maxAbs(floors.values) === 0 ? scaled : on.add(at('denominator', rows), scaled, floors);
   const inverse = nonlinear.rowFunction(at('reciprocal', rows), denominator, table, { power: -1, factor: 1, epsilon });
   return on.multiply(at('quotient', node.shape), numerator, inverse);
@@ -94,6 +107,7 @@ function prefixes(mask: ConstantValue, shape: Shape): number[] | undefined {
 }
 
 interface Packing {
+  packNode(on: Arithmetic, node: number): number;
   pack(on: Arithmetic, value: SharedValue): SharedValue;
   unpack(on: Arithmetic, value: SharedValue): SharedValue;
 }
@@ -104,10 +118,14 @@ function packing(shape: Shape, lengths: readonly number[]): Packing {
   const short: Shape = [outer, lengths.reduce((sum, length) => sum + length, 0)];
   const moved =
     (operation: 'packRows' | 'unpackRows', extents: Shape) =>
-    (on: Arithmetic, value: SharedValue): SharedValue => {
-      const { state, fraction } = on.out.node(value.node);
-      const node = on.out.push(operation, [value.node], { lengths, width }, { shape: extents, state, fraction });
-      return { ...value, node, shape: extents };
+    (on: Arithmetic, node: number): number => {
+      const { state, fraction } = on.out.node(node);
+      return on.out.push(operation, [node], { lengths, width }, { shape: extents, state, fraction });
     };
-  return { pack: moved('packRows', short), unpack: moved('unpackRows', shape) };
+  const [packNode, unpackNode] = [moved('packRows', short), moved('unpackRows', shape)];
+  return {
+    packNode,
+    pack: (on, value) => ({ ...value, node: packNode(on, value.node), shape: short }),
+    unpack: (on, value) => ({ ...value, node: unpackNode(on, value.node), shape }),
+  };
 }

@@ -23,6 +23,12 @@ export class Factors {
     return this.#arithmetic.wire(this.multiplied(node.shape, ...this.#pair(x, y)), options.integerBits);
   }
 
+  /** x times row scalars, which `spread` lays out as x is: every row's number is opened once. */
+  rowProduct(x: SharedValue, rows: SharedValue, spread: (node: number) => number): SharedValue {
+    const [left, right] = this.#pair(x, rows);
+    return this.#arithmetic.wire(this.multiplied(x.shape, left, right, spread), this.#arithmetic.options.integerBits);
+  }
+
   square(node: Site, x: Value): Value {
     if (x.kind === 'constant') return { ...x, values: x.values.map((value) => value * value) };
     const shared = this.#arithmetic.shared(node, x);
@@ -89,16 +95,22 @@ export class Factors {
   }
 
   /** The elementwise product of two factors, floating in the whole ring. */
-  multiplied(shape: Shape, x: Factor, y: Factor): number {
+  multiplied(shape: Shape, x: Factor, y: Factor, spread?: (node: number) => number): number {
+    const { out, ring } = this.#arithmetic;
     const result = { shape, state: 'floating', fraction: x.fraction + y.fraction } as const;
-    if (x.modulus + y.modulus === 2 * this.#arithmetic.ring.bits) {
-      const wide = [x, y].map(({ node }) => this.#arithmetic.out.broadcast(node, shape));
-      return this.#arithmetic.out.push('product', [...wide, ...wide.map((at) => this.#arithmetic.out.open(at))], {}, result);
+    const same = (node: number): number => out.broadcast(node, shape);
+    if (x.modulus + y.modulus === 2 * ring.bits) {
+      if (spread !== undefined) {
+        const openings = [same(out.open(x.node)), spread(out.open(y.node))];
+        return out.push('product', [same(x.node), spread(y.node), ...openings], {}, result);
+      }
+      const wide = [x, y].map(({ node }) => same(node));
+      return out.push('product', [...wide, ...wide.map((at) => out.open(at))], {}, result);
     }
-    const parts = [x, y].flatMap(({ node, modulus }) => {
-      const { e, rest, sign } = this.#arithmetic.out.openNarrow(node, modulus);
-      return [e, rest, sign].map((at) => this.#arithmetic.out.broadcast(at, shape));
+    const parts = ([x, y] as const).flatMap(({ node, modulus }, at) => {
+      const { e, rest, sign } = out.openNarrow(node, modulus);
+      return [e, rest, sign].map((part) => (at === 1 && spread !== undefined ? spread(part) : same(part)));
     });
-    return this.#arithmetic.out.push('narrowProduct', parts, { moduli: [x.modulus, y.modulus] }, result);
+    return out.push('narrowProduct', parts, { moduli: [x.modulus, y.modulus] }, result);
   }
 }
