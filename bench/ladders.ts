@@ -161,7 +161,7 @@ const kinds: readonly TextRungs[] = [
   {
     kind: 'full',
     title: 'Everything polynomial',
-    rungs: ['gate-polynomial', 'full-polynomial', 'full-polynomial-p4', 'full-polynomial-progressive'],
+    rungs: variants('full-polynomial', ['', 'p4', 'ring', 'progressive']).toSpliced(0, 0, 'gate-polynomial'),
     beside: positions,
   },
 ];
