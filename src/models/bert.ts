@@ -13,13 +13,13 @@ import {
 import type { BertConfig } from './config.ts';
 import {
   type FoldedStack,
+  foldedActivation,
   foldedLayer,
   foldedLinear,
   foldedNorm,
-  foldedPolynomial,
-  isFoldedPolynomial,
+  foldedQuadratic,
+  isFoldedQuadratic,
   layerNormStack,
-  powersOf,
 } from './folded.ts';
 import { type ActivationPlan, type Coefficient, type Plan, poolerPlan } from './plan.ts';
 
@@ -225,19 +225,11 @@ export function traceBertPrivate(config: BertConfig, plan: Plan, { tokens }: { t
 
 function privateHead(ops: Ops<Ref>, plan: Plan, dense: Ref, classes: number, weight: WeightSource): Ref {
   const pooler = poolerPlan(plan);
-  const unused = (): never => {
-    throw new Error('the coefficients are in the matrices');
-  };
-  if (!isFoldedPolynomial(pooler))
-    return foldedLinear(
-      ops,
-      weight,
-      pooler.kind === 'bilinear' ? dense : pool(ops, pooler, dense, unused),
-      'private/head',
-      classes,
-      true,
-    );
-  return foldedPolynomial(ops, weight, powersOf(ops, pooler, dense), 'private/head', classes);
+  const head = 'private/head';
+  if (isFoldedQuadratic(pooler)) return foldedQuadratic(ops, weight, [ops.square(dense), dense], head, classes);
+  const coefficient = (letter: string, shape: Shape): Ref => weight(`private/pooler.act.${letter}`, shape);
+  const pooled = pooler.kind === 'exact' ? ops.tanh(dense) : foldedActivation(ops, pooler, 'gelu', dense, coefficient);
+  return foldedLinear(ops, weight, pooled, head, classes, true);
 }
 
 function checkLength(config: BertConfig, tokens: number): void {

@@ -223,8 +223,9 @@ export function activate(
   // (e·t² + d·t + a)·t² + b·t + c: two products deep.
   const reach = reachOf(plan);
   const t = reach === 1 ? x : ops.scale(x, 1 / reach);
-  const upper = ops.quadratic(t, coefficient('e', shape), coefficient('d', shape), a);
-  return ops.add(ops.multiply(upper, ops.square(t)), ops.add(ops.multiply(t, b), c));
+  const square = ops.square(t);
+  const inner = ops.add(ops.multiply(square, coefficient('e', shape)), ops.multiply(t, coefficient('d', shape)));
+  return ops.add(ops.multiply(ops.add(inner, a), square), ops.add(ops.multiply(t, b), c));
 }
 
 const tanhGelu = (ops: Ops<Ref>, x: Ref): Ref => {

@@ -3,16 +3,7 @@ import type { Shape } from '../program/index.ts';
 import { bertNames } from './bert.ts';
 import type { BertConfig, LlamaConfig, ModelConfig, VitConfig } from './config.ts';
 import { foldedName } from './folded.ts';
-import {
-  type ActivationPlan,
-  type Coefficient,
-  coefficientsOf,
-  fixedQuad,
-  type LayerPlan,
-  type Plan,
-  poolerPlan,
-  reachOf,
-} from './plan.ts';
+import { type ActivationPlan, coefficientsOf, fixedQuad, type LayerPlan, type Plan, poolerPlan, reachOf } from './plan.ts';
 import { embeddingTensor } from './public-embedding.ts';
 import { patchCount } from './vit.ts';
 
@@ -66,6 +57,7 @@ export async function* foldLlama(config: LlamaConfig, plan: Plan, read: ReadTens
       { ...part('mlp.gate_proj', ff, mlpBias, 1 / reachOf(activation)), outputs: gate },
       part('mlp.up_proj', ff, mlpBias),
     ]);
+    // A gate's coefficients are vectors: what it multiplies stands behind it.
     if (activation.kind === 'quadratic' || activation.kind === 'quartic') {
       const width = coefficientWidth(activation, ff);
       for (const letter of coefficientsOf[activation.kind])
@@ -105,6 +97,8 @@ export async function* foldVit(config: VitConfig, plan: Plan, read: ReadTensor):
     const { activation } = plan.layers[layer]!;
     const up = part('intermediate.dense', ff, true, 1 / reachOf(activation));
     yield* folded(foldedName(layer, 'mlp.up'), d, norm('layernorm_after'), [up]);
+    const own = { from: name('intermediate.act'), to: foldedName(layer, 'mlp.act') };
+    yield* foldedCoefficients(tensor, activation, ff, own);
     const down = part('output.dense', d, true);
     yield* foldActivated(folded, foldedName(layer, 'mlp.down'), ff, down, activation, name('intermediate.act'));
   }
@@ -170,6 +164,7 @@ export async function* foldBert(config: BertConfig, plan: Plan, read: ReadTensor
     const up = part('intermediate.dense', ff, 1 / reachOf(activation));
     yield* folded(foldedName(layer, 'mlp.up'), d, left(middle), [up]);
     const coefficients = name('intermediate.act');
+    yield* foldedCoefficients(tensor, activation, ff, { from: coefficients, to: foldedName(layer, 'mlp.act') });
     const down = foldedName(layer, 'mlp.down');
     yield* ending(down, middle, foldActivated(folded, down, ff, part('output.dense', d), activation, coefficients));
     before = name('output.LayerNorm');
@@ -177,6 +172,7 @@ export async function* foldBert(config: BertConfig, plan: Plan, read: ReadTensor
   const pooler = { name: names.pooler, out: d, bias: true, scale: 1 / reachOf(poolerPlan(plan)) };
   yield* folded('private/pooler', d, left(before), [pooler]);
   const head = { name: names.head, out: config.labels.length, bias: true };
+  yield* foldedCoefficients(tensor, poolerPlan(plan), d, { from: names.poolerAct, to: 'private/pooler.act' });
   yield* foldActivated(folded, 'private/head', d, head, poolerPlan(plan), names.poolerAct);
 }
 
@@ -196,7 +192,20 @@ async function* foldedShift(
   yield [foldedName(layer, 'attention.shift'), { shape: [width], values: await tensor(name, width) }];
 }
 
-/** The matrix behind an activation; behind a polynomial, one for every power of the values, W(a∘u² + b∘u + c). */
+/** The coefficients of a quartic, which are vectors of their own: every other power would cost a matrix. */
+async function* foldedCoefficients(
+  tensor: CheckedReader,
+  activation: ActivationPlan,
+  width: number,
+  { from, to }: { from: string; to: string },
+): AsyncGenerator<[string, FoldedTensor]> {
+  if (activation.kind !== 'quartic') return;
+  const stored = coefficientWidth(activation, width);
+  for (const letter of coefficientsOf.quartic)
+    yield [`${to}.${letter}`, { shape: [stored], values: await tensor(`${from}.${letter}`, stored) }];
+}
+
+/** The matrix behind an activation; behind a quadratic, one for the squares and one for the values, W(a∘u² + b∘u + c). */
 async function* foldActivated(
   folded: Folder,
   name: string,
@@ -205,19 +214,14 @@ async function* foldActivated(
   activation: ActivationPlan,
   coefficients: string,
 ): AsyncGenerator<[string, FoldedTensor]> {
-  if (activation.kind === 'exact' || activation.kind === 'relu') return yield* folded(name, inputs, {}, [part]);
-  const coefficient = (letter: Coefficient): Vector =>
+  if (activation.kind === 'exact' || activation.kind === 'relu' || activation.kind === 'quartic')
+    return yield* folded(name, inputs, {}, [part]);
+  const coefficient = (letter: 'a' | 'b' | 'c'): Vector =>
     activation.kind === 'quad'
-      ? { value: fixedQuad[letter as keyof typeof fixedQuad] }
+      ? { value: fixedQuad[letter] }
       : { name: `${coefficients}.${letter}`, width: coefficientWidth(activation, inputs) };
   if (activation.kind === 'bilinear') return yield* folded(name, inputs, { gain: coefficient('a') }, [part]);
-  const power = (label: string, letter: Coefficient) =>
-    folded(`${name}.${label}`, inputs, { gain: coefficient(letter) }, [{ ...part, bias: false }]);
-  yield* power('square', 'a');
-  if (activation.kind === 'quartic') {
-    yield* power('cube', 'd');
-    yield* power('fourth', 'e');
-  }
+  yield* folded(`${name}.square`, inputs, { gain: coefficient('a') }, [{ ...part, bias: false }]);
   yield* folded(`${name}.linear`, inputs, { gain: coefficient('b'), shift: coefficient('c') }, [part]);
 }
 

@@ -69,33 +69,31 @@ export function foldedLinear(ops: Ops<Ref>, weight: WeightSource, x: Ref, name: 
   return bias ? ops.add(product, weight(`${name}.bias`, [out])) : product;
 }
 
-/** Whether an activation's coefficients are in the matrices behind it, one for every power. */
-export const isFoldedPolynomial = ({ kind }: ActivationPlan): boolean =>
-  kind === 'quadratic' || kind === 'quartic' || kind === 'quad';
+/** Whether an activation's coefficients are in two matrices behind it, one for its squares. */
+export const isFoldedQuadratic = ({ kind }: ActivationPlan): boolean => kind === 'quadratic' || kind === 'quad';
 
-/** The powers of x that a polynomial needs, by the names of their matrices. */
-export function powersOf(ops: Ops<Ref>, { kind }: ActivationPlan, x: Ref): ReadonlyMap<string, Ref> {
-  const square = ops.square(x);
-  const higher =
-    kind === 'quartic'
-      ? ([
-          ['cube', ops.multiply(square, x)],
-          ['fourth', ops.square(square)],
-        ] as const)
-      : [];
-  return new Map([['square', square], ...higher, ['linear', x]]);
-}
-
-/** W(a∘x² + b∘x + c) = (W∘a)x² + (W∘b)x + Wc, and so on: the coefficients cost nothing. */
-export function foldedPolynomial(
+/** W(a∘x² + b∘x + c) = (W∘a)x² + (W∘b)x + Wc: the coefficients cost nothing. */
+export function foldedQuadratic(
   ops: Ops<Ref>,
   weight: WeightSource,
-  powers: ReadonlyMap<string, Ref>,
+  [square, x]: readonly [Ref, Ref],
   name: string,
   out: number,
 ): Ref {
-  const terms = [...powers].map(([power, x]) => foldedLinear(ops, weight, x, `${name}.${power}`, out, power === 'linear'));
-  return terms.reduce((sum, term) => ops.add(sum, term));
+  const squares = foldedLinear(ops, weight, square, `${name}.square`, out, false);
+  return ops.add(squares, foldedLinear(ops, weight, x, `${name}.linear`, out, true));
+}
+
+/** The activation of a folded model: what it divides its argument by is in the matrix before it, a bilinear's coefficients too (or behind). */
+export function foldedActivation(
+  ops: Ops<Ref>,
+  plan: ActivationPlan,
+  exact: ActivationName,
+  x: Ref,
+  coefficient: (name: string, shape: Shape) => Ref,
+): Ref {
+  const { reach: _, ...inReach } = { reach: 1, ...plan };
+  return inReach.kind === 'bilinear' ? x : activate(ops, inReach, exact, x, coefficient);
 }
 
 /** Layer `index` of a folded stack. */
@@ -106,10 +104,7 @@ export function foldedLayer(ops: Ops<Ref>, stack: FoldedStack, plan: LayerPlan, 
     foldedLinear(ops, weight, x, foldedName(index, part), out, bias);
   const part = (x: Ref, start: number, end: number): Ref => ops.slice(x, ops.shape(x).length - 1, start, end);
   const coefficient = (name: string, shape: Shape): Ref => weight(foldedName(index, `mlp.act.${name}`), shape);
-  // The coefficients of a bilinear are in the matrix before (a gate) or behind it; what a quartic divides by is in the one before.
-  const { reach: _, ...inReach } = { reach: 1, ...plan.activation };
-  const activation = (x: Ref): Ref =>
-    inReach.kind === 'bilinear' ? x : activate(ops, inReach, stack.activation, x, coefficient);
+  const activation = (x: Ref): Ref => foldedActivation(ops, plan.activation, stack.activation, x, coefficient);
   const norm = (x: Ref): Ref => foldedNorm(ops, stack, plan.norm, x);
 
   const gatedMlp = (x: Ref): Ref => {
@@ -121,17 +116,15 @@ export function foldedLayer(ops: Ops<Ref>, stack: FoldedStack, plan: LayerPlan, 
   };
   const plainMlp = (x: Ref): Ref => {
     const up = ops.scope('up', () => linear(x, 'mlp.up', intermediateSize, stack.mlpBias)); // (T, ff)
-    if (!isFoldedPolynomial(plan.activation)) {
+    if (!isFoldedQuadratic(plan.activation)) {
       const hidden = ops.scope('act', () => activation(up));
       return ops.scope('down', () => linear(hidden, 'mlp.down', hiddenSize, stack.mlpBias));
     }
-    const { activation: polynomial } = plan;
-    if (stack.plainSquare && polynomial.kind !== 'quartic') {
-      const squared = ops.scope('act', () => ops.square(up));
-      return ops.scope('down', () => linear(squared, 'mlp.down', hiddenSize, stack.mlpBias));
-    }
-    const powers = ops.scope('act', () => powersOf(ops, polynomial, up));
-    return ops.scope('down', () => foldedPolynomial(ops, weight, powers, foldedName(index, 'mlp.down'), hiddenSize));
+    const squared = ops.scope('act', () => ops.square(up));
+    return ops.scope('down', () => {
+      if (stack.plainSquare) return linear(squared, 'mlp.down', hiddenSize, stack.mlpBias);
+      return foldedQuadratic(ops, weight, [squared, up], foldedName(index, 'mlp.down'), hiddenSize);
+    });
   };
 
   return {
