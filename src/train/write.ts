@@ -41,25 +41,28 @@ export async function write(
     if (node.operation === 'input' && node.parameters.name.startsWith('cache.'))
       state.set(node.parameters.name, zeros(node.shape));
   const step = await backend.compileStep(program, { state, bound: weights });
-  const written: Int32Array[] = [];
+  const written: Int32Array[] = Array.from({ length: texts });
   try {
-    while (written.length < texts) {
-      // What an earlier text left in the cache lies behind the mask until it is overwritten.
-      const rows = Array.from({ length: batch }, (_, row) => new Draft(options, written.length + row));
-      for (let position = 0; position + 1 < length && rows.some((row) => !row.done); position++) {
-        const ids = Int32Array.from(rows, (row) => row.ids[position] ?? 0);
-        const feeds = positionFeeds(config, { capacity: length, position });
-        const { values } = (await step.run(feeds.set('ids', { shape: [batch, 1], values: ids }))).get('logits')!;
-        rows.forEach((row, i) => {
-          row.extend(position, values as Float32Array, i * config.vocabSize, config.vocabSize);
-        });
+    // Every row goes on with the next text where one ends. What an earlier one left in the cache lies behind the mask until it is overwritten.
+    const rows = Array.from({ length: batch }, (_, row) => new Draft(options, row));
+    let begun = batch;
+    for (let left = texts; left > 0; ) {
+      const ids = Int32Array.from(rows, (row) => row.ids[row.position] ?? 0);
+      const feeds = positionFeeds(config, { capacity: length, positions: rows.map(({ position }) => position) });
+      const { values } = (await step.run(feeds.set('ids', { shape: [batch, 1], values: ids }))).get('logits')!;
+      for (const [at, row] of rows.entries()) {
+        if (row.number >= texts) continue;
+        row.extend((values as Float32Array).subarray(at * config.vocabSize, (at + 1) * config.vocabSize));
+        if (!row.done) continue;
+        written[row.number] = Int32Array.from(row.ids);
+        rows[at] = new Draft(options, begun++);
+        left--;
       }
-      written.push(...rows.map(({ ids }) => Int32Array.from(ids)));
     }
   } finally {
     await step.close();
   }
-  return written.slice(0, texts);
+  return written;
 }
 
 const zeros = (shape: readonly number[]): Tensor => ({
@@ -67,12 +70,12 @@ const zeros = (shape: readonly number[]): Tensor => ({
   values: new Float32Array(shape.reduce((product, extent) => product * extent, 1)),
 });
 
-/** One token of `batch` texts at one position; the caches are state. */
+/** One token of `batch` texts, each at a position of its own; the caches are state. */
 function traceWriter(config: LlamaConfig, plan: Plan, { batch, capacity }: { batch: number; capacity: number }): Program {
   return trace((ops) => {
     const ids = ops.input('ids', [batch, 1], 'public', 'index');
-    const [cos, sin] = ['cos', 'sin'].map((name) => ops.input(name, [1, config.headDim], 'public')) as [Ref, Ref];
-    const slot = ops.input('slot', [capacity], 'public');
+    const [cos, sin] = ['cos', 'sin'].map((name) => ops.input(name, [batch, config.headDim], 'public')) as [Ref, Ref];
+    const slot = ops.input('slot', [batch, 1, 1, capacity], 'public');
     const free = ops.offset(ops.scale(slot, -1), 1);
     const next: Record<string, Ref> = {};
     // Positions are the last axis: what is broadcast along it costs a fraction of what is broadcast along short rows.
@@ -82,48 +85,68 @@ function traceWriter(config: LlamaConfig, plan: Plan, { batch, capacity }: { bat
       next[`next/${name}`] = stored;
       return ops.transposed(stored);
     };
+    // The texts (batch, heads, 1, Dh) turn as the positions of one text do.
+    const exchanged = (x: Ref): Ref => ops.transpose(x, [2, 1, 0, 3]);
     const context: Context = {
-      rotate: (x) => ops.rotary(x, cos, sin),
+      rotate: (x) => exchanged(ops.rotary(exchanged(x), cos, sin)),
       remember: (layer, keys, values) => [store(`cache.key.${layer}`, keys), store(`cache.value.${layer}`, values)],
-      mask: ops.input('mask', [1, capacity], 'public'),
-      inverseLengths: ops.input('inverseLength', [1, 1], 'public'),
+      mask: ops.input('mask', [batch, 1, 1, capacity], 'public'),
+      inverseLengths: ops.input('inverseLength', [batch, 1, 1, 1], 'public'),
     };
     return { logits: llama(ops, config, plan, ids, context).logits, ...next };
   });
 }
 
-function positionFeeds(config: LlamaConfig, { capacity, position }: { capacity: number; position: number }): Map<string, Tensor> {
-  const { cos, sin } = rotaryRows(config, position, 1);
-  const slot = new Float32Array(capacity);
-  slot[position] = 1;
+function positionFeeds(
+  config: LlamaConfig,
+  { capacity, positions }: { capacity: number; positions: readonly number[] },
+): Map<string, Tensor> {
+  const [batch, width] = [positions.length, config.headDim];
+  const [cosines, sines] = [new Float32Array(batch * width), new Float32Array(batch * width)];
+  const [slot, mask] = [new Float32Array(batch * capacity), new Float32Array(batch * capacity)];
+  for (const [row, position] of positions.entries()) {
+    const { cos, sin } = rotaryRows(config, position, 1);
+    cosines.set(cos, row * width);
+    sines.set(sin, row * width);
+    slot[row * capacity + position] = 1;
+    mask.fill(1, row * capacity, row * capacity + position + 1);
+  }
   return new Map<string, Tensor>([
-    ['cos', { shape: [1, config.headDim], values: cos }],
-    ['sin', { shape: [1, config.headDim], values: sin }],
-    ['slot', { shape: [capacity], values: slot }],
-    ['mask', { shape: [1, capacity], values: new Float32Array(capacity).fill(1, 0, position + 1) }],
-    ['inverseLength', { shape: [1, 1], values: Float32Array.of(1 / (position + 1)) }],
+    ['cos', { shape: [batch, width], values: cosines }],
+    ['sin', { shape: [batch, width], values: sines }],
+    ['slot', { shape: [batch, 1, 1, capacity], values: slot }],
+    ['mask', { shape: [batch, 1, 1, capacity], values: mask }],
+    ['inverseLength', { shape: [batch, 1, 1, 1], values: Float32Array.from(positions, (position) => 1 / (position + 1)) }],
   ]);
 }
 
 /** A text under way. */
 class Draft {
+  readonly number: number;
   readonly ids: number[];
+  /** Of the token that is read next. */
+  position = 0;
+  done = false;
   readonly #random: Pseudorandom;
   readonly #options: Writing;
-  done = false;
 
   constructor(options: Writing, number: number) {
+    this.number = number;
     this.ids = [...options.prompt];
     this.#random = pseudorandom(options.seed, number);
     this.#options = options;
   }
 
-  /** Takes the logits at `position`, where they say what comes after the last id. */
-  extend(position: number, logits: Float32Array, from: number, vocabulary: number): void {
-    if (this.done || position + 1 < this.ids.length) return;
-    const id = choose(logits.subarray(from, from + vocabulary), this.#options.temperature, this.#random);
-    if (this.#options.stopIds.includes(id)) this.done = true;
-    else this.ids.push(id);
+  /** Takes the logits at the position, where they say what comes after the last id. */
+  extend(logits: Float32Array): void {
+    const { temperature, stopIds, length } = this.#options;
+    this.position++;
+    if (this.position === this.ids.length) {
+      const id = choose(logits, temperature, this.#random);
+      if (stopIds.includes(id)) this.done = true;
+      else this.ids.push(id);
+    }
+    if (this.position + 1 >= length) this.done = true;
   }
 }
 
