@@ -16,7 +16,7 @@ const coarseErrorLimit = 5e-3;
 /**
  * The cheapest table for f on arguments like those met: its range covers `margin` times the largest, its nodes (whose number costs)
  * are as few as keep the relative error under 1e-3 (or half a unit) from the smallest on, and its results keep 12 significant bits, as
- * far as the limit lets them. Where 2^14 nodes cannot, they may err by 5e-3; where they
+ * far as the limit lets them. Where 2^14 nodes, or as many as the ring's fraction bits tell apart, cannot, they may err by 5e-3; where they
  * do by more, throws a `range` error that names the scope.
  */
 export function chooseTable(
@@ -40,21 +40,25 @@ export function chooseTable(
   const rangeBits = Math.ceil(Math.log2(max * margin));
   const smallest = Math.min(f(max), f(2 ** rangeBits));
   const extraBits = Math.min(extraBitsLimit, Math.max(0, Math.ceil(12 - fraction - Math.log2(smallest))));
-  for (let indexBits = 4; indexBits <= indexBitsLimit; indexBits++) {
+  // A table has a bit to interpolate with: its nodes are two units apart at least.
+  const finest = Math.min(indexBitsLimit, fraction + rangeBits - 1);
+  for (let indexBits = Math.max(1, Math.min(4, finest)); indexBits <= finest; indexBits++) {
     const table = { rangeBits, indexBits, extraBits };
-    if (fraction + rangeBits - indexBits < 1) break;
     const least = Math.max(error, errorLimit(fraction));
-    const limit = indexBits < indexBitsLimit ? least : Math.max(least, coarseErrorLimit);
+    const limit = indexBits < finest ? least : Math.max(least, coarseErrorLimit);
     if (interpolationError(f, table, { min, max }) < limit) return table;
   }
-  throw new SottoError(
-    'range',
-    `arguments from ${min.toPrecision(3)} to ${max.toPrecision(3)} need a table of more than 2^${indexBitsLimit} nodes`,
-    {
-      place: { scope },
-      remedy: 'train with a range penalty, or lower the margin',
-    },
-  );
+  const met = `arguments from ${min.toPrecision(3)} to ${max.toPrecision(3)}`;
+  const place = { scope };
+  throw finest < indexBitsLimit
+    ? new SottoError('range', `${met} need more than ${fraction} fraction bits`, {
+        place,
+        remedy: 'scale heads to a larger range, use a wider ring, or train with a range penalty',
+      })
+    : new SottoError('range', `${met} need a table of more than 2^${indexBitsLimit} nodes`, {
+        place,
+        remedy: 'train with a range penalty, or lower the margin',
+      });
 }
 
 /**

@@ -278,6 +278,16 @@ describe('the choice of a table', () => {
     expect(() => chooseTable((x) => 1 / x, wider, { margin: 2, fraction: 16, scope: 'here' })).toThrow(/2\^14 nodes/);
   });
 
+  it('in a ring of few fraction bits errs as much where its nodes are two units apart, and says so where that is too far', () => {
+    const f = (x: number): number => 1 / (x + 1e-3);
+    const options = { margin: 2, fraction: 10, scope: 'here' };
+    const met = { min: 0.04, max: 1.5 };
+    const table = chooseTable(f, met, options);
+    expect(table).toMatchObject({ rangeBits: 2, indexBits: 11 });
+    expect(worst(f, table, { bits: 32, fraction: 10 }, met)).toBeLessThan(5e-3);
+    expect(() => chooseTable(f, { min: 0.01, max: 1.5 }, options)).toThrow(/more than 10 fraction bits/);
+  });
+
   it('is refused where 2^14 nodes cannot span the arguments, or where there are none', () => {
     const options = { margin: 2, fraction: 16, scope: 'layers.0.attention.weights' };
     expect(() => chooseTable((x) => 1 / x, { min: 1, max: 1e5 }, options)).toThrow(/layers\.0\.attention\.weights/);
