@@ -79,8 +79,11 @@ function describe({ activation, attention, norm }: LayerPlan): string[] {
   const act = 'per' in activation ? `${activation.kind} per ${activation.per}` : activation.kind;
   if (attention.kind === 'softmax') return [act, 'softmax', '', tableText(norm?.table)];
   const form = attention.kind === 'power' && attention.form !== undefined ? `${attention.form} ` : '';
-  const name = attention.kind === 'power' ? `${form}power ${attention.exponent}` : attention.kind;
-  return [act, name, tableText(attention.table), tableText(norm?.table)];
+  const half = attention.kind === 'power' ? attention.half : undefined;
+  const name =
+    attention.kind === 'power' ? `${form}power ${attention.exponent}${half === undefined ? '' : ', levelled'}` : attention.kind;
+  const tables = [...(half === undefined ? [] : [tableText(half)]), tableText(attention.table)].join(', then ');
+  return [act, name, tables, tableText(norm?.table)];
 }
 
 function tableText(table: Bounded | undefined): string {
