@@ -22,6 +22,7 @@ const { values: flags } = parseArgs({
     directory: { type: 'string', default: 'runs/ring' },
     ring: { type: 'string', default: '32' },
     'head-range': { type: 'string' },
+    'head-sum': { type: 'string' },
     margin: { type: 'string', default: '1.5' },
     /** Rows of calibration. */
     calibration: { type: 'string', default: '64' },
@@ -75,13 +76,15 @@ mkdirSync(flags.directory, { recursive: true });
 const narrowed = join(flags.directory, `ring-${flags.ring}`);
 const data = flags.images === undefined ? await written() : flags.test;
 const context = configOf(flags.teacher).max_position_embeddings;
-const headRange = flags['head-range'] === undefined ? [] : ['--head-range', flags['head-range']];
+const heads = (['head-range', 'head-sum'] as const).flatMap((name) =>
+  flags[name] === undefined ? [] : [`--${name}`, flags[name]],
+);
 const calibration =
   flags.images === undefined
     ? ['--text', flags.text!, '--rows', flags.calibration, '--tokens', String(context)]
     : ['--images', flags.images, '--rows', flags.calibration];
 if (!existsSync(join(narrowed, 'config.json'))) {
-  const settings = [...headRange, ...calibration, '--margin', flags.margin];
+  const settings = [...heads, ...calibration, '--margin', flags.margin];
   await sotto(['convert', '--model', flags.student, '--out', narrowed, '--ring', flags.ring, ...settings, '--json']);
 }
 const { ring } = configOf(narrowed).sotto;
@@ -112,7 +115,7 @@ const lines = results.map(([name, metrics]) =>
     ? `| ${name} | ${metrics} |${' |'.repeat(columns.length)}`
     : `| ${name} | ${columns.map(([metric]) => shown(metrics[metric]!)).join(' | ')} | ${metrics.fidelity!.count} |`,
 );
-const command = ['head-range', 'margin', 'calibration', 'rows', 'ring', 'seed']
+const command = ['head-range', 'head-sum', 'margin', 'calibration', 'rows', 'ring', 'seed']
   .flatMap((name) => (flags[name as keyof typeof flags] === undefined ? [] : [`--${name} ${flags[name as keyof typeof flags]}`]))
   .join(' ');
 const [source, what] =

@@ -33,6 +33,7 @@ interface ConvertFlags {
   readonly fraction?: number;
   readonly method?: 'table' | 'newton';
   readonly headRange?: number;
+  readonly headSum?: number;
   readonly dtype: 'F32' | 'F16' | 'BF16';
   readonly publicEmbedding?: true;
   readonly seed: number;
@@ -82,8 +83,13 @@ export function registerConvert(program: Command, terminal: Terminal): void {
     .addOption(ringOption())
     .addOption(new Option('--fraction <bits>', 'fraction bits (default: the most that fit, 16 at most)').argParser(whole(1, 40)))
     .addOption(
-      new Option('--head-range <x>', 'scale every head so that its largest |x| before the power is this').argParser(
+      new Option('--head-range <x>', 'scale heads down whose largest |x| before the power is above this').argParser(
         number(0.1, 1000),
+      ),
+    )
+    .addOption(
+      new Option('--head-sum <s>', 'the same where the powers of a row sum up to more: frees fraction bits').argParser(
+        number(1, 1e9),
       ),
     )
     .addOption(new Option('--method <name>', 'how norms and denominators are evaluated').choices(['table', 'newton']))
@@ -106,7 +112,7 @@ async function convert(flags: ConvertFlags, terminal: Terminal): Promise<void> {
       remedy: 'name another folder for --out, or remove it first',
     });
   const model = await openModel(flags.model);
-  const { rows, tokens, initialisation, margin, seed, device, fraction, method, headRange } = flags;
+  const { rows, tokens, initialisation, margin, seed, device, fraction, method, headRange, headSum } = flags;
   const own = isPolynomial(model.plan) ? model.plan : 'full-p2';
   const plan = flags.plan === undefined ? own : await planFrom(flags.plan, model.config);
   const ring = { bits: flags.ring, fraction: fraction === undefined ? undefined : ringOf(flags).fraction };
@@ -123,6 +129,7 @@ async function convert(flags: ConvertFlags, terminal: Terminal): Promise<void> {
       ring,
       method,
       headRange,
+      headSum,
       seed,
       device,
       onWriting: () => bar.show('the model writes its calibration text'),

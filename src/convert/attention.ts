@@ -82,33 +82,51 @@ export async function fitAttention<P>(
   return { shifts, means, relativeError: error / energy };
 }
 
-/** The largest |x| that a layer's power attention raises, of every head. */
+/** What a layer's power attention meets, head by head. */
+export interface HeadRanges {
+  /** The largest |x| that is raised. */
+  readonly largest: Float64Array;
+  /** The largest sum of a row's powers, or of powers times values where that is larger. */
+  readonly sums: Float64Array;
+}
+
 export async function headRanges<P>(
   subject: Subject<P>,
   options: Pick<Parameters<typeof observe>[0], 'program' | 'weights' | 'backend'> & {
     readonly layer: number;
     readonly offsets: readonly number[];
+    readonly exponent: number;
   },
-): Promise<Float64Array> {
-  const { program, layer, weights, backend, offsets } = options;
-  const { node, scores, values } = attentionNode(program, layer);
+): Promise<HeadRanges> {
+  const { program, layer, weights, backend, offsets, exponent } = options;
+  const { node, index, scores, values } = attentionNode(program, layer);
   const causal = node.inputs[2] !== undefined && program.nodes[node.inputs[2]]!.shape.length > 1;
   const nodes = new Map([
     ['scores', scores],
     ['values', values],
+    ['mixed', index],
   ]);
-  const largest = new Float64Array(offsets.length);
+  const [largest, sums] = [new Float64Array(offsets.length), new Float64Array(offsets.length)];
   await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
     const { shape, values: s } = found.get('scores')!;
+    const mixed = found.get('mixed')!.values;
     const layout = rowLayout(shape, found.get('values')!.shape, offsets.length, causal);
     for (let row = 0; row < layout.rows; row++) {
       const [head, length, start] = [layout.head(row), layout.length(row), row * layout.keys];
       let mean = 0;
       for (let k = 0; k < length; k++) mean += s[start + k]! / length;
-      for (let k = 0; k < length; k++) largest[head] = Math.max(largest[head]!, Math.abs(offsets[head]! + s[start + k]! - mean));
+      let [total, most] = [0, 1];
+      for (let k = 0; k < length; k++) {
+        let power = offsets[head]! + s[start + k]! - mean;
+        largest[head] = Math.max(largest[head]!, Math.abs(power));
+        for (let p = exponent; p > 1; p /= 2) power *= power;
+        total += power;
+      }
+      for (let j = 0; j < layout.width; j++) most = Math.max(most, Math.abs(mixed[row * layout.width + j]!));
+      sums[head] = Math.max(sums[head]!, total * most);
     }
   });
-  return largest;
+  return { largest, sums };
 }
 
 /** The mean of the unmasked scores of every head. */

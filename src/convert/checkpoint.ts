@@ -34,8 +34,10 @@ export interface ConversionOptions {
   readonly margin?: number;
   readonly ring?: CalibrationOptions['ring'];
   readonly method?: CalibrationOptions['method'];
-  /** Scales the queries of every head so that this is the largest |x| that calibration's powers meet. The model stays the same function. */
-  readonly headRange?: number;
+  /** Scales the queries of heads whose powers meet a larger |x| in calibration so that it is this. The model stays the same function. */
+  readonly headRange?: number | undefined;
+  /** The same where the powers of a row, or powers times values, sum up to more: what decides how many fraction bits a narrow ring has. */
+  readonly headSum?: number | undefined;
   /** See AttentionFit. */
   readonly meanPowerLimit?: number;
   /** False leaves ranges and tables out, for a model that will be trained first; true by default. */
@@ -93,7 +95,8 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
     layers.push(report);
     options.progress?.(report);
   }
-  if (options.headRange !== undefined) current = await rescaled({ subject, weights, backend }, current, options.headRange);
+  if (options.headRange !== undefined || options.headSum !== undefined)
+    current = await rescaled({ subject, weights, backend }, current, options);
   const calibrated =
     options.calibrated === false ? current : await calibrate(subject, current, { weights, backend, ...calibrationOf(options) });
   return {
@@ -167,10 +170,15 @@ async function replaceAttention(
 }
 
 /**
- * Scales every head of a power attention so that its largest |x| on calibration is `range`: its queries, the number that stands for 1, and
- * with it epsilon. Weights are quotients, so that nothing else changes; but in a ring the powers are as small as the range says.
+ * Scales every head of a power attention whose largest |x| or sum on calibration is above what is asked for so that it is that: its queries,
+ * the number that stands for 1, and with it epsilon. Weights are quotients, so that nothing else changes; but in a ring the powers are as
+ * small as asked for. What lies within it stays: scaled up, the powers of a head that looks everywhere would sum up to more than any other's.
  */
-async function rescaled(at: Omit<Place, 'layer'>, plan: Plan, range: number): Promise<Plan> {
+async function rescaled(
+  at: Omit<Place, 'layer'>,
+  plan: Plan,
+  { headRange = Number.POSITIVE_INFINITY, headSum = Number.POSITIVE_INFINITY }: Pick<ConversionOptions, 'headRange' | 'headSum'>,
+): Promise<Plan> {
   const { subject, weights, backend } = at;
   let made = plan;
   for (let layer = 0; layer < subject.layers; layer++) {
@@ -178,12 +186,11 @@ async function rescaled(at: Omit<Place, 'layer'>, plan: Plan, range: number): Pr
     if (attention.kind !== 'power') continue;
     const offsets = attention.offsets ?? Array.from({ length: subject.heads }, () => 1);
     const program = subject.trace(made);
-    const largest = await headRanges(subject, { program, layer, weights, backend, offsets });
-    scaleQueries(
-      { ...at, layer },
-      Float64Array.from(largest, (most) => most / range),
-    );
-    const scaled = { ...attention, offsets: offsets.map((offset, head) => (offset * range) / largest[head]!) };
+    const { exponent } = attention;
+    const { largest, sums } = await headRanges(subject, { program, layer, weights, backend, offsets, exponent });
+    const factors = largest.map((most, head) => Math.max(1, most / headRange, (sums[head]! / headSum) ** (1 / exponent)));
+    scaleQueries({ ...at, layer }, factors);
+    const scaled = { ...attention, offsets: offsets.map((offset, head) => offset / factors[head]!) };
     made = withLayer(made, layer, { ...made.layers[layer]!, attention: scaled });
   }
   return made;

@@ -38,8 +38,10 @@ export interface ConvertOptions {
   readonly ring?: { readonly bits: number; readonly fraction?: number | undefined } | undefined;
   /** How norms and denominators are evaluated in the ring: read from tables unless told, or the plan, says otherwise. */
   readonly method?: 'table' | 'newton' | undefined;
-  /** Scales every head of a power attention so that this is the largest |x| it raises on the calibration data. */
+  /** Scales the heads of a power attention that raise a larger |x| on the calibration data so that it is this. */
   readonly headRange?: number | undefined;
+  /** The same of those whose powers sum up to more in a row. */
+  readonly headSum?: number | undefined;
   readonly seed?: number | undefined;
   /** Where ONNX Runtime computes; the processor where absent. */
   readonly device?: Device | undefined;
@@ -73,7 +75,8 @@ export async function convertModel(model: LoadedModel, options: ConvertOptions =
       ...(margin === undefined ? {} : { margin }),
       ...(ring === undefined ? {} : { ring }),
       method,
-      ...(options.headRange === undefined ? {} : { headRange: options.headRange }),
+      headRange: options.headRange,
+      headSum: options.headSum,
       ...(onLayer === undefined ? {} : { progress: (report) => onLayer(report, config.numHiddenLayers) }),
     });
   } finally {

@@ -174,6 +174,19 @@ describe('a conversion', () => {
     await expect(converted(made.plan, {}, scaled)).rejects.toMatchObject({ kind: 'model' });
   });
 
+  it('with heads scaled by the sums of their powers leaves those alone that sum up to less', async () => {
+    const made = await converted(parsePlan('full-p4', config), { ring: { bits: 32 } });
+    const scope = 'layers.1.attention.weights';
+    const most = made.plan.ranges![scope]!.maxSum!;
+    const scaled = await converted(made.plan, { ring: { bits: 32 }, headSum: 0.8 * most }, made);
+    expect(furthest(await float(scaled.plan, scaled.tensors), await float(made.plan, made.tensors))).toBeLessThan(1e-4);
+    expect(scaled.plan.ranges![scope]!.maxSum! / most).toBeCloseTo(0.8, 2);
+    const { attention } = scaled.plan.layers[1]!;
+    const offsets = attention.kind === 'power' ? attention.offsets! : [];
+    expect(Math.max(...offsets)).toBe(1);
+    expect(Math.min(...offsets)).toBeLessThan(1);
+  });
+
   it('for a ring that is too narrow says what does not fit', async () => {
     const made = await converted(parsePlan('full-p2', config));
     await expect(converted(made.plan, { ring: { bits: 12 } }, made)).rejects.toMatchObject({ kind: 'range' });
