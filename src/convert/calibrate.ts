@@ -22,7 +22,7 @@ export const defaultRing = { bits: 64, fraction: 16 } as const;
 const weightsScope = (layer: number): string => `layers.${layer}.attention.weights`;
 
 /** Of one over the mean of half powers. */
-const levelError = 0.1;
+const levelError = 0.03;
 
 /**
  * Whether half powers are divided by their mean before the last squaring: where that was so, and where mean powers span more than a table
