@@ -32,7 +32,7 @@ export interface Ladder {
 }
 
 const polyvit = ['v1', 'v2', 'v3', 'ultimate', 'hybrid', 'full', 'progressive'];
-const rungs = { mnist: polyvit, cifar: [...polyvit, 'quartic', 'quartic-p4'] };
+const rungs = { mnist: polyvit, cifar: [...polyvit, 'quartic'] };
 const vision = (set: 'mnist' | 'cifar'): Pick<Ladder, 'recipes' | 'teacher' | 'tasks' | 'columns' | 'fitted'> => ({
   fitted: [`polyvit-v1-${set}`, `polyvit-v2-${set}`],
   recipes: rungs[set].map((rung) => `polyvit-${rung}-${set}`),
