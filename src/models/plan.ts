@@ -25,7 +25,7 @@ export const coefficientsOf = {
   quartic: ['a', 'b', 'c', 'd', 'e'],
 } as const satisfies Record<ActivationPlan['kind'], readonly Coefficient[]>;
 export type Coefficient = 'a' | 'b' | 'c' | 'd' | 'e';
-/** The coefficient of every power, from 1 on. */
+/** The coefficients by the powers that they belong to, the constant first. */
 export const coefficientOfPower = ['c', 'b', 'a', 'd', 'e'] as const;
 
 /** What an activation divides its argument by: folded weights have that in the matrix before it. */

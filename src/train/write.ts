@@ -141,7 +141,7 @@ class Draft {
   extend(logits: Float32Array): void {
     const { temperature, stopIds, length } = this.#options;
     this.position++;
-    if (this.position === this.ids.length) {
+    if (this.position === this.ids.length && this.position < length) {
       const id = choose(logits, temperature, this.#random);
       if (stopIds.includes(id)) this.done = true;
       else this.ids.push(id);
