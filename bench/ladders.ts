@@ -161,7 +161,7 @@ const kinds: readonly TextRungs[] = [
   {
     kind: 'full',
     title: 'Everything polynomial',
-    rungs: variants('full-polynomial', ['', 'p4', 'ring', 'progressive']).toSpliced(0, 0, 'gate-polynomial'),
+    rungs: ['gate-polynomial', ...variants('full-polynomial', ['', 'p4', 'ring', 'progressive'])],
     beside: positions,
   },
 ];

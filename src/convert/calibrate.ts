@@ -4,8 +4,8 @@ import { perKey, powerOf } from '../models/block.ts';
 import type { AttentionPlan, LayerPlan, NormPlan, Plan, ScopeRange } from '../models/plan.ts';
 import { largestProduct } from '../models/ranges.ts';
 import { type Bounded, type FloatBackend, levelEpsilon, type PowerArgument, type Program } from '../program/index.ts';
-import { activationNodes, attentionNode, normArguments, observe, type Subject, type Weights } from './observe.ts';
-import { type ArgumentRange, chooseTable } from './tables.ts';
+import { activationNodes, attentionNode, normArguments, observe, type Subject, type Weights, weightsScope } from './observe.ts';
+import { type ArgumentRange, chooseTable, findTable } from './tables.ts';
 
 export interface CalibrationOptions {
   readonly weights: Weights;
@@ -19,7 +19,6 @@ export interface CalibrationOptions {
 }
 
 export const defaultRing = { bits: 64, fraction: 16 } as const;
-const weightsScope = (layer: number): string => `layers.${layer}.attention.weights`;
 
 /** Of one over the mean of half powers. */
 const levelError = 0.03;
@@ -31,23 +30,12 @@ const levelError = 0.03;
 function isLevelled(
   { half, exponent, epsilon, form = 'centred', table }: AttentionPlan & { kind: 'power' },
   { minMean, maxMean }: ScopeRange,
-  { margin, bits, method }: { margin: number; bits: number; method: CalibrationOptions['method'] },
+  { margin, bits, method, scope }: { margin: number; bits: number; method: CalibrationOptions['method']; scope: string },
 ): boolean {
   if (exponent < 4 || form !== 'centred' || bits < 60 || (method ?? table?.method ?? 'table') !== 'table') return false;
   if (half !== undefined) return true;
-  try {
-    const { fraction } = defaultRing;
-    chooseTable((x) => 1 / (x + epsilon), { min: minMean!, max: maxMean! }, { margin, fraction, scope: '' });
-    return false;
-  } catch (error) {
-    if (error instanceof SottoError && error.kind === 'range') return true;
-    throw error;
-  }
-}
-
-function withoutHalf<P extends AttentionPlan>(plan: P): P {
-  const { half: _, ...rest } = { half: undefined, ...plan };
-  return rest as unknown as P;
+  const { fraction } = defaultRing;
+  return findTable((x) => 1 / (x + epsilon), { min: minMean!, max: maxMean! }, { margin, fraction, scope }) === undefined;
 }
 
 /** What a ring sees of a power attention: its powers as they are, or levelled. Other ranges stay. */
@@ -77,16 +65,19 @@ const newtonError = 1e-3;
 export async function calibrate(subject: Subject<Plan>, plan: Plan, options: CalibrationOptions): Promise<Plan> {
   const { margin = 2, method } = options;
   const { hiddenSize, normEpsilon } = subject;
-  const met = await measure(subject, subject.trace(plan), plan, options);
+  const measured = await measure(subject, subject.trace(plan), plan, options);
   const wanted = options.ring ?? defaultRing;
-  const settings = { margin, bits: wanted.bits, method };
   const levelled = new Set(
     plan.layers.flatMap(({ attention: layer }, index) => {
       const scope = weightsScope(index);
-      return layer.kind === 'power' && isLevelled(layer, met[scope]!, settings) ? [scope] : [];
+      return layer.kind === 'power' && isLevelled(layer, measured[scope]!, { margin, bits: wanted.bits, method, scope })
+        ? [scope]
+        : [];
     }),
   );
-  const ranges = Object.fromEntries(Object.entries(met).map(([scope, range]) => [scope, seenRange(range, levelled.has(scope))]));
+  const ranges = Object.fromEntries(
+    Object.entries(measured).map(([scope, range]) => [scope, seenRange(range, levelled.has(scope))]),
+  );
   const ring = ringFor(wanted, ranges, margin);
   const bounded = (
     f: RowFunction,
@@ -107,7 +98,7 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
         fraction: ring.fraction,
         scope,
         extraBitsLimit,
-        ...(error === undefined ? {} : { error }),
+        error,
       });
     }
     const range = { low: met.min / margin, high: met.max * margin };
@@ -126,8 +117,9 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
     // Rectified scores may all be zero: no bounded method reaches there, but comparisons do.
     if (layer.kind === '2relu' && !(minMean! > layer.epsilon)) return { ...layer, table: undefined };
     const f = { power: -1, factor: 1, epsilon: layer.epsilon } as const;
-    if (layer.kind !== 'power' || !levelled.has(scope))
-      return { ...withoutHalf(layer), table: bounded(f, { min: minMean!, max: maxMean! }, scope, layer.table, maxMixed!) };
+    const direct = (): Bounded => bounded(f, { min: minMean!, max: maxMean! }, scope, layer.table, maxMixed!);
+    if (layer.kind !== 'power') return { ...layer, table: direct() };
+    if (!levelled.has(scope)) return { ...layer, half: undefined, table: direct() };
     const { minHalf, maxHalf, maxHalfPower } = ranges[scope] as ScopeRange;
     const g = { power: -1, factor: 1, epsilon: levelEpsilon } as const;
     // The coarse table's error is a common factor of a row, which the last table must span as well.
@@ -198,7 +190,7 @@ async function measure(
     visitors.push((values) => widen(act, { maxAbs: maxAbs(values(act)) }));
     const part = plan.layers[layer]!.attention;
     if (part.kind === 'softmax') continue;
-    const scope = `layers.${layer}.attention.weights`;
+    const scope = weightsScope(layer);
     const { node, index, scores } = attentionNode(program, layer);
     nodes.set(scope, scores);
     nodes.set(`${scope}.mixed`, index);
@@ -255,8 +247,8 @@ interface Form {
 
 /**
  * What a power attention meets in its rows, of scores (…, keys) and results (…, width): the largest |x|, power, |Σ scores| and |Σ power ·
- * value|, the smallest and largest mean power, the same of half powers, and of powers over the square of those. The mask (rows of `keys`, or undefined) repeats over the leading axes. Under one, a `narrow`
- * ring divides by powers of two next to the rows' lengths.
+ * value|, the smallest and largest mean power, the same of half powers, and of powers over the square of those. The mask (rows of `keys`,
+ * or undefined) repeats over the leading axes. Under one, a `narrow` ring divides by powers of two next to the rows' lengths.
  */
 function powerRows(
   scores: ArrayLike<number>,

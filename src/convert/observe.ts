@@ -72,9 +72,12 @@ export function activationNodes(
   return { argument, value: end.inputs.find((index) => index !== factor)!, factor };
 }
 
+/** Where a layer's scores become weights. */
+export const weightsScope = (layer: number): string => `layers.${layer}.attention.weights`;
+
 /** The attention of a layer: scores and values that go in, the mixed values that come out. */
 export function attentionNode(program: Program, layer: number): { node: Node; index: number; scores: number; values: number } {
-  const scope = `layers.${layer}.attention.weights`;
+  const scope = weightsScope(layer);
   const index = inScope(program, scope).find((at) => /^(softmax|power)Attention$/.test(program.nodes[at]!.operation));
   if (index === undefined) throw absent(scope, 'attention');
   const node = program.nodes[index]!;

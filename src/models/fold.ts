@@ -58,14 +58,8 @@ export async function* foldLlama(config: LlamaConfig, plan: Plan, read: ReadTens
       part('mlp.up_proj', ff, mlpBias),
     ]);
     // A gate's coefficients are vectors: what it multiplies stands behind it.
-    if (activation.kind === 'quadratic' || activation.kind === 'quartic') {
-      const width = coefficientWidth(activation, ff);
-      for (const letter of coefficientsOf[activation.kind])
-        yield [
-          foldedName(layer, `mlp.act.${letter}`),
-          { shape: [width], values: await tensor(name(`mlp.act.${letter}`), width) },
-        ];
-    }
+    if (activation.kind === 'quadratic' || activation.kind === 'quartic')
+      yield* foldedCoefficients(tensor, activation, ff, { from: name('mlp.act'), to: foldedName(layer, 'mlp.act') });
     yield* folded(foldedName(layer, 'mlp.down'), ff, {}, [part('mlp.down_proj', d, mlpBias)]);
   }
   const head = config.tieWordEmbeddings ? 'model.embed_tokens' : 'lm_head';
@@ -97,10 +91,9 @@ export async function* foldVit(config: VitConfig, plan: Plan, read: ReadTensor):
     const { activation } = plan.layers[layer]!;
     const up = part('intermediate.dense', ff, true, 1 / reachOf(activation));
     yield* folded(foldedName(layer, 'mlp.up'), d, norm('layernorm_after'), [up]);
-    const own = { from: name('intermediate.act'), to: foldedName(layer, 'mlp.act') };
-    yield* foldedCoefficients(tensor, activation, ff, own);
+    const coefficients = { from: name('intermediate.act'), to: foldedName(layer, 'mlp.act') };
     const down = part('output.dense', d, true);
-    yield* foldActivated(folded, foldedName(layer, 'mlp.down'), ff, down, activation, name('intermediate.act'));
+    yield* foldActivated({ tensor, folded }, foldedName(layer, 'mlp.down'), ff, down, activation, coefficients);
   }
   const classes = config.labels.length;
   const norm = { gain: 'vit.layernorm.weight', shift: 'vit.layernorm.bias' };
@@ -163,17 +156,17 @@ export async function* foldBert(config: BertConfig, plan: Plan, read: ReadTensor
     const { activation } = plan.layers[layer]!;
     const up = part('intermediate.dense', ff, 1 / reachOf(activation));
     yield* folded(foldedName(layer, 'mlp.up'), d, left(middle), [up]);
-    const coefficients = name('intermediate.act');
-    yield* foldedCoefficients(tensor, activation, ff, { from: coefficients, to: foldedName(layer, 'mlp.act') });
+    const coefficients = { from: name('intermediate.act'), to: foldedName(layer, 'mlp.act') };
     const down = foldedName(layer, 'mlp.down');
-    yield* ending(down, middle, foldActivated(folded, down, ff, part('output.dense', d), activation, coefficients));
+    const matrices = foldActivated({ tensor, folded }, down, ff, part('output.dense', d), activation, coefficients);
+    yield* ending(down, middle, matrices);
     before = name('output.LayerNorm');
   }
   const pooler = { name: names.pooler, out: d, bias: true, scale: 1 / reachOf(poolerPlan(plan)) };
   yield* folded('private/pooler', d, left(before), [pooler]);
   const head = { name: names.head, out: config.labels.length, bias: true };
-  yield* foldedCoefficients(tensor, poolerPlan(plan), d, { from: names.poolerAct, to: 'private/pooler.act' });
-  yield* foldActivated(folded, 'private/head', d, head, poolerPlan(plan), names.poolerAct);
+  const coefficients = { from: names.poolerAct, to: 'private/pooler.act' };
+  yield* foldActivated({ tensor, folded }, 'private/head', d, head, poolerPlan(plan), coefficients);
 }
 
 /** Where the two numbers a head of an `l2quad` stand; undefined for every other attention. */
@@ -192,34 +185,43 @@ async function* foldedShift(
   yield [foldedName(layer, 'attention.shift'), { shape: [width], values: await tensor(name, width) }];
 }
 
-/** The coefficients of a quartic, which are vectors of their own: every other power would cost a matrix. */
+/** Where the coefficients of an activation stand, and where they go as vectors of their own. */
+interface CoefficientNames {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** Coefficients as vectors of their own. */
 async function* foldedCoefficients(
   tensor: CheckedReader,
-  activation: ActivationPlan,
+  activation: ActivationPlan & { kind: 'quadratic' | 'quartic' },
   width: number,
-  { from, to }: { from: string; to: string },
+  { from, to }: CoefficientNames,
 ): AsyncGenerator<[string, FoldedTensor]> {
-  if (activation.kind !== 'quartic') return;
   const stored = coefficientWidth(activation, width);
-  for (const letter of coefficientsOf.quartic)
+  for (const letter of coefficientsOf[activation.kind])
     yield [`${to}.${letter}`, { shape: [stored], values: await tensor(`${from}.${letter}`, stored) }];
 }
 
-/** The matrix behind an activation; behind a quadratic, one for the squares and one for the values, W(a∘u² + b∘u + c). */
+/**
+ * The matrix behind an activation; behind a quadratic, one for the squares and one for the values, W(a∘u² + b∘u + c). A quartic's
+ * coefficients are vectors before it: every other power would cost a matrix.
+ */
 async function* foldActivated(
-  folded: Folder,
+  { tensor, folded }: { readonly tensor: CheckedReader; readonly folded: Folder },
   name: string,
   inputs: number,
   part: FoldedPart,
   activation: ActivationPlan,
-  coefficients: string,
+  coefficients: CoefficientNames,
 ): AsyncGenerator<[string, FoldedTensor]> {
+  if (activation.kind === 'quartic') yield* foldedCoefficients(tensor, activation, inputs, coefficients);
   if (activation.kind === 'exact' || activation.kind === 'relu' || activation.kind === 'quartic')
     return yield* folded(name, inputs, {}, [part]);
   const coefficient = (letter: 'a' | 'b' | 'c'): Vector =>
     activation.kind === 'quad'
       ? { value: fixedQuad[letter] }
-      : { name: `${coefficients}.${letter}`, width: coefficientWidth(activation, inputs) };
+      : { name: `${coefficients.from}.${letter}`, width: coefficientWidth(activation, inputs) };
   if (activation.kind === 'bilinear') return yield* folded(name, inputs, { gain: coefficient('a') }, [part]);
   yield* folded(`${name}.square`, inputs, { gain: coefficient('a') }, [{ ...part, bias: false }]);
   yield* folded(`${name}.linear`, inputs, { gain: coefficient('b'), shift: coefficient('c') }, [part]);

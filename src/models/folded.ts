@@ -92,8 +92,8 @@ export function foldedActivation(
   x: Ref,
   coefficient: (name: string, shape: Shape) => Ref,
 ): Ref {
-  const { reach: _, ...inReach } = { reach: 1, ...plan };
-  return inReach.kind === 'bilinear' ? x : activate(ops, inReach, exact, x, coefficient);
+  if (plan.kind === 'bilinear') return x;
+  return activate(ops, plan.kind === 'quartic' ? { ...plan, reach: 1 } : plan, exact, x, coefficient);
 }
 
 /** Layer `index` of a folded stack. */

@@ -94,22 +94,22 @@ export class Factors {
     return [wide(x), wide(y)];
   }
 
-  /** The elementwise product of two factors, floating in the whole ring. */
+  /** The elementwise product of two factors, floating in the whole ring; `spread` lays out the second, a broadcast unless told. */
   multiplied(shape: Shape, x: Factor, y: Factor, spread?: (node: number) => number): number {
     const { out, ring } = this.#arithmetic;
     const result = { shape, state: 'floating', fraction: x.fraction + y.fraction } as const;
-    const same = (node: number): number => out.broadcast(node, shape);
+    const broadcast = (node: number): number => out.broadcast(node, shape);
+    const laid = [
+      { ...x, lay: broadcast },
+      { ...y, lay: spread ?? broadcast },
+    ];
     if (x.modulus + y.modulus === 2 * ring.bits) {
-      if (spread !== undefined) {
-        const openings = [same(out.open(x.node)), spread(out.open(y.node))];
-        return out.push('product', [same(x.node), spread(y.node), ...openings], {}, result);
-      }
-      const wide = [x, y].map(({ node }) => same(node));
-      return out.push('product', [...wide, ...wide.map((at) => out.open(at))], {}, result);
+      const wide = laid.map(({ node, lay }) => lay(node));
+      return out.push('product', [...wide, ...laid.map(({ node, lay }) => lay(out.open(node)))], {}, result);
     }
-    const parts = ([x, y] as const).flatMap(({ node, modulus }, at) => {
+    const parts = laid.flatMap(({ node, modulus, lay }) => {
       const { e, rest, sign } = out.openNarrow(node, modulus);
-      return [e, rest, sign].map((part) => (at === 1 && spread !== undefined ? spread(part) : same(part)));
+      return [e, rest, sign].map(lay);
     });
     return out.push('narrowProduct', parts, { moduli: [x.modulus, y.modulus] }, result);
   }
