@@ -88,13 +88,12 @@ async function cost(flags: CostFlags, terminal: Terminal): Promise<void> {
       place: { field: '--prompt-tokens' },
       remedy: 'say how long the prompt is',
     });
-  const ring = ringOf(flags);
   const run: RunLength = { promptTokens, newTokens: flags.newTokens, reveal: flags.reveal };
   const network = flags.network === undefined ? undefined : await networkOf(flags.network);
   const timing = network === undefined ? undefined : { network, machine: await machineOf(flags, terminal) };
   const bar = progress(terminal, false);
   bar.show('tracing the program');
-  const { subject, plan, forecast } = await forecastOf(flags, terminal, ring, run, timing).finally(() => bar.end());
+  const { subject, plan, ring, forecast } = await forecastOf(flags, terminal, run, timing).finally(() => bar.end());
   if (flags.json) {
     const { seconds: expected, ...bytes } = forecast;
     const timed =
@@ -144,15 +143,20 @@ function secondsText({ seconds: expected }: RunForecast, { network, machine }: T
 async function forecastOf(
   flags: CostFlags,
   terminal: Terminal,
-  ring: RingParameters,
   run: RunLength,
   timing: Timing | undefined,
-): Promise<{ subject: string; plan: string; forecast: RunForecast }> {
-  const options = { ring, run, setting: flags.setting, ...(timing === undefined ? {} : { timing }) };
+): Promise<{ subject: string; plan: string; ring: RingParameters; forecast: RunForecast }> {
+  const options = { run, setting: flags.setting, ...(timing === undefined ? {} : { timing }) };
   if (flags.model !== undefined) {
     const model = await openModel(flags.model);
     const plan = flags.plan === undefined ? model.plan : await planFrom(flags.plan, model.config);
-    return { subject: flags.model, plan: plan.name ?? 'unnamed', forecast: forecastModel(model, { ...options, plan }) };
+    const ring = ringOf(flags, plan);
+    return {
+      subject: flags.model,
+      plan: plan.name ?? 'unnamed',
+      ring,
+      forecast: forecastModel(model, { ...options, ring, plan }),
+    };
   }
   if (flags.shape === undefined)
     throw new SottoError('usage', 'neither --model nor --shape was given', { remedy: 'name what the forecast is for' });
@@ -160,7 +164,8 @@ async function forecastOf(
     ? await loadShape(folderFiles(dirname(flags.shape)), basename(flags.shape).replace(/\.json$/, ''))
     : await shippedShape(folderFiles(join(terminal.packageFolder, 'shapes')), flags.shape);
   const plan = await planFrom(flags.plan ?? 'full-p2', shape);
-  return { subject: shape.name, plan: plan.name ?? 'unnamed', forecast: forecastShape(shape, { ...options, plan }) };
+  const ring = ringOf(flags, plan);
+  return { subject: shape.name, plan: plan.name ?? 'unnamed', ring, forecast: forecastShape(shape, { ...options, ring, plan }) };
 }
 
 const shippedShapes = ['bert-base', 'vit-base', 'gpt2', 'llama2-7b'];

@@ -2,7 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import { newtonIterations, type RowFunction, rowValue } from '../math/index.ts';
 import { perKey, powerOf } from '../models/block.ts';
 import type { AttentionPlan, LayerPlan, NormPlan, Plan, ScopeRange } from '../models/plan.ts';
-import { largestProduct } from '../models/ranges.ts';
+import { largestProduct, neededBits } from '../models/ranges.ts';
 import { type Bounded, type FloatBackend, levelEpsilon, type PowerArgument, type Program } from '../program/index.ts';
 import { activationNodes, attentionNode, normArguments, observe, type Subject, type Weights, weightsScope } from './observe.ts';
 import { type ArgumentRange, chooseTable, findTable } from './tables.ts';
@@ -66,7 +66,7 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
   const { margin = 2, method } = options;
   const { hiddenSize, normEpsilon } = subject;
   const measured = await measure(subject, subject.trace(plan), plan, options);
-  const wanted = options.ring ?? defaultRing;
+  const wanted = options.ring ?? { bits: defaultRing.bits };
   const levelled = new Set(
     plan.layers.flatMap(({ attention: layer }, index) => {
       const scope = weightsScope(index);
@@ -147,11 +147,13 @@ function ringFor(
   margin: number,
 ): { bits: number; fraction: number } {
   if (fraction !== undefined) return { bits, fraction };
-  const most = Math.max(1, ...Object.values(ranges).map(largestProduct));
-  const fitting = Math.floor((bits - 2 - Math.ceil(Math.log2(most * margin))) / 2);
-  if (fitting >= leastFraction) return { bits, fraction: Math.min(fitting, defaultRing.fraction) };
-  const scope = Object.entries(ranges).find(([, range]) => largestProduct(range) === most)![0];
-  throw new SottoError('range', `products of up to ${most.toPrecision(3)} leave ${fitting} fraction bits in ${bits}`, {
+  const scopes = Object.entries(ranges);
+  for (let fitting = defaultRing.fraction as number; fitting >= leastFraction; fitting--)
+    if (scopes.every(([, range]) => neededBits(range, { bits, fraction: fitting }, margin) <= bits))
+      return { bits, fraction: fitting };
+  const [scope, worst] = scopes.reduce((most, next) => (largestProduct(next[1]) > largestProduct(most[1]) ? next : most));
+  const largest = largestProduct(worst).toPrecision(3);
+  throw new SottoError('range', `products of up to ${largest} leave fewer than ${leastFraction} fraction bits in ${bits}`, {
     place: { scope },
     remedy: 'use a wider ring, a smaller exponent, or train with a range penalty',
   });

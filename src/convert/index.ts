@@ -20,3 +20,4 @@ export {
   vitSubject,
 } from './subjects.ts';
 export { type ArgumentRange, chooseTable, interpolationError } from './tables.ts';
+export { widenHeads } from './widen.ts';

@@ -6,8 +6,29 @@ export const largestProduct = ({ maxAbs, maxSquares = 0, maxPower = 0, maxMean =
   Math.max(maxAbs ** 2, maxSquares, maxPower, maxMean, maxSum);
 
 /**
- * Refuses a ring that is too narrow for what calibration saw: products carry twice the fraction bits, and truncation needs two bits
- * above the value. Throws a `range` error that names the scope. A plan without ranges passes: the run itself is then the check.
+ * What a ring of 60 bits and more takes sums over a row to have, and one over the row's length: where both fit beside the product's fraction
+ * bits, the sum is divided before it is truncated. Ring programs are built alike (`defaultQuantisation`); a test holds the two together.
+ */
+const sums = { integerBits: 14, factorBits: 16 };
+
+/**
+ * The bits that a ring must have for what was met, `factor` times larger: products carry twice the fraction bits, sums over a row that are
+ * divided before they are truncated those of the divisor as well, and truncation needs two bits above the value.
+ */
+export function neededBits(
+  range: ScopeRange,
+  { bits, fraction }: { readonly bits: number; readonly fraction: number },
+  factor = 1,
+): number {
+  const head = (value: number): number => Math.ceil(Math.log2(Math.max(value * factor, 2 ** -fraction)));
+  const product = head(largestProduct(range)) + 2 * fraction + 2;
+  const divided = 2 * fraction + sums.factorBits + 2;
+  return divided + sums.integerBits > bits ? product : Math.max(product, head(range.maxSum ?? 0) + divided);
+}
+
+/**
+ * Refuses a ring that is too narrow for what calibration saw. Throws a `range` error that names the scope. A plan without ranges passes:
+ * the run itself is then the check.
  */
 export function checkRanges(
   plan: Plan,
@@ -15,7 +36,7 @@ export function checkRanges(
   file: string,
 ): void {
   for (const [scope, range] of Object.entries(plan.ranges ?? {})) {
-    const needed = Math.ceil(Math.log2(Math.max(largestProduct(range), 2 ** -fraction))) + 2 * fraction + 2;
+    const needed = neededBits(range, { bits, fraction });
     if (needed <= bits) continue;
     throw new SottoError(
       'range',

@@ -43,7 +43,7 @@ export type {
   Tokenizer,
 };
 
-/** The ring of 64 bits with 16 of fraction. */
+/** The ring of 64 bits with 16 of fraction, where a plan was not calibrated for another one. */
 export const defaultRing: RingParameters = { bits: 64, fraction: 16 };
 
 export interface TextOptions {
@@ -98,6 +98,9 @@ export async function loadModel(folder: string | Files): Promise<Model> {
   return new FolderModel(await openModel(folder));
 }
 
+/** What the plan was calibrated for, else the default. */
+const ringOf = (plan: Plan): RingParameters => plan.ring ?? defaultRing;
+
 class FolderModel implements Model {
   readonly config: ModelConfig;
   readonly plan: Plan;
@@ -125,7 +128,10 @@ class FolderModel implements Model {
     return { ...finish(made), ...made.measured, forecast: made.forecast };
   }
 
-  async #request(prompt: string | readonly number[], { newTokens = 64, sampling, ring = defaultRing, onText }: TextOptions) {
+  async #request(
+    prompt: string | readonly number[],
+    { newTokens = 64, sampling, ring = ringOf(this.plan), onText }: TextOptions,
+  ) {
     const tokenizer = await this.tokenizer();
     const promptIds = typeof prompt === 'string' ? tokenizer.encode(prompt) : [...prompt];
     fittingTokens(writer(this.#model), promptIds.length, newTokens);
@@ -148,12 +154,12 @@ class FolderModel implements Model {
 
   async classify(
     picture: Picture,
-    { backend = 'onnx', ring = defaultRing }: { backend?: ClearBackend; ring?: RingParameters } = {},
+    { backend = 'onnx', ring = ringOf(this.plan) }: { backend?: ClearBackend; ring?: RingParameters } = {},
   ) {
     return await classifyPixels(this.#model, backend, await this.#pixels(picture), ring);
   }
 
-  async classifyPrivately(picture: Picture, { ring = defaultRing }: { ring?: RingParameters } = {}) {
+  async classifyPrivately(picture: Picture, { ring = ringOf(this.plan) }: { ring?: RingParameters } = {}) {
     const { measured, ...rest } = await rehearsePicture(this.#model, await this.#pixels(picture), ring);
     return { ...rest, ...measured };
   }
@@ -162,9 +168,9 @@ class FolderModel implements Model {
     return await pixelsOf(this.#model, classifier(this.#model), picture);
   }
 
-  forecast({ promptTokens, newTokens = 1, ring = defaultRing, plan }: Parameters<Model['forecast']>[0]): RunForecast {
+  forecast({ promptTokens, newTokens = 1, ring, plan }: Parameters<Model['forecast']>[0]): RunForecast {
     const chosen = plan === undefined ? this.plan : typeof plan === 'string' ? parsePlan(plan, this.config) : plan;
-    return forecastModel(this.#model, { ring, run: { promptTokens, newTokens }, plan: chosen });
+    return forecastModel(this.#model, { ring: ring ?? ringOf(chosen), run: { promptTokens, newTokens }, plan: chosen });
   }
 
   async convert(options: ConvertOptions = {}): Promise<Model> {

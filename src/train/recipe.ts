@@ -223,6 +223,8 @@ const conversionSchema = z.strictObject({
   degree: z.union([z.literal(2), z.literal(4)]).optional(),
   /** How many layers are converted, counted from the last; all where absent. */
   layers: count(512).optional(),
+  /** Widens the heads of a Llama to so many dimensions first, a multiple of what they have: powers tell keys apart by more of them. */
+  headDim: count(1024).optional(),
   initialisation: z.enum(initialisations).default('direct'),
   /** Rows of text, or pictures, of the fits and of the final calibration. */
   calibrationRows: count(1e5).default(16),
@@ -247,7 +249,7 @@ const stageSchema = z.strictObject({
   steps: count(1e8),
   /** In place of the recipe's, where given. */
   losses: lossSchema.optional(),
-  conversion: conversionSchema.omit({ layers: true }).optional(),
+  conversion: conversionSchema.omit({ layers: true, headDim: true }).optional(),
   optimiser: z
     .strictObject({
       rate: z.number().gt(0).max(1).optional(),

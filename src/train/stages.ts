@@ -1,4 +1,4 @@
-import { type Calibration, convertCheckpoint } from '../convert/index.ts';
+import { type Calibration, convertCheckpoint, widenHeads } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type Checkpoint, openCheckpoint, writeCheckpoint } from '../models/checkpoint.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
@@ -92,10 +92,11 @@ export function stagesOf(recipe: StudentRecipe): StudentRecipe[] {
 
 async function convertStart(task: Distillation, stage: StudentRecipe, source: Source, index: number): Promise<void> {
   const { folder, options, calibration, teacher } = task;
-  const { initialisation, meanPowerLimit } = stage.conversion;
+  const { initialisation, meanPowerLimit, headDim } = stage.conversion;
+  const checkpoint = headDim === undefined ? source : await widenHeads(source, headDim, stage.seed);
   const made = await convertCheckpoint({
-    checkpoint: source,
-    plan: recipePlan(stage, parseModelConfig(source.config)),
+    checkpoint,
+    plan: recipePlan(stage, parseModelConfig(checkpoint.config)),
     calibration,
     backend: options.backend,
     initialisation,

@@ -4,6 +4,8 @@ import { simulate } from '../../src/backends/fixed/index.ts';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { quantise, wordBitsOf } from '../../src/backends/ring/index.ts';
 import { createWasmKernels } from '../../src/kernels/index.ts';
+import type { Plan } from '../../src/models/plan.ts';
+import { checkRanges } from '../../src/models/ranges.ts';
 import { type Bounded, type PowerArgument, type Program, size, type Tensor, trace } from '../../src/program/index.ts';
 import { both } from '../mpc/piecewise.ts';
 import { numbers } from './toy.ts';
@@ -132,4 +134,34 @@ it('weighs rows of very different lengths alike in a narrow ring', async () => {
     const got = (await simulate(lowered, { kernels, weights: read(all), inputs: read(all) })).get('out')!.values;
     for (let i = 0; i < rows; i++) expect(Math.abs(got[i]! - float[i]!)).toBeLessThan(tolerance);
   }
+});
+
+describe('the sum that a row divides by its length', () => {
+  const count = 65;
+  /** One head of one query over 65 keys that all weigh 1: the sum of their values is divided by 65, which no power of two is. */
+  const program = trace((ops) => {
+    const scores = ops.input('x', [1, 1, count], 'client');
+    const values = ops.input('v', [1, count, 1], 'client');
+    const options = { exponent: 2, epsilon: 1e-3, table: { rangeBits: 2, indexBits: 9, extraBits: 0 } };
+    return { out: ops.powerAttention(scores, values, ops.constant([1], [1]), ops.constant([1 / count], [1]), options) };
+  });
+  const attended = async (sum: number, fraction: number): Promise<number> => {
+    const inputs = new Map<string, Tensor>([
+      ['x', { shape: [1, 1, count], values: new Float64Array(count) }],
+      ['v', { shape: [1, count, 1], values: new Float64Array(count).fill(sum / count) }],
+    ]);
+    const lowered = quantise(program, { bits: 64, fraction });
+    const outputs = await simulate(lowered, { kernels: createWasmKernels(64), weights: read(inputs), inputs: read(inputs) });
+    return outputs.get('out')!.values[0]!;
+  };
+  const plan = (maxSum: number): Plan => ({ layers: [], finalNorm: {}, ranges: { here: { maxAbs: 1, maxSum } } });
+
+  it.each([16, 15, 14])('may have what a plan says that it may, with %i fraction bits', async (fraction) => {
+    const most = 2 ** (64 - 2 - 16 - 2 * fraction);
+    const fitting = 0.999 * most;
+    expect(() => checkRanges(plan(fitting), { bits: 64, fraction }, 'config.json')).not.toThrow();
+    expect(await attended(fitting, fraction)).toBeCloseTo(fitting / count / 1.001, 0);
+    expect(() => checkRanges(plan(2.1 * most), { bits: 64, fraction }, 'config.json')).toThrow(/65 bits|66 bits/);
+    await expect(attended(2.1 * most, fraction)).rejects.toMatchObject({ kind: 'range' });
+  });
 });

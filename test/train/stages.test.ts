@@ -140,6 +140,22 @@ describe('a recipe', () => {
     expect((await planAt('untrained', 'checkpoint')).finalNorm.table).toBeDefined();
   });
 
+  it('may widen heads first: the student is a checkpoint of its own shape beside a teacher of the old one', async () => {
+    const { stages: _, ...rest } = staged;
+    const wide = parseRecipe({ ...rest, steps: 3, conversion: { ...rest.conversion, headDim: 8 } });
+    const { log } = await run(wide, 'wide');
+    expect(log.at(-1)!['heldOut/kl']).toBeGreaterThan(0);
+    for (const path of ['start', 'checkpoint']) {
+      const { config, shape } = await openCheckpoint(folderFiles(join(folder('wide'), path)));
+      expect(parseLlamaConfig(config).headDim).toBe(8);
+      expect(shape('model.layers.0.self_attn.q_proj.weight')).toEqual([16, 8]);
+    }
+    const stopped = await run(wide, 'wide-stopped', { stop: (step) => step === 2 });
+    expect(stopped.finished).toBe(false);
+    await run(wide, 'wide-stopped', { resume: true });
+    expect(bytesOf('wide-stopped', 'state.safetensors')).toBe(bytesOf('wide', 'state.safetensors'));
+  });
+
   it('whose coefficients have the rate 0 holds them', async () => {
     const { stages: _, ...rest } = staged;
     const held = { ...rest, steps: 3, optimiser: { kind: 'adamw', rate: 0.001, coefficientRate: 0 } };

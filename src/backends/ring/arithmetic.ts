@@ -177,8 +177,9 @@ export class Arithmetic {
     const exact = exactBits(y.values);
     if (exact === 0) return this.multiplyEncoded(node, x, y, 0, head);
     if (this.#averages(x, most)) return this.average(node, x, y);
-    const bits = exact ?? this.options.factorBits - Math.floor(Math.log2(most));
     const room = this.fits(x.fraction + (exact ?? this.options.factorBits), x.headBits);
+    // A product that fits exactly has not half a bit to spare.
+    const bits = exact ?? this.options.factorBits - (room ? Math.ceil(Math.log2(most)) : Math.floor(Math.log2(most)));
     const fitting = room ? x : { ...x, ...this.shortened(x, x.fraction - bits) };
     return this.multiplyEncoded(node, fitting, y, bits, Math.max(0, x.headBits + Math.ceil(Math.log2(most))));
   }
