@@ -1,5 +1,6 @@
 import type { FloatBackend, Program } from '../program/index.ts';
 import { attentionNode, observe, type Subject, type Weights } from './observe.ts';
+import { isCausal, type RowLayout, rowLayout } from './rows.ts';
 
 export interface AttentionFit {
   readonly exponent: number;
@@ -35,7 +36,7 @@ export async function fitAttention<P>(
 ): Promise<AttentionShift> {
   const { program, layer, heads, weights, backend, exponent, epsilon, centre = 'row', meanPowerLimit = 200 } = options;
   const { node, index, scores, values } = attentionNode(program, layer);
-  const causal = node.inputs[2] !== undefined && program.nodes[node.inputs[2]]!.shape.length > 1;
+  const causal = isCausal(program, node);
   const grid = Array.from({ length: 29 }, (_, i) => exponent * 2 ** (-3 + i / 4));
   const errors = new Float64Array(heads * grid.length);
   const largest = new Float64Array(heads * grid.length);
@@ -82,53 +83,6 @@ export async function fitAttention<P>(
   return { shifts, means, relativeError: error / energy };
 }
 
-/** What a layer's power attention meets, head by head. */
-export interface HeadRanges {
-  /** The largest |x| that is raised. */
-  readonly largest: Float64Array;
-  /** The largest sum of a row's powers, or of powers times values where that is larger. */
-  readonly sums: Float64Array;
-}
-
-export async function headRanges<P>(
-  subject: Subject<P>,
-  options: Pick<Parameters<typeof observe>[0], 'program' | 'weights' | 'backend'> & {
-    readonly layer: number;
-    readonly offsets: readonly number[];
-    readonly exponent: number;
-  },
-): Promise<HeadRanges> {
-  const { program, layer, weights, backend, offsets, exponent } = options;
-  const { node, index, scores, values } = attentionNode(program, layer);
-  const causal = node.inputs[2] !== undefined && program.nodes[node.inputs[2]]!.shape.length > 1;
-  const nodes = new Map([
-    ['scores', scores],
-    ['values', values],
-    ['mixed', index],
-  ]);
-  const [largest, sums] = [new Float64Array(offsets.length), new Float64Array(offsets.length)];
-  await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
-    const { shape, values: s } = found.get('scores')!;
-    const mixed = found.get('mixed')!.values;
-    const layout = rowLayout(shape, found.get('values')!.shape, offsets.length, causal);
-    for (let row = 0; row < layout.rows; row++) {
-      const [head, length, start] = [layout.head(row), layout.length(row), row * layout.keys];
-      let mean = 0;
-      for (let k = 0; k < length; k++) mean += s[start + k]! / length;
-      let [total, most] = [0, 1];
-      for (let k = 0; k < length; k++) {
-        let power = offsets[head]! + s[start + k]! - mean;
-        largest[head] = Math.max(largest[head]!, Math.abs(power));
-        for (let p = exponent; p > 1; p /= 2) power *= power;
-        total += power;
-      }
-      for (let j = 0; j < layout.width; j++) most = Math.max(most, Math.abs(mixed[row * layout.width + j]!));
-      sums[head] = Math.max(sums[head]!, total * most);
-    }
-  });
-  return { largest, sums };
-}
-
 /** The mean of the unmasked scores of every head. */
 async function headMeans(watched: Parameters<typeof observe>[0], heads: number, causal: boolean): Promise<Float64Array> {
   const [sums, counts] = [new Float64Array(heads), new Float64Array(heads)];
@@ -146,34 +100,6 @@ async function headMeans(watched: Parameters<typeof observe>[0], heads: number, 
 
 /** Where scores are not centred by their rows, a row's powers may all be small: no bounded reciprocal spans that. */
 const leastMeanPower = 0.25;
-
-/** Scores (…, groups of heads, heads of a group × tokens, keys) row by row. */
-interface RowLayout {
-  readonly rows: number;
-  readonly keys: number;
-  readonly width: number;
-  readonly head: (row: number) => number;
-  /** How many keys the row sees, from the first on. */
-  readonly length: (row: number) => number;
-  /** Where the row's values start, as a row of the values. */
-  readonly valueStart: (row: number) => number;
-}
-
-function rowLayout(scores: readonly number[], values: readonly number[], heads: number, causal: boolean): RowLayout {
-  const keys = scores.at(-1)!;
-  const perGroup = scores.at(-2)!;
-  const groups = scores.at(-3) ?? 1;
-  const queries = (perGroup * groups) / heads;
-  const rows = scores.reduce((product, extent) => product * extent, 1) / keys;
-  return {
-    rows,
-    keys,
-    width: values.at(-1)!,
-    head: (row) => Math.floor(row / queries) % heads,
-    length: (row) => (causal ? keys - queries + (row % queries) + 1 : keys),
-    valueStart: (row) => Math.floor(row / perGroup) * keys,
-  };
-}
 
 /** The mixed values of every fourth row are compared: enough for one number a head. Mean powers are taken of all rows. */
 const rowStride = 4;

@@ -3,8 +3,9 @@ import { newtonIterations, type RowFunction, rowValue } from '../math/index.ts';
 import { perKey, powerOf } from '../models/block.ts';
 import type { AttentionPlan, LayerPlan, NormPlan, Plan, ScopeRange } from '../models/plan.ts';
 import { largestProduct, neededBits } from '../models/ranges.ts';
-import { type Bounded, type FloatBackend, levelEpsilon, type PowerArgument, type Program } from '../program/index.ts';
+import { type Bounded, type FloatBackend, levelEpsilon, type Program, type Tensor } from '../program/index.ts';
 import { activationNodes, attentionNode, normArguments, observe, type Subject, type Weights, weightsScope } from './observe.ts';
+import { eachPowerRow, isCausal, type Raised, type RowLayout, rowLayout } from './rows.ts';
 import { type ArgumentRange, chooseTable, findTable } from './tables.ts';
 
 export interface CalibrationOptions {
@@ -172,7 +173,7 @@ async function measure(
   { weights, backend, ring }: CalibrationOptions,
 ): Promise<Record<string, ScopeRange>> {
   const nodes = new Map<string, number>();
-  const visitors: ((values: (name: string) => ArrayLike<number>) => void)[] = [];
+  const visitors: ((get: (name: string) => Tensor) => void)[] = [];
   const ranges: Record<string, Figures> = {};
   const widen = (scope: string, figures: Figures): void => {
     const known = (ranges[scope] ??= {});
@@ -184,27 +185,25 @@ async function measure(
   for (const [scope, { argument, centred }] of normArguments(program)) {
     nodes.set(scope, argument);
     const width = program.nodes[argument]!.shape.at(-1)!;
-    visitors.push((values) => widen(scope, rowSquares(values(scope), width, centred)));
+    visitors.push((get) => widen(scope, rowSquares(get(scope).values, width, centred)));
   }
   for (let layer = 0; layer < subject.layers; layer++) {
     const act = `layers.${layer}.mlp.act`;
     nodes.set(act, activationNodes(program, layer).argument);
-    visitors.push((values) => widen(act, { maxAbs: maxAbs(values(act)) }));
+    visitors.push((get) => widen(act, { maxAbs: maxAbs(get(act).values) }));
     const part = plan.layers[layer]!.attention;
     if (part.kind === 'softmax') continue;
-    const scope = weightsScope(layer);
-    const { node, index, scores } = attentionNode(program, layer);
-    nodes.set(scope, scores);
-    nodes.set(`${scope}.mixed`, index);
-    const mask = program.nodes[node.inputs[2]!]!;
-    const keys = program.nodes[scores]!.shape.at(-1)!;
-    const rows = mask.operation === 'constant' ? mask.parameters.values : undefined;
-    const queries = program.nodes[scores]!.shape.at(-2)! * (program.nodes[scores]!.shape.at(-3) ?? 1);
-    const form = { ...powerOf(part), epsilon: part.epsilon, narrow: (ring?.bits ?? 64) < 60, queries, perKey: perKey(part) };
-    visitors.push((values) => widen(scope, powerRows(values(scope), values(`${scope}.mixed`), keys, form, rows)));
+    const { nodes: own, causal, rows } = attentionRows(subject, program, layer);
+    for (const [name, index] of own) nodes.set(name, index);
+    const narrow = (ring?.bits ?? 64) < 60;
+    const form = { ...powerOf(part), epsilon: part.epsilon, narrow, perKey: perKey(part) };
+    visitors.push((get) => {
+      const { layout, ...values } = rows(get);
+      widen(weightsScope(layer), powerRows(layout, values, form, causal));
+    });
   }
   await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
-    for (const visit of visitors) visit((name) => found.get(name)!.values);
+    for (const visit of visitors) visit((name) => found.get(name)!);
   });
   return ranges as Record<string, ScopeRange>;
 }
@@ -235,79 +234,97 @@ function rowSquares(values: ArrayLike<number>, width: number, centred: boolean):
   return { maxAbs: maxAbs(values), minSquares: min, maxSquares: max, maxSum: sum, maxNormal: normal };
 }
 
-interface Form {
-  readonly argument: PowerArgument;
-  readonly exponent: number;
+interface Form extends Raised {
   readonly epsilon: number;
   readonly narrow: boolean;
-  readonly offsets?: readonly number[] | undefined;
-  /** Rows of all heads of one text or picture. */
-  readonly queries: number;
   /** Whether sums are divided by a row's length. */
   readonly perKey: boolean;
 }
 
 /**
- * What a power attention meets in its rows, of scores (…, keys) and results (…, width): the largest |x|, power, |Σ scores| and |Σ power ·
- * value|, the smallest and largest mean power, the same of half powers, and of powers over the square of those. The mask (rows of `keys`,
- * or undefined) repeats over the leading axes. Under one, a `narrow` ring divides by powers of two next to the rows' lengths.
+ * What a power attention meets in its rows: the largest |x|, power, |Σ scores| and |Σ power · value|, the smallest and largest mean power,
+ * the same of half powers, and of powers over the square of those. Where rows differ in length, a `narrow` ring divides by powers of two
+ * next to their lengths.
  */
 function powerRows(
-  scores: ArrayLike<number>,
-  mixed: ArrayLike<number>,
-  keys: number,
-  { argument, exponent, epsilon, narrow, offsets = [1], queries, perKey: shared }: Form,
-  mask: Float64Array | undefined,
+  layout: RowLayout,
+  found: Parameters<typeof eachPowerRow>[1],
+  { epsilon, narrow, perKey: shared, ...raised }: Form,
+  causal: boolean,
 ): Figures {
-  const masked = mask !== undefined && mask.length >= keys;
-  const width = (mixed.length / scores.length) * keys;
+  const { argument, exponent } = raised;
   const met = { maxAbs: 0, maxPower: 0, minMean: Number.POSITIVE_INFINITY, maxMean: 0, maxSum: 0, maxMixed: 0 };
   const half = { minHalf: Number.POSITIVE_INFINITY, maxHalf: 0, maxHalfPower: 0, maxHalfSum: 0 };
   const level = { minLevel: Number.POSITIVE_INFINITY, maxLevel: 0, maxLevelPower: 0, maxLevelSum: 0 };
-  for (let start = 0; start < scores.length; start += keys) {
-    const at = masked ? start % mask.length : 0;
-    let length = 0;
-    let sum = 0;
-    for (let k = 0; k < keys; k++) {
-      if (masked && mask[at + k] === 0) continue;
-      length++;
-      sum += scores[start + k]!;
-    }
-    const head = Math.floor((((start / keys) % queries) * offsets.length) / queries);
-    const centre = argument === 'centred' ? sum / length - offsets[head]! : 0;
-    let [total, halves, largest] = [0, 0, 0];
-    for (let k = 0; k < keys; k++) {
-      if (masked && mask[at + k] === 0) continue;
-      let x = scores[start + k]! - centre;
-      met.maxAbs = Math.max(met.maxAbs, Math.abs(x));
-      if (argument === 'rectified') x = Math.max(0, x);
-      for (let p = exponent; p > 2; p /= 2) x *= x;
-      half.maxHalfPower = Math.max(half.maxHalfPower, x);
-      halves += x;
-      if (exponent > 1) x *= x;
-      largest = Math.max(largest, x);
-      total += x;
-    }
-    const row = (start / keys) * width;
-    let value = 0;
-    for (let j = 0; j < width; j++) value = Math.max(value, Math.abs(mixed[row + j]!));
-    met.maxMixed = Math.max(met.maxMixed, value);
+  eachPowerRow(layout, found, raised, (row) => {
+    const { length, powers, mixed } = row;
     const parts = shared ? length : 1;
-    const meanHalf = halves / length;
-    const levelled = total / length / meanHalf ** 2;
+    const meanHalf = row.halves / length;
+    const levelled = powers / length / meanHalf ** 2;
     half.minHalf = Math.min(half.minHalf, meanHalf);
     half.maxHalf = Math.max(half.maxHalf, meanHalf);
-    half.maxHalfSum = Math.max(half.maxHalfSum, halves);
+    half.maxHalfPower = Math.max(half.maxHalfPower, row.half);
+    half.maxHalfSum = Math.max(half.maxHalfSum, row.halves);
     level.minLevel = Math.min(level.minLevel, levelled);
     level.maxLevel = Math.max(level.maxLevel, levelled);
-    level.maxLevelPower = Math.max(level.maxLevelPower, largest / meanHalf ** 2);
-    level.maxLevelSum = Math.max(level.maxLevelSum, Math.max(1, value) * (levelled + epsilon) * length);
-    met.maxPower = Math.max(met.maxPower, largest);
-    const mean = total / (masked && narrow ? 2 ** Math.round(Math.log2(parts)) : parts);
+    level.maxLevelPower = Math.max(level.maxLevelPower, row.power / meanHalf ** 2);
+    level.maxLevelSum = Math.max(level.maxLevelSum, Math.max(1, mixed) * (levelled + epsilon) * length);
+    met.maxAbs = Math.max(met.maxAbs, row.argument);
+    met.maxPower = Math.max(met.maxPower, row.power);
+    met.maxMixed = Math.max(met.maxMixed, mixed);
+    const mean = powers / (causal && narrow ? 2 ** Math.round(Math.log2(parts)) : parts);
     met.minMean = Math.min(met.minMean, mean);
     met.maxMean = Math.max(met.maxMean, mean);
-    const centreSum = argument === 'centred' ? Math.abs(sum) : 0;
-    met.maxSum = Math.max(met.maxSum, value * (total + epsilon * parts), total, centreSum);
-  }
+    const centreSum = argument === 'centred' ? Math.abs(row.scores) : 0;
+    met.maxSum = Math.max(met.maxSum, mixed * (powers + epsilon * parts), powers, centreSum);
+  });
   return exponent >= 4 && argument === 'centred' ? { ...met, ...half, ...level } : met;
+}
+
+/** What a layer's power attention meets, head by head. */
+export interface HeadRanges {
+  /** The largest |x| that is raised. */
+  readonly largest: Float64Array;
+  /** The largest sum of a row's powers, or of powers times values where that is larger. */
+  readonly sums: Float64Array;
+}
+
+export async function headRanges(
+  subject: Subject<Plan>,
+  {
+    plan,
+    layer,
+    weights,
+    backend,
+  }: Pick<CalibrationOptions, 'weights' | 'backend'> & { readonly plan: Plan; readonly layer: number },
+): Promise<HeadRanges> {
+  const program = subject.trace(plan);
+  const part = plan.layers[layer]!.attention as Exclude<AttentionPlan, { kind: 'softmax' }>;
+  const { nodes, rows } = attentionRows(subject, program, layer);
+  const [largest, sums] = [new Float64Array(subject.heads), new Float64Array(subject.heads)];
+  await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
+    const { layout, ...values } = rows((name) => found.get(name)!);
+    eachPowerRow(layout, values, powerOf(part), ({ head, argument, powers, mixed }) => {
+      largest[head] = Math.max(largest[head]!, argument);
+      sums[head] = Math.max(sums[head]!, powers * Math.max(1, mixed));
+    });
+  });
+  return { largest, sums };
+}
+
+/** The nodes to observe of a layer's attention, and how its rows are found in what is observed. */
+function attentionRows(subject: Subject<Plan>, program: Program, layer: number) {
+  const scope = weightsScope(layer);
+  const { node, index, scores, values } = attentionNode(program, layer);
+  const causal = isCausal(program, node);
+  const nodes = new Map([
+    [scope, scores],
+    [`${scope}.mixed`, index],
+  ]);
+  const valueShape = program.nodes[values]!.shape;
+  const rows = (get: (name: string) => Tensor) => {
+    const [found, mixed] = [get(scope), get(`${scope}.mixed`)];
+    return { layout: rowLayout(found.shape, valueShape, subject.heads, causal), scores: found.values, mixed: mixed.values };
+  };
+  return { nodes, causal, rows };
 }

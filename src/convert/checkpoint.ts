@@ -13,8 +13,8 @@ import {
 import type { NamedTensor } from '../models/safetensors.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import { fitActivation, fitLine, type Initialisation } from './activation.ts';
-import { type AttentionFit, fitAttention, foldShifts, headRanges } from './attention.ts';
-import { type CalibrationOptions, calibrate } from './calibrate.ts';
+import { type AttentionFit, fitAttention, foldShifts } from './attention.ts';
+import { type CalibrationOptions, calibrate, headRanges } from './calibrate.ts';
 import type { Subject } from './observe.ts';
 import { type Calibration, subjectOf } from './subjects.ts';
 
@@ -185,9 +185,8 @@ async function rescaled(
     const { attention } = plan.layers[layer]!;
     if (attention.kind !== 'power') continue;
     const offsets = attention.offsets ?? Array.from({ length: subject.heads }, () => 1);
-    const program = subject.trace(made);
     const { exponent } = attention;
-    const { largest, sums } = await headRanges(subject, { program, layer, weights, backend, offsets, exponent });
+    const { largest, sums } = await headRanges(subject, { plan: made, layer, weights, backend });
     const factors = largest.map((most, head) => Math.max(1, most / headRange, (sums[head]! / headSum) ** (1 / exponent)));
     scaleQueries({ ...at, layer }, factors);
     const scaled = { ...attention, offsets: offsets.map((offset, head) => offset / factors[head]!) };
