@@ -161,7 +161,7 @@ const kinds: readonly TextRungs[] = [
   {
     kind: 'full',
     title: 'Everything polynomial',
-    rungs: ['gate-polynomial', ...variants('full-polynomial', ['', 'wide', 'p4', 'ring', 'progressive'])],
+    rungs: ['gate-polynomial', ...variants('full-polynomial', ['', 'p4', 'ring', 'progressive'])],
     beside: positions,
   },
 ];
