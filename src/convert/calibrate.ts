@@ -41,7 +41,18 @@ function isLevelled(
 
 /** What a ring sees of a power attention: its powers as they are, or levelled. Other ranges stay. */
 function seenRange(range: ScopeRange, levelled: boolean): ScopeRange {
-  const { minHalf, maxHalf, maxHalfPower, minLevel, maxLevel, maxLevelPower, maxLevelSum, maxHalfSum, ...direct } = range;
+  const {
+    minHalf,
+    maxHalf,
+    maxHalfPower,
+    minLevel,
+    maxLevel,
+    maxLevelPower,
+    maxLevelSum,
+    maxLevelAverage,
+    maxHalfSum,
+    ...direct
+  } = range;
   if (!levelled) return direct;
   return {
     ...direct,
@@ -49,6 +60,7 @@ function seenRange(range: ScopeRange, levelled: boolean): ScopeRange {
     minMean: minLevel!,
     maxMean: maxLevel!,
     maxSum: Math.max(maxLevelSum!, maxHalfSum!),
+    maxAverage: Math.max(maxLevelAverage!, maxHalf!),
     minHalf: minHalf!,
     maxHalf: maxHalf!,
     maxHalfPower: maxHalfPower!,
@@ -242,8 +254,8 @@ interface Form extends Raised {
 }
 
 /**
- * What a power attention meets in its rows: the largest |x|, power, |Σ scores| and |Σ power · value|, the smallest and largest mean power,
- * the same of half powers, and of powers over the square of those. Where rows differ in length, a `narrow` ring divides by powers of two
+ * What a power attention meets in its rows: the largest |x|, power, |Σ scores| and |Σ power · value|, the latter over the row's length as well,
+ * the smallest and largest mean power, the same of half powers, and of powers over the square of those. Where rows differ in length, a `narrow` ring divides by powers of two
  * next to their lengths.
  */
 function powerRows(
@@ -253,9 +265,9 @@ function powerRows(
   causal: boolean,
 ): Figures {
   const { argument, exponent } = raised;
-  const met = { maxAbs: 0, maxPower: 0, minMean: Number.POSITIVE_INFINITY, maxMean: 0, maxSum: 0, maxMixed: 0 };
+  const met = { maxAbs: 0, maxPower: 0, minMean: Number.POSITIVE_INFINITY, maxMean: 0, maxSum: 0, maxAverage: 0, maxMixed: 0 };
   const half = { minHalf: Number.POSITIVE_INFINITY, maxHalf: 0, maxHalfPower: 0, maxHalfSum: 0 };
-  const level = { minLevel: Number.POSITIVE_INFINITY, maxLevel: 0, maxLevelPower: 0, maxLevelSum: 0 };
+  const level = { minLevel: Number.POSITIVE_INFINITY, maxLevel: 0, maxLevelPower: 0, maxLevelSum: 0, maxLevelAverage: 0 };
   eachPowerRow(layout, found, raised, (row) => {
     const { length, powers, mixed } = row;
     const parts = shared ? length : 1;
@@ -268,13 +280,16 @@ function powerRows(
     level.minLevel = Math.min(level.minLevel, levelled);
     level.maxLevel = Math.max(level.maxLevel, levelled);
     level.maxLevelPower = Math.max(level.maxLevelPower, row.power / meanHalf ** 2);
-    level.maxLevelSum = Math.max(level.maxLevelSum, Math.max(1, mixed) * (levelled + epsilon) * length);
+    const weighted = Math.max(1, mixed);
+    level.maxLevelAverage = Math.max(level.maxLevelAverage, weighted * (levelled + epsilon));
+    level.maxLevelSum = Math.max(level.maxLevelSum, weighted * (levelled + epsilon) * length);
     met.maxAbs = Math.max(met.maxAbs, row.argument);
     met.maxPower = Math.max(met.maxPower, row.power);
     met.maxMixed = Math.max(met.maxMixed, mixed);
     const mean = powers / (causal && narrow ? 2 ** Math.round(Math.log2(parts)) : parts);
     met.minMean = Math.min(met.minMean, mean);
     met.maxMean = Math.max(met.maxMean, mean);
+    met.maxAverage = Math.max(met.maxAverage, weighted * (powers / length + epsilon));
     const centreSum = argument === 'centred' ? Math.abs(row.scores) : 0;
     met.maxSum = Math.max(met.maxSum, mixed * (powers + epsilon * parts), powers, centreSum);
   });

@@ -6,14 +6,14 @@ export const largestProduct = ({ maxAbs, maxSquares = 0, maxPower = 0, maxMean =
   Math.max(maxAbs ** 2, maxSquares, maxPower, maxMean, maxSum);
 
 /**
- * What a ring of 60 bits and more takes sums over a row to have, and one over the row's length: where both fit beside the product's fraction
- * bits, the sum is divided before it is truncated. Ring programs are built alike (`defaultQuantisation`); a test holds the two together.
+ * What a ring of 60 bits and more takes a row's mean to have, and one over the row's length: where both fit beside the product's fraction
+ * bits, sums are divided before they are truncated. Ring programs are built alike (`defaultQuantisation`); a test holds the two together.
  */
-const sums = { integerBits: 14, factorBits: 16 };
+const means = { integerBits: 14, factorBits: 16 };
 
 /**
- * The bits that a ring must have for what was met, `factor` times larger: products carry twice the fraction bits, sums over a row that are
- * divided before they are truncated those of the divisor as well, and truncation needs two bits above the value.
+ * The bits that a ring must have for what was met, `factor` times larger: products carry twice the fraction bits, means that are found before
+ * they are truncated those of the divisor as well, and truncation needs two bits above the value.
  */
 export function neededBits(
   range: ScopeRange,
@@ -22,8 +22,8 @@ export function neededBits(
 ): number {
   const head = (value: number): number => Math.ceil(Math.log2(Math.max(value * factor, 2 ** -fraction)));
   const product = head(largestProduct(range)) + 2 * fraction + 2;
-  const divided = 2 * fraction + sums.factorBits + 2;
-  return divided + sums.integerBits > bits ? product : Math.max(product, head(range.maxSum ?? 0) + divided);
+  const divided = 2 * fraction + means.factorBits + 2;
+  return divided + means.integerBits > bits ? product : Math.max(product, head(range.maxAverage ?? 0) + divided);
 }
 
 /**

@@ -174,7 +174,7 @@ export class Arithmetic {
         by === 1 ? this.out.push('reshape', [wide], {}, result) : this.out.push('multiplyInteger', [wide], { by }, result);
       return this.wire(made, x.headBits + exponent);
     }
-    const exact = exactBits(y.values);
+    const exact = exactBits(y.values, Math.max(12, this.options.factorBits));
     if (exact === 0) return this.multiplyEncoded(node, x, y, 0, head);
     if (this.#averages(x, most)) return this.average(node, x, y);
     const room = this.fits(x.fraction + (exact ?? this.options.factorBits), x.headBits);

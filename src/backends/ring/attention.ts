@@ -71,9 +71,10 @@ function headConstant(offsets: readonly number[] | undefined, scores: Shape, f: 
 }
 
 /**
- * Numerator and denominator may carry any common factor. Where the ring has no room for 1/n with its fraction bits, rows of different lengths
- * n get the exact power of two next to it instead, with which epsilon must be n/2^k of itself: the second value is what the denominator
- * lacks then. Arguments of the reciprocal then are up to √2 times larger or smaller; calibration counts them so.
+ * Numerator and denominator may carry any common factor, so that 1/n needs no more bits for long rows than for short ones: it is rounded to
+ * those of a public factor, and what must fit is the mean of a row. Where the ring has no room for them, rows of different lengths n get the
+ * exact power of two next to 1/n instead, with which epsilon must be n/2^k of itself: the second value is what the denominator lacks then.
+ * Arguments of the reciprocal then are up to √2 times larger or smaller; calibration counts them so.
  */
 function quotientScale(
   on: Arithmetic,
@@ -82,10 +83,19 @@ function quotientScale(
   epsilon: number,
 ): [ConstantValue, ConstantValue] {
   const { values, shape } = inverseLengths;
-  const exact = on.fits(2 * on.ring.fraction + on.options.factorBits, on.options.integerBits);
+  const { factorBits, integerBits } = on.options;
+  const roomy = on.fits(2 * on.ring.fraction + factorBits, integerBits);
   const uniform = values.every((value) => value === values[0]);
-  const factors = uniform || exact ? values : values.map((inverse) => 2 ** Math.round(Math.log2(inverse)));
-  const parts: ConstantValue = { kind: 'constant', shape, values: factors.map((factor, row) => factor / values[row]!) };
+  const powers = !roomy && !uniform;
+  const factors = values.map((inverse) => {
+    if (powers) return 2 ** Math.round(Math.log2(inverse));
+    return roomy ? Math.max(1, Math.round(inverse * 2 ** factorBits)) / 2 ** factorBits : inverse;
+  });
+  const parts: ConstantValue = {
+    kind: 'constant',
+    shape,
+    values: factors.map((factor, row) => (powers ? factor / values[row]! : 1)),
+  };
   const rows = { shape: broadcastShapes(shape, epsilons.shape)! };
   const floors = foldConstants(rows, parts, epsilons, (part, own) => part * own - epsilon);
   return [{ kind: 'constant', shape, values: factors }, floors];

@@ -12,9 +12,9 @@ export function uniformPowerOfTwo(values: Float64Array): number | undefined {
 
 export const maxAbs = (values: Float64Array): number => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
-/** The fewest fraction bits, twelve at most, with which all values are integers. */
-export function exactBits(values: Float64Array): number | undefined {
-  for (let bits = 0; bits <= 12; bits++)
+/** The fewest fraction bits, `limit` at most, with which all values are integers. */
+export function exactBits(values: Float64Array, limit: number): number | undefined {
+  for (let bits = 0; bits <= limit; bits++)
     if (values.every((value) => Number.isInteger(value * 2 ** bits) && Math.abs(value) < 2 ** 20)) return bits;
   return undefined;
 }
