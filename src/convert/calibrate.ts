@@ -254,9 +254,9 @@ interface Form extends Raised {
 }
 
 /**
- * What a power attention meets in its rows: the largest |x|, power, |Σ scores| and |Σ power · value|, the latter over the row's length as well,
- * the smallest and largest mean power, the same of half powers, and of powers over the square of those. Where rows differ in length, a `narrow` ring divides by powers of two
- * next to their lengths.
+ * What a power attention meets in its rows: the largest |x|, power, |Σ scores| and |Σ power · value|, the last also over what sums are
+ * divided by; the smallest and largest mean power, the same of half powers, and of powers over the square of those. Where rows differ in
+ * length, a `narrow` ring divides by powers of two next to their lengths.
  */
 function powerRows(
   layout: RowLayout,
@@ -289,7 +289,7 @@ function powerRows(
     const mean = powers / (causal && narrow ? 2 ** Math.round(Math.log2(parts)) : parts);
     met.minMean = Math.min(met.minMean, mean);
     met.maxMean = Math.max(met.maxMean, mean);
-    met.maxAverage = Math.max(met.maxAverage, weighted * (powers / length + epsilon));
+    met.maxAverage = Math.max(met.maxAverage, weighted * (powers / parts + epsilon));
     const centreSum = argument === 'centred' ? Math.abs(row.scores) : 0;
     met.maxSum = Math.max(met.maxSum, mixed * (powers + epsilon * parts), powers, centreSum);
   });
