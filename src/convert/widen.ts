@@ -20,7 +20,7 @@ type Source = Pick<Checkpoint, 'config' | 'readAll'>;
  */
 export async function widenHeads(source: Source, headDim: number, seed: number): Promise<Source> {
   const config = parseModelConfig(source.config);
-  if ('headDim' in config && config.headDim === headDim) return source;
+  if (config.headDim === headDim) return source;
   const checked = widenable(config, headDim);
   const tensors = await source.readAll();
   const random = pseudorandom(seed, domain, headDim);

@@ -17,18 +17,8 @@ import { parseLlamaConfig, parseVitConfig } from '../../src/models/config.ts';
 import { memoryFiles } from '../../src/models/files.ts';
 import { exactPlan, fullPlan, parsePlan, traceLlama, traceVit } from '../../src/models/index.ts';
 import type { Bounded, BoundedTable, Program, Tensor } from '../../src/program/index.ts';
+import { raw } from './raw.ts';
 
-const raw = {
-  model_type: 'llama',
-  hidden_size: 16,
-  intermediate_size: 12,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  vocab_size: 20,
-  max_position_embeddings: 16,
-  tie_word_embeddings: true,
-};
 const config = parseLlamaConfig(raw);
 const backend = referenceBackend();
 const llamaProgram = traceLlama(config, exactPlan(config), { batch: 1, tokens: 1 });

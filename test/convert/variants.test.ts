@@ -11,18 +11,8 @@ import { checkRanges } from '../../src/models/ranges.ts';
 import { randomLlamaWeights } from '../../src/models/weights.ts';
 import type { Tensor } from '../../src/program/index.ts';
 import { folded } from '../models/tiny.ts';
+import { raw } from './raw.ts';
 
-const raw = {
-  model_type: 'llama',
-  hidden_size: 16,
-  intermediate_size: 12,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  vocab_size: 20,
-  max_position_embeddings: 16,
-  tie_word_embeddings: true,
-};
 const config = parseLlamaConfig(raw);
 const backend = referenceBackend();
 const random = pseudorandom(5);

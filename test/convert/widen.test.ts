@@ -2,21 +2,12 @@ import { expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { widenHeads } from '../../src/convert/index.ts';
 import { pseudorandom } from '../../src/math/index.ts';
-import { parseModelConfig } from '../../src/models/config.ts';
+import { parseLlamaConfig } from '../../src/models/config.ts';
 import { exactPlan, traceLlama } from '../../src/models/index.ts';
+import { randomLlamaWeights } from '../../src/models/weights.ts';
 import type { Tensor } from '../../src/program/index.ts';
+import { raw } from './raw.ts';
 
-const llama = {
-  model_type: 'llama',
-  hidden_size: 16,
-  intermediate_size: 12,
-  num_hidden_layers: 2,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  vocab_size: 20,
-  max_position_embeddings: 16,
-  tie_word_embeddings: true,
-};
 const scaling = {
   rope_type: 'llama3',
   factor: 4,
@@ -27,20 +18,17 @@ const scaling = {
 
 type Fields = Record<string, unknown>;
 const programOf = (fields: Fields) => {
-  const config = parseModelConfig(fields);
-  if (config.family !== 'llama') throw new Error('not a llama');
+  const config = parseLlamaConfig(fields);
   return traceLlama(config, exactPlan(config), { batch: 1, tokens: 12 });
 };
 
 function sourceOf(fields: Fields) {
-  const random = pseudorandom(3);
+  const config = parseLlamaConfig(fields);
   const tensors = new Map(
-    programOf(fields).nodes.flatMap((node) => {
-      if (node.operation !== 'input' || node.parameters.owner !== 'server') return [];
-      const { shape } = node;
-      const values = Float32Array.from({ length: shape.reduce((product, extent) => product * extent, 1) }, () => random.normal());
-      return [[node.parameters.name, { shape, values }] as const];
-    }),
+    [...randomLlamaWeights(config, 3, exactPlan(config))].map(([name, { shape, values }]) => [
+      name,
+      { shape, values: Float32Array.from(values) },
+    ]),
   );
   return { config: fields, readAll: async () => tensors };
 }
@@ -59,15 +47,15 @@ it.each([
   ['linear scaling', { rope_scaling: { type: 'linear', factor: 3 } }, 8],
   ['the scaling of Llama 3', { rope_scaling: scaling }, 8],
 ])('wider heads are the same function: %s', async (_, fields, headDim) => {
-  const source = sourceOf({ ...llama, ...fields });
+  const source = sourceOf({ ...raw, ...fields });
   const wide = (await widenHeads(source, headDim, 1)) as typeof source;
-  expect(parseModelConfig(wide.config)).toMatchObject({ headDim });
+  expect(parseLlamaConfig(wide.config)).toMatchObject({ headDim });
   const [before, after] = [await logits(source), await logits(wide)];
   for (let i = 0; i < before.length; i++) expect(after[i]).toBeCloseTo(before[i]!, 4);
 });
 
 it('keys and values get rows that training can use, queries and outputs none, the same from the same seed', async () => {
-  const source = sourceOf(llama);
+  const source = sourceOf(raw);
   const drawn = async (seed: number, part: string) =>
     (await (await widenHeads(source, 8, seed)).readAll()).get(`model.layers.0.self_attn.${part}.weight`)!;
   const zeros = ({ values }: { values: Float32Array }): number => values.filter((value) => value === 0).length;
@@ -84,14 +72,14 @@ it('keys and values get rows that training can use, queries and outputs none, th
 });
 
 it('a checkpoint whose heads are so wide already stays', async () => {
-  const source = sourceOf(llama);
+  const source = sourceOf(raw);
   expect(await widenHeads(source, 4, 1)).toBe(source);
 });
 
 it.each([
-  ['no multiple', llama, 10, /no multiple/],
-  ['narrower', llama, 2, /no multiple/],
-  ['biases', { ...llama, attention_bias: true }, 8, /biases/],
+  ['no multiple', raw, 10, /no multiple/],
+  ['narrower', raw, 2, /no multiple/],
+  ['biases', { ...raw, attention_bias: true }, 8, /biases/],
   [
     'a vision transformer',
     { model_type: 'vit', hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 4, image_size: 8, patch_size: 4 },

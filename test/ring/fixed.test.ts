@@ -9,6 +9,18 @@ import { toyProgram, toyTokens, toyWeights } from './toy.ts';
 const read = (tensors: ReadonlyMap<string, Tensor>) => async (name: string) => tensors.get(name)!;
 
 describe('the fixed backend', () => {
+  it('has room for a product of fourteen integer bits times a public factor below one', async () => {
+    const side = Math.sqrt(0.97 * 2 ** 14);
+    const program = trace((ops) => {
+      const [x, y] = [ops.input('x', [1], 'client'), ops.input('y', [1], 'client')];
+      return { out: ops.scale(ops.multiply(x, y), 0.7) };
+    });
+    const inputs = new Map<string, Tensor>(['x', 'y'].map((name) => [name, { shape: [1], values: Float64Array.of(side) }]));
+    const lowered = quantise(program, { bits: 64, fraction: 16 });
+    const got = await simulate(lowered, { kernels: createWasmKernels(64), weights: read(inputs), inputs: read(inputs) });
+    expect(got.get('out')!.values[0]).toBeCloseTo(0.7 * side ** 2, 0);
+  });
+
   it.each([
     { bits: 64, fraction: 16, tolerance: 2e-2 },
     { bits: 48, fraction: 14, tolerance: 5e-2 },
