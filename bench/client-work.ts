@@ -8,7 +8,7 @@ import { nodePlatform } from '../src/party/platform.ts';
 import { size, type Tensor, trace } from '../src/program/index.ts';
 import { summarise } from './measure.ts';
 
-const wires = [128, 256] as const;
+const wireShape = [128, 256] as const;
 const layers = 4;
 const widths = [256, 512, 1024, 2048];
 const runs = 9;
@@ -20,7 +20,7 @@ function processorMilliseconds(): number {
 }
 
 /** `layers` times a matrix and a square on wires of one shape; a matrix of width w reads them as rows of w. */
-const grown = (width: number) =>
+export const grown = (width: number, wires: readonly [number, number] = wireShape) =>
   trace((ops) => {
     let x = ops.input('x', [...wires], 'client');
     for (let at = 0; at < layers; at++) {
@@ -32,7 +32,7 @@ const grown = (width: number) =>
   });
 
 /** The same kernels, counting the multiplications of matrix products and the words of everything else. */
-function counting(kernels: RingKernels, counts: { products: number; words: number }): RingKernels {
+export function counting(kernels: RingKernels, counts: { products: number; words: number }): RingKernels {
   return new Proxy(kernels, {
     get(target, name) {
       const value = Reflect.get(target, name, target) as unknown;
@@ -63,7 +63,10 @@ export async function clientWork(): Promise<object> {
     const program = grown(width);
     const ringProgram = quantise(program, { bits: 64, fraction: 16 });
     const weights = randomWeights(serverInputs(program), 1);
-    const input: Tensor = { shape: [...wires], values: Float64Array.from({ length: size(wires) }, (_, at) => Math.sin(at)) };
+    const input: Tensor = {
+      shape: [...wireShape],
+      values: Float64Array.from({ length: size(wireShape) }, (_, at) => Math.sin(at)),
+    };
     const counts = { products: 0, words: 0 };
     const [client, server, dealer] = [0, 1, 2].map(() => ({ ...nodePlatform(64), now: processorMilliseconds })) as [
       Platform,

@@ -1,3 +1,4 @@
+import type { Channel } from '../../net/contract.ts';
 import { memoryPair } from '../../net/memory.ts';
 import type { Tensor } from '../../program/index.ts';
 import type { Costs, SentBytes, Setting } from '../cost/index.ts';
@@ -31,7 +32,20 @@ export interface RehearsalOptions {
   readonly keptBytes?: number;
   readonly observeClient?: (protocol: Protocol) => Protocol;
   readonly observeServer?: (protocol: Protocol) => Protocol;
+  /** Lets a test record what one end of a channel carries; the run uses what it returns. */
+  readonly observeChannel?: (name: ChannelEnd, channel: Channel) => Channel;
 }
+
+/** An end of a channel, by who holds it and who or what is at the other end. */
+export type ChannelEnd =
+  | 'clientServer'
+  | 'serverClient'
+  | 'clientDealer'
+  | 'dealerClient'
+  | 'serverDealer'
+  | 'dealerServer'
+  | 'clientMaterial'
+  | 'serverMaterial';
 
 export interface Rehearsal {
   readonly outputs: Map<string, Tensor>;
@@ -79,21 +93,27 @@ export async function rehearse(options: RehearsalOptions): Promise<Rehearsal> {
       ...(options.observeServer === undefined ? {} : { observe: options.observeServer }),
     },
   };
-  const channels = openChannels();
+  const channels = openChannels(options);
   const phases = options.setting === 'helper' ? withHelper : withDealer;
   const made = await phases(options, channels, ends);
   for (const channel of Object.values(channels)) await channel.close();
   return { outputs, ...made };
 }
 
-function openChannels() {
+function openChannels({ observeChannel }: RehearsalOptions): Channels {
   const [clientServer, serverClient] = memoryPair({ names: ['client', 'server'] });
   const [clientDealer, dealerClient] = memoryPair({ names: ['client', 'dealer'] });
   const [serverDealer, dealerServer] = memoryPair({ names: ['server', 'dealer'] });
   const [clientMaterial, serverMaterial] = memoryPair({ names: ['client', 'server'] });
-  return { clientServer, serverClient, clientDealer, dealerClient, serverDealer, dealerServer, clientMaterial, serverMaterial };
+  const ends = {
+    ...{ clientServer, serverClient, clientDealer, dealerClient },
+    ...{ serverDealer, dealerServer, clientMaterial, serverMaterial },
+  };
+  if (observeChannel === undefined) return ends;
+  const observed = Object.entries(ends).map(([name, channel]) => [name, observeChannel(name as ChannelEnd, channel)]);
+  return Object.fromEntries(observed) as Channels;
 }
-type Channels = ReturnType<typeof openChannels>;
+type Channels = Readonly<Record<ChannelEnd, Channel>>;
 interface Ends {
   readonly client: Pick<ClientRun, 'input' | 'output' | 'observe'>;
   readonly server: Pick<ServerRun, 'weight' | 'observe'>;
