@@ -1,5 +1,6 @@
 import { Tokenizer as Published } from '@huggingface/tokenizers';
 import { SottoError } from '../errors/index.ts';
+import { flaggedTemplate } from './begin-end.ts';
 import { type Files, fileLabel } from './files.ts';
 import { isObject, readJsonObject } from './json.ts';
 import { wordPieceDefinition } from './wordpiece.ts';
@@ -28,7 +29,7 @@ export interface Tokenizer {
   encode(text: string, options?: { addSpecial?: boolean }): number[];
   /** One text or a pair with the template's special tokens, and which text each token belongs to (0 or 1). */
   encodePair?(first: string, second?: string): { ids: number[]; types: number[] };
-  /** Token ids → text, special tokens left out. */
+  /** Token ids → text, special tokens left out. An id of a padded vocabulary, which no token has, is no text. */
   decode(ids: readonly number[]): string;
   /** One more than the largest id. */
   readonly vocabularySize: number;
@@ -40,7 +41,7 @@ export interface Tokenizer {
 
 /**
  * Loads tokenizer.json, or builds it from BERT's vocab.txt, and tokenizer_config.json where present. Structure and ids are checked here; whatever the library still
- * rejects becomes an `input` error of the file. Unknown ids and characters without a token are `input` errors.
+ * rejects becomes an `input` error of the file. Ids that are no whole numbers and characters without a token are `input` errors.
  */
 export async function loadTokenizer(files: Files): Promise<Tokenizer> {
   const path = 'tokenizer.json';
@@ -51,6 +52,8 @@ export async function loadTokenizer(files: Files): Promise<Tokenizer> {
   const file = fileLabel(files, early === undefined ? path : 'vocab.txt');
   if (early !== undefined) Object.assign(definition, wordPieceDefinition(early, config, file));
   checkDefinition(definition, file);
+  const template = flaggedTemplate(definition, config, fileLabel(files, configPath));
+  if (template !== undefined) definition.post_processor = template;
   const guarded = <T>(what: string, work: () => T): T => {
     try {
       return work();
@@ -117,12 +120,11 @@ function wrap(published: PublishedTokenizer, config: Record<string, unknown>, fi
       }),
     decode: (ids) =>
       guarded('decoding', () => {
-        for (const id of ids) {
-          if (!Number.isInteger(id) || published.id_to_token(id) === undefined)
-            throw problem(`there is no token with the id ${id}`);
-        }
-        if (ids.length === 0) return '';
-        return published.decode([...ids], { skip_special_tokens: true, clean_up_tokenization_spaces: tidiesSpaces });
+        const strange = ids.find((id) => !Number.isInteger(id) || id < 0);
+        if (strange !== undefined) throw problem(`there is no token with the id ${strange}`);
+        const known = ids.filter((id) => published.id_to_token(id) !== undefined);
+        if (known.length === 0) return '';
+        return published.decode(known, { skip_special_tokens: true, clean_up_tokenization_spaces: tidiesSpaces });
       }),
   };
 }

@@ -31,7 +31,7 @@ describe.skipIf(!existsSync(shared))('published tokenizers', () => {
 });
 
 describe('tokenizer', () => {
-  it('refuses ids it does not know', async () => {
+  it('decodes ids of a padded vocabulary to nothing, and refuses what is no id', async () => {
     const definition = {
       added_tokens: [],
       normalizer: null,
@@ -42,7 +42,11 @@ describe('tokenizer', () => {
     };
     const tokenizer = await loadTokenizer(memoryFiles({ 'tokenizer.json': JSON.stringify(definition) }));
     expect(tokenizer.vocabularySize).toBe(2);
-    for (const id of [2, -1, 0.5, Number.NaN]) expect(() => tokenizer.decode([id])).toThrow(/no token with the id/);
+    expect(tokenizer.decode([0, 2, 1, 4_000_000])).toBe(tokenizer.decode([0, 1]));
+    expect(tokenizer.decode([7])).toBe('');
+    const decoder = streamingDecoder(tokenizer);
+    expect([0, 9, 1].map((id) => decoder.push(id)).join('') + decoder.end()).toBe(tokenizer.decode([0, 1]));
+    for (const id of [-1, 0.5, Number.NaN]) expect(() => tokenizer.decode([id])).toThrow(/no token with the id/);
     expect(() => tokenizer.encode('abc')).not.toThrow(TypeError);
   });
 });
