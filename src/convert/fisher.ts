@@ -1,5 +1,5 @@
 import { SottoError } from '../errors/index.ts';
-import { gradient, type NodeOf, type Operation, type Program, type Ref, type Tensor, Tracer } from '../program/index.ts';
+import { gradient, type Program, type Ref, rewriteInto, type Tensor, Tracer } from '../program/index.ts';
 
 /** What the model should have said about one feed: classes of its positions, and how much each counts (0 leaves it out). */
 export interface Targets {
@@ -27,13 +27,10 @@ export function probeFeeds(program: Program, value: number, { labels, weights }:
  */
 export function withSensitivity(program: Program, value: number, nodes: ReadonlyMap<string, number>): Program {
   const ops = new Tracer();
-  const refs: Ref[] = [];
   const plain: Ref[] = [];
-  program.nodes.forEach((node, index) => {
-    const inputs = node.inputs.map((input) => refs[input]!);
-    const made = ops.push(node.operation, inputs, node.parameters as NodeOf<Operation>['parameters'], node.scope);
-    plain.push(made);
-    refs.push(index === value ? ops.add(made, ops.input(probe, node.shape, 'public')) : made);
+  const refs = rewriteInto(ops, program, ({ node, index, copy }) => {
+    plain.push(copy());
+    return index === value ? ops.add(plain[index]!, ops.input(probe, node.shape, 'public')) : plain[index]!;
   });
   const logits = program.outputs.get('logits');
   if (logits === undefined)

@@ -1,7 +1,8 @@
 import { SottoError } from '../errors/index.ts';
 import { isComposite, maskedScore, nf4Units, powerArgument } from './composites.ts';
-import { copyInto, lower } from './interpret.ts';
+import { lower } from './interpret.ts';
 import { merge } from './merge.ts';
+import { rewriteInto } from './rewrite.ts';
 import { same, size } from './shapes.ts';
 import { prune, Tracer } from './trace.ts';
 import type { Composite, Node, NodeOf, Operation, Primitive, Program, Ref, Shape } from './types.ts';
@@ -259,7 +260,7 @@ export function gradient(
   // What no gradient passes through stays whole: interpreters have kernels for it.
   const source = merge(lower(program, differentiable, (some) => dependsOn(some, names)));
   const tracer = new Tracer();
-  const refs = copyInto(tracer, source);
+  const refs = rewriteInto(tracer, source);
   const target = source.outputs.get(of) ?? unknown('output', of);
   if (size(source.nodes[target]!.shape) !== 1)
     throw new SottoError('model', `the output ${of} has shape [${source.nodes[target]!.shape}]`, {

@@ -2,10 +2,11 @@
 export { isComposite, levelEpsilon, lowerings, perHead } from './composites.ts';
 export type * from './execution.ts';
 export { gradient } from './gradient.ts';
-export { apply, copyInto, interpret, lower, taken } from './interpret.ts';
+export { apply, interpret, lower, taken } from './interpret.ts';
 export { lastUses } from './lifetimes.ts';
 export { nf4Levels, nf4Pairs, nf4Sizes } from './nf4.ts';
 export { combine, owners } from './owners.ts';
+export { rewrite, rewriteInto } from './rewrite.ts';
 export { broadcastShapes, broadcastStrides, same, shapeOf, size, stridesOf } from './shapes.ts';
 export { programHash, text } from './text.ts';
 export { prune, Tracer, trace } from './trace.ts';

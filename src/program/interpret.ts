@@ -1,8 +1,9 @@
 import { SottoError } from '../errors/index.ts';
 import { isComposite, lowerings } from './composites.ts';
 import { lastUses } from './lifetimes.ts';
-import { prune, Tracer } from './trace.ts';
-import type { Composite, Interpreter, Node, NodeOf, Operation, Ops, Program, Ref } from './types.ts';
+import { rewrite } from './rewrite.ts';
+import { prune } from './trace.ts';
+import type { Composite, Interpreter, Node, NodeOf, Ops, Program, Ref } from './types.ts';
 
 /**
  * The same program with every composite that is not in `keep` replaced by its lowering, to primitives and kept composites; where `within`
@@ -17,39 +18,14 @@ export function lower(
   const whole = (node: Node, index: number): boolean =>
     !isComposite(node.operation) || keep.has(node.operation) || marks?.[index] === 0;
   if (program.nodes.every(whole)) return prune(program);
-  const tracer = new Tracer();
-  const refs: Ref[] = [];
-  program.nodes.forEach((node, index) => {
-    const inputs = node.inputs.map((input) => refs[input]!);
-    refs.push(
-      whole(node, index)
-        ? copyOne(tracer, node, inputs)
-        : tracer.within(node.scope, () => lowerOne(tracer, node as NodeOf<Composite>, inputs)),
-    );
-  });
-  const outputs = new Map([...program.outputs].map(([name, index]) => [name, refs[index]! as number]));
+  const once = rewrite(program, (ops, { node, index, inputs, copy }) =>
+    whole(node, index) ? copy() : ops.within(node.scope, () => lowerOne(ops, node as NodeOf<Composite>, inputs)),
+  );
   // Lowerings may use composites themselves, so one pass is repeated until nothing is left to lower.
-  return lower({ nodes: tracer.nodes, outputs }, keep, within);
+  return lower(once, keep, within);
 }
 
-/** Appends a program's nodes to a trace; returns where each node went. */
-export function copyInto(tracer: Tracer, program: Program): Ref[] {
-  const refs: Ref[] = [];
-  for (const node of program.nodes)
-    refs.push(
-      copyOne(
-        tracer,
-        node,
-        node.inputs.map((input) => refs[input]!),
-      ),
-    );
-  return refs;
-}
-
-const copyOne = (tracer: Tracer, node: Node, inputs: readonly Ref[]): Ref =>
-  tracer.push(node.operation, inputs, node.parameters as NodeOf<Operation>['parameters'], node.scope);
-
-function lowerOne(ops: Ops<Ref>, node: NodeOf<Composite>, inputs: Ref[]): Ref {
+function lowerOne(ops: Ops<Ref>, node: NodeOf<Composite>, inputs: readonly Ref[]): Ref {
   const rule = lowerings[node.operation] as (ops: Ops<Ref>, node: NodeOf<Composite>, ...inputs: Ref[]) => Ref;
   return rule(ops, node, ...inputs);
 }

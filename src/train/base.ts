@@ -1,5 +1,5 @@
-import type { Feed, NodeOf, Operation, Program, Ref, Shape, Tensor } from '../program/index.ts';
-import { nf4Sizes, size, Tracer } from '../program/index.ts';
+import type { Feed, Ops, Program, Ref, Shape, Tensor } from '../program/index.ts';
+import { nf4Sizes, rewrite, size } from '../program/index.ts';
 import { packNf4, packScales, scaleBlock, scaleLevels, unpackNf4, unpackScales } from './codes.ts';
 import type { Weights } from './loop.ts';
 
@@ -103,21 +103,13 @@ function unpacked(
 
 /** The program with codes in the place of the named matrices. */
 function withPacked(program: Program, names: ReadonlySet<string>, packing: Packing): Program {
-  const ops = new Tracer();
-  const refs: Ref[] = [];
-  for (const node of program.nodes) {
-    const inputs = node.inputs.map((input) => refs[input]!);
+  return rewrite(program, (ops, { node, copy }) => {
     const whole = node.operation === 'input' && names.has(node.parameters.name) ? node.parameters : undefined;
-    refs.push(
-      whole === undefined
-        ? ops.push(node.operation, inputs, node.parameters as NodeOf<Operation>['parameters'], node.scope)
-        : ops.within(node.scope, () => matrixOf(ops, whole.name, whole.shape, packing)),
-    );
-  }
-  return { nodes: ops.nodes, outputs: new Map([...program.outputs].map(([name, index]) => [name, refs[index]!])) };
+    return whole === undefined ? copy() : ops.within(node.scope, () => matrixOf(ops, whole.name, whole.shape, packing));
+  });
 }
 
-function matrixOf(ops: Tracer, name: string, shape: Shape, { block, doubleQuantisation = false }: Packing): Ref {
+function matrixOf(ops: Ops<Ref>, name: string, shape: Shape, { block, doubleQuantisation = false }: Packing): Ref {
   const { bytes, blocks } = nf4Sizes(size(shape), block);
   const codes = ops.input(codesOf(name), [bytes], 'server', 'byte');
   const scales = doubleQuantisation ? nestedScales(ops, name, blocks) : ops.input(scalesOf(name), [blocks], 'server');
@@ -125,7 +117,7 @@ function matrixOf(ops: Tracer, name: string, shape: Shape, { block, doubleQuanti
 }
 
 /** offset + level · scale of the block. */
-function nestedScales(ops: Tracer, name: string, length: number): Ref {
+function nestedScales(ops: Ops<Ref>, name: string, length: number): Ref {
   const blocks = Math.ceil(length / scaleBlock);
   const [codes, scales, offset] = nestedOf(name);
   const levels = ops.gather(ops.constant(scaleLevels, [scaleLevels.length]), ops.input(codes, [length], 'server', 'byte'));

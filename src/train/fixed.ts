@@ -1,5 +1,5 @@
 import type { BoundedTable, Composite, NodeOf, Operation, Ops, Program, Ref } from '../program/index.ts';
-import { lowerings, Tracer } from '../program/index.ts';
+import { lowerings, rewrite, Tracer } from '../program/index.ts';
 import { teacherPrefix } from './losses.ts';
 
 /** Fixed point in the loop: values are rounded to `fraction` bits where a ring of so many fraction bits would truncate them. */
@@ -29,13 +29,14 @@ const moves: ReadonlySet<string> = new Set<Operation>([
  */
 export function fixedInLoop(program: Program, { fraction }: FixedInLoop): Program {
   const ops = new RoundingTracer(fraction);
-  const refs: Ref[] = [];
-  for (const node of program.nodes) {
-    const inputs = node.inputs.map((input) => refs[input]!);
-    const own = !node.scope.startsWith(teacherPrefix) && !/^(loss|metric)\./.test(node.scope);
-    refs.push(ops.within(node.scope, () => (own ? ops.rounded(node, inputs) : ops.plain(node, inputs))));
-  }
-  return { nodes: ops.nodes, outputs: new Map([...program.outputs].map(([name, index]) => [name, refs[index]!])) };
+  return rewrite(
+    program,
+    (_, { node, inputs, copy }) => {
+      const own = !node.scope.startsWith(teacherPrefix) && !/^(loss|metric)\./.test(node.scope);
+      return own ? ops.within(node.scope, () => ops.rounded(node, inputs)) : copy();
+    },
+    ops,
+  );
 }
 
 /** Rounds what enters a product; lowers what a ring has no operation for. */

@@ -1,4 +1,4 @@
-import type { NodeOf, Operation, Program, Ref, Tracer } from '../program/index.ts';
+import { type Program, type Ref, rewriteInto, type Tracer } from '../program/index.ts';
 
 /**
  * Appends a program to a trace and gives its outputs. Inputs named in `bind` become those nodes; the others are declared as
@@ -10,16 +10,11 @@ export function graft(
   options: { readonly prefix?: string; readonly bind?: ReadonlyMap<string, Ref> } = {},
 ): Map<string, Ref> {
   const { prefix = '', bind = new Map<string, Ref>() } = options;
-  const refs: Ref[] = [];
-  for (const node of program.nodes) {
-    if (node.operation === 'input') {
-      const { name, shape, owner, element } = node.parameters;
-      refs.push(bind.get(name) ?? tracer.within(node.scope, () => tracer.input(prefix + name, shape, owner, element)));
-      continue;
-    }
-    const inputs = node.inputs.map((input) => refs[input]!);
-    refs.push(tracer.push(node.operation, inputs, node.parameters as NodeOf<Operation>['parameters'], prefix + node.scope));
-  }
+  const refs = rewriteInto(tracer, program, ({ node, copy }) => {
+    if (node.operation !== 'input') return copy(prefix + node.scope);
+    const { name, shape, owner, element } = node.parameters;
+    return bind.get(name) ?? tracer.within(node.scope, () => tracer.input(prefix + name, shape, owner, element));
+  });
   return new Map([...program.outputs].map(([name, index]) => [name, refs[index]!]));
 }
 

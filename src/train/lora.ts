@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import { pseudorandom } from '../math/index.ts';
-import { type Feed, type NodeOf, type Operation, type Program, type Ref, type Tensor, Tracer } from '../program/index.ts';
+import { type Feed, type Program, type Ref, rewrite, type Tensor } from '../program/index.ts';
 import type { Base } from './base.ts';
 import type { Weights } from './loop.ts';
 
@@ -71,13 +71,10 @@ export function adapters(lora: Lora, base: Base, options: { seed: number; kept: 
 
 /** x·Wᵀ becomes x·Wᵀ + alpha/rank · (x·Aᵀ)·Bᵀ: no gradient of the shape of W is ever needed. */
 export function withAdapters(program: Program, names: ReadonlySet<string>, { rank, alpha }: Lora): Program {
-  const ops = new Tracer();
-  const refs: Ref[] = [];
   const factors = new Map<number, readonly [Ref, Ref]>();
   const met = new Set<string>();
-  program.nodes.forEach((node, index) => {
-    const inputs = node.inputs.map((input) => refs[input]!);
-    let made = ops.push(node.operation, inputs, node.parameters as NodeOf<Operation>['parameters'], node.scope);
+  const adapted = rewrite(program, (ops, { node, index, inputs, copy }) => {
+    const made = copy();
     if (node.operation === 'input' && names.has(node.parameters.name)) {
       const [out, into] = node.shape as [number, number];
       const [a, b] = factorNames(node.parameters.name);
@@ -85,16 +82,14 @@ export function withAdapters(program: Program, names: ReadonlySet<string>, { ran
     }
     const behind = factors.get(node.inputs[node.operation === 'matmul' ? 1 : 0]!);
     if (behind !== undefined && node.operation === 'transpose') factors.set(index, behind);
-    if (behind !== undefined && node.operation === 'matmul') {
-      const source = program.nodes[program.nodes[node.inputs[1]!]!.inputs[0]!];
-      if (source?.operation === 'input') met.add(source.parameters.name);
-      const [a, b] = behind;
-      made = ops.within(node.scope, () => {
-        const low = ops.matmul(ops.matmul(inputs[0]!, ops.transposed(a)), ops.transposed(b));
-        return ops.add(made, ops.scale(low, alpha / rank));
-      });
-    }
-    refs.push(made);
+    if (behind === undefined || node.operation !== 'matmul') return made;
+    const source = program.nodes[program.nodes[node.inputs[1]!]!.inputs[0]!];
+    if (source?.operation === 'input') met.add(source.parameters.name);
+    const [a, b] = behind;
+    return ops.within(node.scope, () => {
+      const low = ops.matmul(ops.matmul(inputs[0]!, ops.transposed(a)), ops.transposed(b));
+      return ops.add(made, ops.scale(low, alpha / rank));
+    });
   });
   const missed = [...names].find((name) => !met.has(name));
   if (missed !== undefined)
@@ -102,7 +97,7 @@ export function withAdapters(program: Program, names: ReadonlySet<string>, { ran
       place: { field: 'lora.matrices', tensor: missed },
       remedy: 'leave this matrix out',
     });
-  return { nodes: ops.nodes, outputs: new Map([...program.outputs].map(([name, index]) => [name, refs[index]!])) };
+  return adapted;
 }
 
 function merged({ shape, values }: Tensor, [a, b]: readonly Tensor[], { rank, alpha }: Lora): Tensor {

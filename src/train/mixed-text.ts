@@ -1,5 +1,5 @@
 import { SottoError } from '../errors/index.ts';
-import { type Program, type Ref, type Tensor, Tracer } from '../program/index.ts';
+import { type Program, type Ref, rewrite, type Tensor } from '../program/index.ts';
 import { mixing } from './augment/index.ts';
 import type { Samples } from './samples.ts';
 
@@ -14,16 +14,10 @@ export interface TextMixup {
  * inputs: `partners`, of the ids' shape, and `share` of shape [].
  */
 export function withMixedTokens(program: Program): Program {
-  const ops = new Tracer();
-  const refs: Ref[] = [];
   let added: { partners: Ref; share: Ref; rest: Ref } | undefined;
-  for (const node of program.nodes) {
-    const inputs = node.inputs.map((input) => refs[input]!);
-    const own = ops.push(node.operation, inputs, node.parameters, node.scope);
-    if (node.operation !== 'embedding' || !isIds(program, node.inputs[1]!)) {
-      refs.push(own);
-      continue;
-    }
+  const mixed = rewrite(program, (ops, { node, inputs, copy }) => {
+    const own = copy();
+    if (node.operation !== 'embedding' || !isIds(program, node.inputs[1]!)) return own;
     if (added === undefined) {
       const share = ops.input('share', [], 'public');
       added = {
@@ -33,16 +27,16 @@ export function withMixedTokens(program: Program): Program {
       };
     }
     const { partners, share, rest } = added;
-    refs.push(
-      ops.within(node.scope, () => ops.add(ops.multiply(own, share), ops.multiply(ops.embedding(inputs[0]!, partners), rest))),
+    return ops.within(node.scope, () =>
+      ops.add(ops.multiply(own, share), ops.multiply(ops.embedding(inputs[0]!, partners), rest)),
     );
-  }
+  });
   if (added === undefined)
     throw new SottoError('usage', 'the program embeds no ids that could be mixed', {
       place: { field: 'mixup' },
       remedy: 'mix texts of a model that reads token ids',
     });
-  return { nodes: ops.nodes, outputs: new Map([...program.outputs].map(([name, index]) => [name, refs[index]!])) };
+  return mixed;
 }
 
 function isIds(program: Program, index: number): boolean {

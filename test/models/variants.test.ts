@@ -8,7 +8,7 @@ import { traceLlama, traceLlamaPrivate } from '../../src/models/llama.ts';
 import { isPolynomial, type LayerPlan, type Plan, parsePlan } from '../../src/models/plan.ts';
 import { traceVit, traceVitPrivate } from '../../src/models/vit.ts';
 import { privateWeightShapes, randomBertWeights, randomLlamaWeights, randomVitWeights } from '../../src/models/weights.ts';
-import { copyInto, gradient, type Program, type Ref, type Tensor, Tracer } from '../../src/program/index.ts';
+import { gradient, type Program, type Ref, rewriteInto, type Tensor, Tracer } from '../../src/program/index.ts';
 import { difference, float, folded, index, runReference, tinyLlama, tinyVit } from './tiny.ts';
 
 const llama = tinyLlama();
@@ -224,7 +224,7 @@ it('learns the two numbers of an l2quad: their gradients are what moving them sh
 /** A program and the sum of its squared logits. */
 function withLoss(program: Program): Program {
   const ops = new Tracer();
-  const refs = copyInto(ops, program);
+  const refs = rewriteInto(ops, program);
   const logits = refs[program.outputs.get('logits')!] as Ref;
   const flat = ops.reshape(ops.square(logits), [ops.shape(logits).reduce((a, b) => a * b, 1)]);
   return { nodes: ops.nodes, outputs: new Map([['loss', ops.reshape(ops.sum(flat, [0]), []) as number]]) };
