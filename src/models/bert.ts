@@ -21,6 +21,7 @@ import {
   isFoldedQuadratic,
   layerNormStack,
 } from './folded.ts';
+import { paddingMask, paddingRows } from './padding.ts';
 import { type ActivationPlan, type Coefficient, type Plan, poolerPlan } from './plan.ts';
 
 export type BertOutput = 'logits' | 'hidden' | 'attention' | 'pooled';
@@ -182,11 +183,16 @@ export function traceBert(
 export const bertStack = (config: BertConfig): FoldedStack => layerNormStack(config);
 
 /**
- * One private classification of `tokens` tokens, their number public, no padding: the client's `prompt` (T) and, where the model has
+ * One private classification of `tokens` tokens, their number public; with `padded` the text stands at the beginning of so many positions,
+ * where the client's secret mask says (padding.ts). The client's `prompt` (T) and, where the model has
  * several token types, `types` (T) → `logits` (classes). Weights: `private/…` of foldBert. What goes past a branch is multiplied by
  * the gain of the norm before it, one product of a share and a server's vector each.
  */
-export function traceBertPrivate(config: BertConfig, plan: Plan, { tokens }: { tokens: number }): Program {
+export function traceBertPrivate(
+  config: BertConfig,
+  plan: Plan,
+  { tokens, padded = false }: { tokens: number; padded?: boolean | undefined },
+): Program {
   checkLength(config, tokens);
   const { hiddenSize: d, vocabSize, typeVocabSize, maxPositionEmbeddings, firstPosition } = config;
   const stack = bertStack(config);
@@ -202,7 +208,7 @@ export function traceBertPrivate(config: BertConfig, plan: Plan, { tokens }: { t
       return ops.add(placed, ops.embedding(weight('private/embedding.type', [typeVocabSize, d]), types));
     }); // (T, d)
     x = ops.scope('embed.norm', () => foldedNorm(ops, stack, plan.layers[0]!.norm, x));
-    const context = encoderContext(ops, tokens);
+    const context = padded ? paddedContext(ops, tokens) : encoderContext(ops, tokens);
     for (let index = 0; index < stack.numHiddenLayers; index++) {
       const layerPlan = plan.layers[index]!;
       const layer = { ...foldedLayer(ops, stack, layerPlan, index, weight), attentionNorm: same, mlpNorm: same };
@@ -220,6 +226,19 @@ export function traceBertPrivate(config: BertConfig, plan: Plan, { tokens }: { t
     const dense = ops.scope('pooler', () => foldedLinear(ops, weight, x, 'private/pooler', d, true)); // (1, d)
     const classes = config.labels.length;
     return { logits: ops.scope('head', () => ops.reshape(privateHead(ops, plan, dense, classes, weight), [classes])) };
+  });
+}
+
+/** Everybody looks at everybody who counts. */
+function paddedContext(ops: Ops<Ref>, tokens: number): Context {
+  return ops.scope('padding', () => {
+    const mask = paddingMask(ops, tokens);
+    const rows = paddingRows(ops, 0, { rows: 1, keys: tokens, positions: tokens });
+    return {
+      ...encoderContext(ops, tokens),
+      remember: (_, keys, values) => [ops.multiply(keys, ops.reshape(mask, [tokens, 1])), values],
+      padding: { keep: ops.reshape(mask, [1, tokens]), ...rows },
+    };
   });
 }
 

@@ -1,6 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import type { Ops, PowerArgument, Ref, Shape } from '../program/index.ts';
 import type { ActivationName } from './config.ts';
+import type { Padding } from './padding.ts';
 import { type ActivationPlan, type AttentionPlan, type Coefficient, fixedQuad, reachOf } from './plan.ts';
 
 /** What one transformer block is made of. Models supply it in two forms: as published, and folded for private runs. */
@@ -9,8 +10,8 @@ export interface Layer {
   readonly keyValueHeads: number;
   readonly headDim: number;
   readonly attention: AttentionPlan;
-  /** What an attention with learnt numbers does to its scores (…, Hkv, G·Q, K) before they are squared. */
-  adjustScores(scores: Ref): Ref;
+  /** What an attention with learnt numbers does to its scores (…, Hkv, G·Q, K) before they are squared, where `keep` (all if absent) is 1. */
+  adjustScores(scores: Ref, keep?: Ref): Ref;
   /** (…, T, d) → (…, T, d). */
   attentionNorm(x: Ref): Ref;
   /** (…, T, d) → (…, T, H·Dh), (…, T, Hkv·Dh), (…, T, Hkv·Dh); 1/√Dh already in the first. */
@@ -31,6 +32,8 @@ export interface Context {
   readonly mask: Ref;
   /** One over the number of unmasked keys, broadcasts to (…, Hkv, G·T, 1). */
   readonly inverseLengths: Ref;
+  /** Which of the keys that `mask` leaves the client's secret mask counts; all where undefined. Keys come multiplied by it. */
+  readonly padding?: Padding | undefined;
   /** The positions whose results are wanted; all where undefined. */
   readonly queries?: { readonly start: number; readonly end: number } | undefined;
   /**
@@ -74,13 +77,11 @@ export function attend(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, conte
   return ops.scope('out', () => layer.attentionOut(mergeHeads(ops, mixed, heads, headDim))); // (…, Q, d)
 }
 
+/** What says how much a key counts. */
+type Seen = Pick<Context, 'mask' | 'inverseLengths' | 'padding'>;
+
 /** Queries (…, H, Q, Dh) over keys and values (…, Hkv, K, Dh) → (…, Hkv, G·Q, Dh). */
-function mix(
-  ops: Ops<Ref>,
-  layer: Layer,
-  [q, keys, values]: readonly [Ref, Ref, Ref],
-  seen: Pick<Context, 'mask' | 'inverseLengths'>,
-): Ref {
+function mix(ops: Ops<Ref>, layer: Layer, [q, keys, values]: readonly [Ref, Ref, Ref], seen: Seen): Ref {
   const grouped = ops.scope('qkv', () => regroup(ops, q, layer.keyValueHeads)); // (…, Hkv, G·Q, Dh)
   const scores = ops.scope('scores', () => ops.matmul(grouped, ops.transposed(keys))); // (…, Hkv, G·Q, K)
   return ops.scope('weights', () => weigh(ops, layer, scores, values, seen));
@@ -102,15 +103,12 @@ function mixBlocks(
   return ops.concat(parts, axis);
 }
 
-function weigh(
-  ops: Ops<Ref>,
-  layer: Layer,
-  scores: Ref,
-  values: Ref,
-  { mask, inverseLengths }: Pick<Context, 'mask' | 'inverseLengths'>,
-): Ref {
+function weigh(ops: Ops<Ref>, layer: Layer, scores: Ref, values: Ref, { mask, inverseLengths, padding }: Seen): Ref {
   const { attention: plan } = layer;
-  if (plan.kind === 'softmax') return ops.softmaxAttention(scores, values, mask);
+  if (plan.kind === 'softmax') {
+    if (padding === undefined) return ops.softmaxAttention(scores, values, mask);
+    return ops.softmaxAttention(ops.multiply(scores, mask), values, padding.keep);
+  }
   const { epsilon, table } = plan;
   const half = plan.kind === 'power' ? plan.half : undefined;
   if (plan.kind === 'power' && plan.offsets !== undefined && plan.offsets.length !== layer.heads)
@@ -118,11 +116,18 @@ function weigh(
       place: { field: 'attention.offsets' },
       remedy: 'give one number a head, or convert the model again',
     });
-  const adjusted = plan.kind === '2quad' ? ops.offset(scores, plan.shift) : layer.adjustScores(scores);
+  const adjusted = plan.kind === '2quad' ? shifted(ops, scores, plan.shift, padding) : layer.adjustScores(scores, padding?.keep);
   const raised = plan.kind === 'power' && plan.form === 'stable' ? overLargest(ops, ops.multiply(adjusted, mask)) : adjusted;
-  const shares = perKey(plan) ? inverseLengths : ops.constant([1], [1]);
-  return ops.powerAttention(raised, values, mask, shares, { ...powerOf(plan), epsilon, table, half });
+  const lengths = perKey(plan) ? (padding?.inverseLengths() ?? inverseLengths) : ops.constant([1], [1]);
+  const powers = powerOf(plan);
+  const centred = padding !== undefined && powers.argument === 'centred';
+  const counted = centred ? { keep: padding.keep, shares: padding.shares() } : undefined;
+  return ops.powerAttention(raised, values, mask, lengths, { ...powers, epsilon, table, half }, counted);
 }
+
+/** Scores plus a number, where a key counts. */
+const shifted = (ops: Ops<Ref>, scores: Ref, shift: number, padding: Padding | undefined): Ref =>
+  padding === undefined ? ops.offset(scores, shift) : ops.add(scores, ops.scale(padding.keep, shift));
 
 /** Whether sums over a row are divided by its length. */
 export const perKey = (plan: AttentionPlan): boolean =>
@@ -158,7 +163,7 @@ export function learntScores(
   ops: Ops<Ref>,
   { attention, heads, keyValueHeads }: Pick<Layer, 'attention' | 'heads' | 'keyValueHeads'>,
   scores: Ref,
-  number: { scale?: () => Ref; shift: () => Ref },
+  number: { scale?: () => Ref; shift: () => Ref; keep?: Ref | undefined },
 ): Ref {
   if (attention.kind !== 'l2quad') return scores;
   const groups = heads / keyValueHeads;
@@ -168,7 +173,8 @@ export function learntScores(
     return ops.reshape(ops.broadcast(apart, [keyValueHeads, groups, rows / groups]), [keyValueHeads, rows, 1]);
   };
   const scaled = number.scale === undefined ? scores : ops.multiply(scores, spread(number.scale()));
-  return ops.add(scaled, spread(number.shift()));
+  const shift = spread(number.shift());
+  return ops.add(scaled, number.keep === undefined ? shift : ops.multiply(number.keep, shift));
 }
 
 function wanted(ops: Ops<Ref>, x: Ref, { queries }: Context): Ref {

@@ -132,8 +132,9 @@ export function foldedLayer(ops: Ops<Ref>, stack: FoldedStack, plan: LayerPlan, 
     keyValueHeads,
     headDim,
     attention: plan.attention,
-    adjustScores: (scores) =>
+    adjustScores: (scores, keep) =>
       learntScores(ops, { attention: plan.attention, heads, keyValueHeads }, scores, {
+        keep,
         shift: () => weight(foldedName(index, 'attention.shift'), [heads]),
       }),
     attentionNorm: norm,

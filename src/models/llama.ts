@@ -14,6 +14,7 @@ import {
 } from './block.ts';
 import type { LlamaConfig } from './config.ts';
 import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
+import { forGroups, memo, type Padding, paddingMask, paddingRows } from './padding.ts';
 import type { Plan } from './plan.ts';
 import { ropeFrequencies } from './rope.ts';
 
@@ -178,6 +179,8 @@ export interface PrivateGeneration {
   readonly reveal?: 'logits' | 'token' | undefined;
   /** Logits of every position of the prompt, (promptTokens, V), for a text that is scored; of the last one alone where absent. */
   readonly everyPosition?: boolean | undefined;
+  /** The text stands at the end of the prompt's positions, where the client's secret mask says; see padding.ts. */
+  readonly padded?: boolean | undefined;
 }
 
 /**
@@ -186,7 +189,7 @@ export interface PrivateGeneration {
  * the table instead, (promptTokens, d) and (1, d). Keys and values are plain wires that grow by concatenation. Weights: `private/…` of foldLlama.
  */
 export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: PrivateGeneration): Program {
-  const { promptTokens, newTokens, reveal, everyPosition } = generation;
+  const { promptTokens, newTokens, reveal, everyPosition, padded } = generation;
   checkLength(config, promptTokens);
   checkLength(config, newTokens);
   checkLength(config, promptTokens + newTokens - 1);
@@ -197,6 +200,7 @@ export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: P
       vocabSize: config.vocabSize,
       reveal,
       everyPosition,
+      padded,
       rotary: (start, tokens) => rotaryConstants(ops, config, start, tokens),
       embed: (name, tokens, weight) => {
         if (plan.embedding !== undefined) return ops.input(name, [tokens, config.hiddenSize], 'client');
@@ -215,6 +219,7 @@ export interface Decoding {
   /** As in PrivateGeneration. */
   readonly reveal?: 'logits' | 'token' | undefined;
   readonly everyPosition?: boolean | undefined;
+  readonly padded?: boolean | undefined;
   /** Rotary tables of positions; undefined where positions are in the embedding. */
   readonly rotary?: (start: number, tokens: number) => { cos: Ref; sin: Ref };
   /** The rows (tokens, d) of the next tokens, from the client's input `name`. */
@@ -226,10 +231,12 @@ export function decode(ops: Ops<Ref>, stack: FoldedStack, plan: Plan, decoding: 
   const weight = serverWeights(ops);
   const past: (readonly [Ref, Ref])[] = [];
   const outputs: Record<string, Ref> = {};
+  const mask = decoding.padded === true ? ops.scope('padding', () => paddingMask(ops, decoding.promptTokens)) : undefined;
   for (let step = 0; step < decoding.newTokens; step++) {
     const start = step === 0 ? 0 : decoding.promptTokens + step - 1;
     const tokens = step === 0 ? decoding.promptTokens : 1;
-    const context = growing(ops, stack, decoding, past, start, tokens);
+    const padding = mask === undefined ? undefined : ops.scope('padding', () => counting(ops, stack, decoding, mask, step));
+    const context = growing(ops, stack, decoding, past, start, tokens, padding);
     let x = ops.scope('embed', () => decoding.embed(step === 0 ? 'prompt' : `token.${step}`, tokens, weight, start)); // (T, d)
     for (let index = 0; index < stack.numHiddenLayers; index++) {
       const layer = foldedLayer(ops, stack, plan.layers[index]!, index, weight);
@@ -258,6 +265,7 @@ function growing(
   past: (readonly [Ref, Ref])[],
   start: number,
   tokens: number,
+  padding: CausalPadding | undefined,
 ): (last: boolean) => Context {
   const turn = decoding.rotary?.(start, tokens);
   const groups = stack.heads / stack.keyValueHeads;
@@ -269,11 +277,61 @@ function growing(
       const before = past[layer];
       const axis = ops.shape(keys).length - 2;
       const join = (old: Ref | undefined, now: Ref): Ref => (old === undefined ? now : ops.concat([old, now], axis));
-      return (past[layer] = [join(before?.[0], keys), join(before?.[1], values)]);
+      const counted = padding?.countedKeys(keys) ?? keys;
+      return (past[layer] = [join(before?.[0], counted), join(before?.[1], values)]);
     },
     ...(last ? narrow : wide),
+    padding: padding?.of(last),
     queries: last ? { start: tokens - 1, end: tokens } : undefined,
   });
+}
+
+interface CausalPadding {
+  /** The keys (…, T, Dh) of a step, zero where the client's mask is. */
+  countedKeys(keys: Ref): Ref;
+  of(last: boolean): Padding;
+}
+
+/**
+ * What counts in a text that stands at the end of `promptTokens` positions. A place before it sees itself alone, as the first token of a
+ * text does: it stays an ordinary row. For a query of the text every key that it may see and that counts is one of the text.
+ */
+function counting(ops: Ops<Ref>, stack: FoldedStack, decoding: Decoding, mask: Ref, step: number): CausalPadding {
+  const { promptTokens, newTokens } = decoding;
+  const groups = stack.heads / stack.keyValueHeads;
+  const keys = promptTokens + step;
+  const rows = step === 0 ? promptTokens : 1;
+  const positions = promptTokens + newTokens;
+  const fed = paddingRows(ops, step, { rows, keys, positions });
+  // The keys of new tokens count.
+  const seen = ops.reshape(step === 0 ? mask : ops.offset(ops.pad(ops.offset(mask, -1), 0, 0, step), 1), [1, keys]);
+  const column = ops.reshape(mask, [promptTokens, 1]);
+  const wide: Padding = {
+    keep: rows === 1 ? seen : causalKeep(ops, seen, keys, groups),
+    shares: memo(() => forGroups(ops, fed.shares(), groups)),
+    inverseLengths: memo(() => forGroups(ops, fed.inverseLengths(), groups)),
+  };
+  const narrow: Padding = {
+    keep: seen,
+    shares: memo(() => ops.slice(fed.shares(), 0, rows - 1, rows)),
+    inverseLengths: memo(() => ops.slice(fed.inverseLengths(), 0, rows - 1, rows)),
+  };
+  return {
+    countedKeys: (now) => (step === 0 ? ops.multiply(now, column) : now),
+    of: (last) => (last ? narrow : wide),
+  };
+}
+
+/** A causal mask (G·T, T) times the client's (1, T), and ones where a place sees itself. */
+function causalKeep(ops: Ops<Ref>, seen: Ref, tokens: number, groups: number): Ref {
+  const rows = groups * tokens;
+  const before = new Float64Array(rows * tokens);
+  const own = new Float64Array(rows * tokens);
+  for (let row = 0; row < rows; row++) {
+    before.fill(1, row * tokens, row * tokens + (row % tokens));
+    own[row * tokens + (row % tokens)] = 1;
+  }
+  return ops.add(ops.multiply(seen, ops.constant(before, [rows, tokens])), ops.constant(own, [rows, tokens]));
 }
 
 /** Cosines and sines of positions start … start + tokens − 1, (tokens, Dh) each: the angles of the two halves are the same. */

@@ -38,6 +38,17 @@ export function powerArgument(
   return ops.multiply(ops.subtract(scores, raise), mask);
 }
 
+/** The argument of centred powers where a secret says which keys count: their scores are zero already. */
+function countedArgument(
+  ops: Ops<Ref>,
+  { offsets }: Pick<NodeOf<'powerAttention'>['parameters'], 'offsets'>,
+  masked: Ref,
+  { keep, shares }: { readonly keep: Ref; readonly shares: Ref },
+): Ref {
+  const ones = offsets === undefined ? keep : ops.multiply(keep, constantPerHead(ops, offsets, masked));
+  return ops.subtract(ops.add(masked, ones), ops.multiply(ops.sum(masked, [last(ops, masked)]), shares));
+}
+
 function constantPerHead(ops: Ops<Ref>, offsets: readonly number[], scores: Ref): Ref {
   const { values, shape } = perHead(offsets, ops.shape(scores));
   return ops.constant(values, shape);
@@ -89,15 +100,22 @@ export const lowerings: Lowering = {
     for (let p = parameters.exponent; p > 1; p /= 2) power = ops.square(power);
     return power;
   },
-  powerAttention: (ops, node, scores, values, mask, inverseLengths) => {
+  powerAttention: (ops, node, scores, values, mask, inverseLengths, keep, shares) => {
     const { exponent, epsilon, table, half } = node.parameters;
+    const powers = (p: number): Ref => {
+      if (keep === undefined || shares === undefined)
+        return ops.powers(scores!, mask!, inverseLengths!, { ...node.parameters, exponent: p });
+      let power = countedArgument(ops, node.parameters, ops.multiply(scores!, mask!), { keep, shares });
+      for (let at = p; at > 1; at /= 2) power = ops.square(power);
+      return power;
+    };
     const axis = last(ops, scores!);
     const rowMean = (x: Ref): Ref => ops.multiply(ops.sum(x, [axis]), inverseLengths!);
     const levelled = (method: Bounded): Ref => {
-      const powers = ops.powers(scores!, mask!, inverseLengths!, { ...node.parameters, exponent: exponent / 2 });
-      return ops.square(ops.multiply(powers, ops.reciprocal(rowMean(powers), { epsilon: levelEpsilon, table: method })));
+      const halves = powers(exponent / 2);
+      return ops.square(ops.multiply(halves, ops.reciprocal(rowMean(halves), { epsilon: levelEpsilon, table: method })));
     };
-    const power = half === undefined ? ops.powers(scores!, mask!, inverseLengths!, node.parameters) : levelled(half);
+    const power = half === undefined ? powers(exponent) : levelled(half);
     // Levelled powers have lost the factor that offsets give.
     const offsets = half === undefined ? node.parameters.offsets : undefined;
     const numerator = ops.multiply(ops.matmul(power, values!), inverseLengths!);

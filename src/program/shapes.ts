@@ -189,8 +189,11 @@ const rules: ShapeRules = {
     if (!same(broadcastShapes(scores!, mask!) ?? [], scores!)) fail('powers', node.scope, `scores [${scores}], mask [${mask}]`);
     return scores!;
   },
-  powerAttention: (node, scores, values, mask) => {
+  powerAttention: (node, scores, values, mask, _, ...counted) => {
     checkOffsets(node, scores!);
+    for (const shape of counted) attention(node, scores, values, shape);
+    if (counted.length > 0 && node.parameters.argument !== 'centred')
+      fail('powerAttention', node.scope, 'only centred powers take what a key counts for');
     return attention(node, scores, values, mask);
   },
   embedding: (_, table, indices) => [...indices!, ...table!.slice(1)],

@@ -127,10 +127,12 @@ export class Tracer implements Ops<Ref> {
       epsilon: number;
       half?: Bounded | undefined;
     } & Table,
+    secret?: { readonly keep: Ref; readonly shares: Ref } | undefined,
   ): Ref {
     const { argument = 'centred', offsets, exponent, epsilon, table, half } = options;
     const parameters = { argument, offsets, exponent, epsilon, table, half };
-    return this.push('powerAttention', [scores, values, mask, inverseLengths], parameters);
+    const counted = secret === undefined ? [] : [secret.keep, secret.shares];
+    return this.push('powerAttention', [scores, values, mask, inverseLengths, ...counted], parameters);
   }
   embedding = (table: Ref, indices: Ref): Ref => this.push('embedding', [table, indices], {});
   crossEntropy = (logits: Ref, labels: Ref, weights: Ref): Ref => this.push('crossEntropy', [logits, labels, weights], {});

@@ -130,6 +130,8 @@ export interface Composites {
    * (Σ x^p v / n) / (epsilon + Σ x^p / n). With `half`, how one over a row's mean of x^(p/2) is found: those powers are divided by their
    * mean before they are squared, after which a row's mean lies between 1 and n however large its scores (for p ≥ 4). An error of that
    * division is none of the result, a common factor of numerator and denominator; but epsilon is one of the levelled powers then.
+   * Centred powers of a row whose keys are told by a party's secret take two inputs more: `keep`, 0/1, which broadcasts to the scores, and
+   * `shares`, keep · 1/n. Both, and the scores, are zero where a key does not count; x = s + keep − shares · Σ s then.
    */
   powerAttention: Powers & { readonly epsilon: number; readonly table: Bounded | undefined; readonly half: Bounded | undefined };
   /** (table (V, d), indices (…)): a gather whose indices may be a party's secret. */
@@ -230,6 +232,7 @@ export interface Ops<T> {
       table?: Bounded | undefined;
       half?: Bounded | undefined;
     },
+    secret?: { readonly keep: T; readonly shares: T } | undefined,
   ): T;
   embedding(table: T, indices: T): T;
   crossEntropy(logits: T, labels: T, weights: T): T;

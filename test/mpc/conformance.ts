@@ -1,5 +1,6 @@
 import type { RingProgram } from '../../src/backends/ring/index.ts';
 import { quantise } from '../../src/backends/ring/index.ts';
+import { paddingInput, paddingInputs, paddingMask, paddingRows } from '../../src/models/padding.ts';
 import { type Ops, type Ref, size, type Tensor, trace } from '../../src/program/index.ts';
 import { numbers, toyProgram, toyTokens, toyWeights } from '../ring/toy.ts';
 
@@ -75,6 +76,7 @@ export const suite: readonly Conformance[] = [
       half: { rangeBits: 6, indexBits: 8, extraBits: 4, interpolation: 'none' },
     }),
   ),
+  counted(),
   of('a sign and a rectified value', [13], small, (ops, x, y) => ops.multiply(ops.step(x), ops.relu(y))),
   of('gelu, a table beside lines', [9], [-6, 6], (ops, x) => ops.gelu(x)),
   of('silu, sigmoid and tanh', [5], small, (ops, x, y) => ops.add(ops.silu(x), ops.multiply(ops.sigmoid(y), ops.tanh(x)))),
@@ -85,6 +87,32 @@ export const suite: readonly Conformance[] = [
   of('a quotient over a wide range', [6], small, (ops, x, y) => ops.divide(x, ops.offset(ops.square(y), 1))),
   of('the place of the largest', [3, 11], small, (ops, x) => ops.argmax(x)),
 ];
+
+/** Centred attention over keys that the client's secret mask counts, four of six. */
+function counted(): Conformance {
+  const tokens = 6;
+  const attended = of('attention over the keys that a secret mask counts', [2, tokens, tokens], small, (ops, x, y) => {
+    const mask = paddingMask(ops, tokens);
+    const { shares, inverseLengths } = paddingRows(ops, 0, { rows: 1, keys: tokens, positions: tokens });
+    const keys = ops.multiply(y, ops.reshape(mask, [tokens, 1]));
+    const secret = { keep: ops.reshape(mask, [1, tokens]), shares: shares() };
+    return ops.powerAttention(
+      ops.matmul(x, ops.transposed(keys)),
+      y,
+      ops.constant([1], [1]),
+      inverseLengths(),
+      {
+        exponent: 2,
+        epsilon: 1e-2,
+        table: { rangeBits: 8, indexBits: 11, extraBits: 8 },
+      },
+      secret,
+    );
+  });
+  const lengths = { family: 'encoder', real: 4, positions: tokens, newTokens: 1 } as const;
+  const fed = Object.values(paddingInputs).map((name) => [name, paddingInput(name, lengths)!] as const);
+  return { ...attended, tensors: new Map([...attended.tensors, ...fed]) };
+}
 
 function inverses(tokens: number): Float64Array {
   return Float64Array.from({ length: tokens }, (_, row) => 1 / (row + 1));

@@ -15,30 +15,51 @@ export function powerAttention(
   node: NodeOf<'powerAttention'>,
   inputs: readonly Value[],
 ): Value {
-  const [scores, values, mask, inverseLengths] = inputs as [Value, Value, Value, Value];
+  const [scores, values, mask, inverseLengths, keep, shares] = inputs as [Value, Value, Value, Value, Value?, Value?];
   const { argument, offsets, exponent, epsilon, table, half } = node.parameters;
-  if (scores.kind !== 'shared' || mask.kind !== 'constant' || inverseLengths.kind !== 'constant')
-    return on.fail(node, 'needs shared scores and a public mask');
+  if (scores.kind !== 'shared' || mask.kind !== 'constant') return on.fail(node, 'needs shared scores and a public mask');
   const { shape } = scores;
   const rows: Shape = [...shape.slice(0, -1), 1];
   const at = (operation: string, extents: Shape): Site => ({ operation, scope: node.scope, shape: extents });
   const wide = at('powerAttention', shape);
-  const masked = on.multiply(wide, scores, mask);
-  const centred = (): Value => {
-    const sum = on.sum(at('sum', rows), masked, [shape.length - 1]) as SharedValue;
-    const mean = on.average(at('mean', rows), sum, inverseLengths);
-    const one = headConstant(offsets, shape, (offset) => offset);
-    return on.multiply(wide, on.add(wide, on.subtract(wide, masked, mean), one), mask);
-  };
-  const raised = (argument === 'centred' ? centred() : masked) as SharedValue;
+  const masked = on.multiply(wide, scores, mask) as SharedValue;
   const lengths = prefixes(mask, shape);
   const packed = lengths === undefined ? undefined : packing(shape, lengths);
-  let power: Value = packed === undefined ? raised : packed.pack(on, raised);
-  if (argument === 'rectified') power = nonlinear.rectified(power as SharedValue);
+  const pack = (value: SharedValue): SharedValue => (packed === undefined ? value : packed.pack(on, value));
   const unpack = (value: SharedValue): SharedValue => (packed === undefined ? value : packed.unpack(on, value));
+  const spread = (row: number): number => {
+    const wideRow = on.out.broadcast(row, shape);
+    return packed === undefined ? wideRow : packed.packNode(on, wideRow);
+  };
+  const ones = (value: Value): Value =>
+    on.multiply(
+      wide,
+      value,
+      headConstant(offsets, shape, (offset) => offset),
+    );
+  const sums = (): SharedValue => on.sum(at('sum', rows), masked, [shape.length - 1]) as SharedValue;
+  const centred = (): SharedValue => {
+    if (inverseLengths.kind !== 'constant') return on.fail(node, 'centres rows of secret lengths without their shares');
+    const mean = on.average(at('mean', rows), sums(), inverseLengths);
+    const one = headConstant(offsets, shape, (offset) => offset);
+    return pack(on.multiply(wide, on.add(wide, on.subtract(wide, masked, mean), one), mask) as SharedValue);
+  };
+  /** Where a secret says which keys count: one where they do, less their share of the row's sum. */
+  const counted = (counts: SharedValue, share: SharedValue): SharedValue => {
+    const raised = pack(on.add(wide, masked, ones({ ...counts, ...laidOut(on, counts, shape) })) as SharedValue);
+    const mean = on.factors.spreadProduct(raised.shape, precise(on, share), sums(), spread);
+    return on.subtract(at('centred', raised.shape), raised, mean) as SharedValue;
+  };
+  const argumentOf = (): SharedValue => {
+    if (argument !== 'centred') return pack(masked);
+    if (keep?.kind === 'shared' && shares?.kind === 'shared') return counted(keep, shares);
+    return centred();
+  };
+  let power: Value = argumentOf();
+  if (argument === 'rectified') power = nonlinear.rectified(power as SharedValue);
   // Levelled powers have lost the factor that offsets give.
   const epsilons = headConstant(half === undefined ? offsets : undefined, shape, (offset) => epsilon * offset ** exponent);
-  const [lengthFactors, floors] = quotientScale(on, inverseLengths, epsilons, epsilon);
+  const [lengthFactors, floors] = quotientScale(on, node, inverseLengths, epsilons, epsilon);
   const rowMean = (value: SharedValue): Value =>
     on.multiply(at('denominator', rows), on.sum(at('sum', rows), unpack(value), [shape.length - 1]), lengthFactors);
   for (let p = exponent; p > 1; p /= 2) {
@@ -48,10 +69,6 @@ export function powerAttention(
         factor: 1,
         epsilon: levelEpsilon,
       });
-      const spread = (row: number): number => {
-        const wideRow = on.out.broadcast(row, shape);
-        return packed === undefined ? wideRow : packed.packNode(on, wideRow);
-      };
       power = on.factors.rowProduct(power as SharedValue, on.shared(at('level', rows), level), spread);
     }
     power = on.factors.square(at('square', (power as SharedValue).shape), power);
@@ -62,6 +79,18 @@ export function powerAttention(
   const denominator = maxAbs(floors.values) === 0 ? scaled : on.add(at('denominator', rows), scaled, floors);
   const inverse = nonlinear.rowFunction(at('reciprocal', rows), denominator, table, { power: -1, factor: 1, epsilon });
   return on.multiply(at('quotient', node.shape), numerator, inverse);
+}
+
+const laidOut = (on: Arithmetic, x: SharedValue, shape: Shape): { node: number; shape: Shape } => ({
+  node: on.out.broadcast(x.node, shape),
+  shape,
+});
+
+/** A share of a row, with all the fraction bits that its products have room for: in long rows it is small. */
+function precise(on: Arithmetic, x: SharedValue): SharedValue {
+  const { bits, fraction } = on.ring;
+  const room = Math.min(bits >> 1, bits - 2 - on.options.integerBits - fraction);
+  return { ...x, factorFraction: Math.min(x.fraction, Math.max(fraction, room)) };
 }
 
 /** A number a head for every row of scores; one number where heads were not scaled. */
@@ -78,10 +107,15 @@ function headConstant(offsets: readonly number[] | undefined, scores: Shape, f: 
  */
 function quotientScale(
   on: Arithmetic,
-  inverseLengths: ConstantValue,
+  node: NodeOf<'powerAttention'>,
+  inverseLengths: Value,
   epsilons: ConstantValue,
   epsilon: number,
-): [ConstantValue, ConstantValue] {
+): [ConstantValue | SharedValue, ConstantValue] {
+  // A secret 1/n is taken as it is.
+  if (inverseLengths.kind === 'shared')
+    return [precise(on, inverseLengths), { ...epsilons, values: epsilons.values.map((own) => own - epsilon) }];
+  if (inverseLengths.kind !== 'constant') return on.fail(node, 'needs lengths that are public or the client’s');
   const { values, shape } = inverseLengths;
   const { factorBits, integerBits } = on.options;
   const roomy = on.fits(2 * on.ring.fraction + factorBits, integerBits);

@@ -98,13 +98,23 @@ export class RingBuilder {
     const { shape, fraction } = node;
     // What was only scaled up for a sum or a concatenation loses those bits again.
     const scaled = node.operation === 'multiplyInteger' && node.parameters.wraps !== true ? Math.log2(node.parameters.by) : 0;
-    if (Number.isInteger(scaled) && scaled > 0 && scaled < bits) return this.truncate(node.inputs[0]!, bits - scaled);
+    if (Number.isInteger(scaled) && scaled > 0 && scaled <= bits) {
+      const whole = node.inputs[0]!;
+      return scaled === bits ? whole : this.truncate(whole, bits - scaled);
+    }
     return this.once(
       `truncate ${x} ${bits}`,
       () =>
         this.#rearranged(x, (part) => this.truncate(part, bits)) ??
         this.push('truncate', [x], { bits }, { shape, state: 'pinned', fraction: fraction - bits }),
     );
+  }
+
+  /** Whether a value is a concatenation or a product of keys in another order. */
+  #isArranged(x: number): boolean {
+    const { operation, inputs } = this.node(x);
+    if (operation === 'move' || operation === 'reshape') return this.#isArranged(inputs[0]!);
+    return operation === 'concat' || operation === 'narrowProduct';
   }
 
   /** The same rearrangement of what `apply` makes of a rearranged value's parts; undefined where elements are left out or repeated. */
@@ -146,8 +156,12 @@ export class RingBuilder {
   }
 
   pin(x: number): number {
-    const { shape, state, fraction } = this.node(x);
-    return state === 'pinned' ? x : this.once(`pin ${x}`, () => this.push('pin', [x], {}, { shape, state: 'pinned', fraction }));
+    const node = this.node(x);
+    const { shape, state, fraction } = node;
+    if (state === 'pinned') return x;
+    // Of what a value is put together from, as truncations are: a key in the cache is pinned once.
+    const arranged = this.#isArranged(x) ? this.#rearranged(x, (part) => this.pin(part)) : undefined;
+    return arranged ?? this.once(`pin ${x}`, () => this.push('pin', [x], {}, { shape, state: 'pinned', fraction }));
   }
 
   /**

@@ -23,6 +23,12 @@ export class Factors {
     return this.#arithmetic.wire(this.multiplied(node.shape, ...this.#pair(x, y)), options.integerBits);
   }
 
+  /** Two values that `spread` lays out in one shape: either is opened before, as it is. */
+  spreadProduct(shape: Shape, x: SharedValue, y: SharedValue, spread: (node: number) => number): SharedValue {
+    const [left, right] = this.#pair(x, y);
+    return this.#arithmetic.wire(this.multiplied(shape, left, right, spread, spread), this.#arithmetic.options.integerBits);
+  }
+
   /** x times row scalars, which `spread` lays out as x is: every row's number is opened once. */
   rowProduct(x: SharedValue, rows: SharedValue, spread: (node: number) => number): SharedValue {
     const [left, right] = this.#pair(x, rows);
@@ -94,13 +100,13 @@ export class Factors {
     return [wide(x), wide(y)];
   }
 
-  /** The elementwise product of two factors, floating in the whole ring; `spread` lays out the second, a broadcast unless told. */
-  multiplied(shape: Shape, x: Factor, y: Factor, spread?: (node: number) => number): number {
+  /** The elementwise product of two factors, floating in the whole ring; `lay` and `spread` lay them out, broadcasts unless told. */
+  multiplied(shape: Shape, x: Factor, y: Factor, spread?: (node: number) => number, lay?: (node: number) => number): number {
     const { out, ring } = this.#arithmetic;
     const result = { shape, state: 'floating', fraction: x.fraction + y.fraction } as const;
     const broadcast = (node: number): number => out.broadcast(node, shape);
     const laid = [
-      { ...x, lay: broadcast },
+      { ...x, lay: lay ?? broadcast },
       { ...y, lay: spread ?? broadcast },
     ];
     if (x.modulus + y.modulus === 2 * ring.bits) {

@@ -277,15 +277,27 @@ export class Nonlinear {
 
   #masked(node: Node, s: Low, mask: Value | undefined): Low {
     if (mask === undefined) return s;
-    if (mask.kind !== 'constant') return this.#on.fail(node, 'with a secret mask', 'make the mask a public constant');
-    const { values, shape: constantShape } = mask as ConstantValue;
-    if (values.every((value) => value === 1)) return s;
     const { out } = this.#on;
     const argumentBits = this.#on.options.argumentBits;
     const result = { shape: s.shape, state: 'pinned', fraction: s.fraction } as const;
+    if (mask.kind === 'shared') return { ...s, node: this.#hidden(s, mask) };
+    if (mask.kind !== 'constant') return this.#on.fail(node, 'with a mask of the server', 'make the mask a public constant');
+    const { values, shape: constantShape } = mask as ConstantValue;
+    if (values.every((value) => value === 1)) return s;
     const kept = out.push('multiplyConstant', [s.node], { values, constantShape }, result);
     const hidden = values.map((value) => (value - 1) * 2 ** (s.fraction + argumentBits - 1));
     return { ...s, node: out.push('addConstant', [kept], { values: hidden, constantShape }, result) };
+  }
+
+  /** Scores that are zero where a secret 0/1 mask is, moved there to where a public mask would put them: nothing is multiplied. */
+  #hidden(s: Low, mask: SharedValue): number {
+    const { out, options } = this.#on;
+    const bits = s.fraction + options.argumentBits - 1;
+    const wide = out.broadcast(out.pin(mask.node), s.shape);
+    const result = { shape: s.shape, state: 'pinned', fraction: s.fraction } as const;
+    const lifted = out.push('multiplyInteger', [wide], { by: 2 ** (bits - mask.fraction) }, result);
+    const kept = out.push('add', [s.node, lifted], {}, result);
+    return out.push('addConstant', [kept], { values: Float64Array.of(-(2 ** bits)), constantShape: [] }, result);
   }
 
   /**

@@ -105,6 +105,8 @@ class Quantiser {
         return powerAttention(this.#on, this.#nonlinear, node, inputs);
       case 'stopGradient':
         return x!;
+      case 'oneHot':
+        return this.#flags(node, x!);
       case 'embedding':
       case 'gather':
         return this.#embedding(node, x!, y!);
@@ -165,6 +167,17 @@ class Quantiser {
     const { e, rest } = this.#out.openNarrow(rows, modulus);
     const wide = this.#out.push('widen', [e, rest], {}, { ...result, state: 'floating' });
     return this.#on.wire(this.#out.reshape(this.#out.pin(wide), site.shape), this.#on.options.integerBits);
+  }
+
+  /** The client's places as one-hot rows: integers. */
+  #flags(node: Node & { operation: 'oneHot' }, indices: Value): Value {
+    if (indices.kind !== 'index' || indices.owner !== 'client')
+      return this.#on.fail(node, 'of anything but the client’s numbers');
+    const { depth } = node.parameters;
+    const shape = [size(indices.shape), depth];
+    const input = { name: indices.name, encoding: 'oneHot', fraction: 0 } as const;
+    const rows = this.#out.push('clientInput', [], input, { shape, state: 'pinned', fraction: 0 });
+    return this.#on.wire(this.#out.reshape(rows, node.shape), 1);
   }
 
   #reveal(name: string, x: Value): void {
