@@ -10,6 +10,7 @@ import type { Measurement } from './measure.ts';
 /** The benches: a name, and how to run it. Each returns an object, whose `measurements`, where it has them, make the table. */
 const benches: Record<string, (options: readonly string[]) => Promise<object>> = {
   kernels: async () => (await import('./kernels.ts')).kernels(),
+  lattice: async () => (await import('./lattice.ts')).lattice(),
   training: async () => (await import('./training.ts')).training(),
   layer: async () => (await import('./layer.ts')).layer(),
   service: async () => (await import('./service.ts')).service(),

@@ -12,6 +12,7 @@ export const layers = [
   ['errors', portable, []],
   ['math', portable, ['errors']],
   ['kernels', portable, ['errors', 'math']],
+  ['kernels/lattice', portable, ['errors', 'math', 'kernels']],
   ['program', portable, ['errors']],
   ['backends/reference', portable, ['errors', 'math', 'program']],
   ['backends/onnx', portable, ['errors', 'program']],
@@ -22,7 +23,7 @@ export const layers = [
   ['backends/mpc', portable, ['errors', 'math', 'kernels', 'program', 'backends/ring', 'backends/cost', 'net']],
   ['models', portable, ['errors', 'math', 'program']],
   ['convert', portable, ['errors', 'math', 'program', 'models']],
-  ['node', node, ['errors', 'math', 'kernels', 'program', 'backends/onnx', 'net', 'models']],
+  ['node', node, ['errors', 'math', 'kernels', 'kernels/lattice', 'program', 'backends/onnx', 'net', 'models']],
   ['train', node, ['errors', 'math', 'program', 'backends/onnx', 'backends/reference', 'models', 'convert', 'node']],
   ['evaluate', node, ['errors', 'math', 'program', 'backends/onnx', 'backends/reference', 'models', 'convert', 'node']],
   [

@@ -2,7 +2,7 @@ import { BlockAllocator } from '../allocator.ts';
 import * as checks from '../checks.ts';
 import type { Block, RingKernels, WordBits } from '../contract.ts';
 import type { TreeKernels } from '../trees.ts';
-import { instantiate, PAGE_BYTES, type RingExports, ringMemory, ringModule } from './module.ts';
+import { growMemory, instantiate, kernelMemory, type RingExports, ringModule } from './module.ts';
 import { type Dimension, stridedTable } from './strided.ts';
 import { WasmTrees } from './trees.ts';
 
@@ -12,8 +12,6 @@ const STAGING_AT = 4096;
 /** Words staged at a time: a multiple of 8, so that every chunk of packed bits ends on a byte. */
 const STAGED_WORDS = 16384;
 const STAGING_BYTES = STAGED_WORDS * 8 + 64;
-/** The memory grows by at least this much at a time. */
-const GROWTH_BYTES = 4 * 2 ** 20;
 
 export interface WasmOptions {
   /** The most memory to use; 4 GiB (less 64 KiB) where it is not given. */
@@ -38,11 +36,11 @@ export class WasmKernels implements RingKernels {
     this.wordBits = wordBits;
     this.wordBytes = wordBits / 8;
     this.module = ringModule(wordBits, shared);
-    this.memory = ringMemory(shared, options.maximumBytes ?? 2 ** 32);
+    this.memory = kernelMemory(shared, options.maximumBytes ?? 2 ** 32);
     this.run = instantiate(this.module, this.memory);
     this.scratchBytes = Math.ceil(this.run.productScratchBytes() / 64) * 64;
     const start = this.scratchAt + (options.threads ?? 1) * this.scratchBytes;
-    this.#allocator = new BlockAllocator(this.wordBytes, start, (endBytes) => this.#grow(endBytes));
+    this.#allocator = new BlockAllocator(this.wordBytes, start, (endBytes) => growMemory(this.memory, endBytes));
     this.trees = new WasmTrees({
       wordBytes: this.wordBytes,
       run: this.run,
@@ -51,21 +49,6 @@ export class WasmKernels implements RingKernels {
       view: (offset, bytes) => new Uint8Array(this.memory.buffer, offset, bytes),
       inside: (...blocks) => this.inside(...blocks),
     });
-  }
-
-  #grow(endBytes: number): number | undefined {
-    const have = this.memory.buffer.byteLength;
-    if (endBytes <= have) return have;
-    const least = Math.ceil((endBytes - have) / PAGE_BYTES);
-    for (const pages of [Math.max(least, GROWTH_BYTES / PAGE_BYTES), least]) {
-      try {
-        this.memory.grow(pages);
-        return this.memory.buffer.byteLength;
-      } catch {
-        // Too much at once, or no memory at all: the smaller step or the caller's error follows.
-      }
-    }
-    return undefined;
   }
 
   get allocatedBytes(): number {

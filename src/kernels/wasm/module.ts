@@ -1,4 +1,5 @@
 import { SottoError } from '../../errors/index.ts';
+import { fromBase64 } from '../base64.ts';
 import type { WordBits } from '../contract.ts';
 import { binaries } from './binary.generated.ts';
 
@@ -133,29 +134,13 @@ export const PAGE_BYTES = 65536;
 /** One page less than 4 GiB, so that no address behind a block wraps to 0. */
 const MOST_PAGES = 65535;
 
-const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
-
-function fromBase64(text: string): Uint8Array<ArrayBuffer> {
-  const digits = text.replaceAll('=', '');
-  const bytes = new Uint8Array(Math.floor((digits.length * 3) / 4));
-  let held = 0;
-  let bits = 0;
-  let at = 0;
-  for (const digit of digits) {
-    held = ((held << 6) | alphabet.indexOf(digit)) & 0xffff;
-    bits += 6;
-    if (bits >= 8) bytes[at++] = (held >> (bits -= 8)) & 0xff;
-  }
-  return bytes;
-}
-
 /** The compiled module for one word; the `shared` one imports a memory that workers share. */
 export function ringModule(wordBits: WordBits, shared: boolean): WebAssembly.Module {
   return new WebAssembly.Module(fromBase64(binaries[`ring${wordBits}${shared ? 'Shared' : ''}`]));
 }
 
 /** A memory for a module, with room for what the kernels reserve for themselves. */
-export function ringMemory(shared: boolean, maximumBytes: number): WebAssembly.Memory {
+export function kernelMemory(shared: boolean, maximumBytes: number): WebAssembly.Memory {
   const maximum = Math.min(MOST_PAGES, Math.floor(maximumBytes / PAGE_BYTES));
   const initial = 32;
   if (!(maximum >= initial)) {
@@ -164,6 +149,25 @@ export function ringMemory(shared: boolean, maximumBytes: number): WebAssembly.M
     });
   }
   return new WebAssembly.Memory({ initial, maximum, shared });
+}
+
+/** The memory grows by at least this much at a time. */
+const growthBytes = 4 * 2 ** 20;
+
+/** Makes the memory reach at least to `endBytes`. Gives where it ends now, or undefined where it cannot grow so far. */
+export function growMemory(memory: WebAssembly.Memory, endBytes: number): number | undefined {
+  const have = memory.buffer.byteLength;
+  if (endBytes <= have) return have;
+  const least = Math.ceil((endBytes - have) / PAGE_BYTES);
+  for (const pages of [Math.max(least, growthBytes / PAGE_BYTES), least]) {
+    try {
+      memory.grow(pages);
+      return memory.buffer.byteLength;
+    } catch {
+      // Too much at once, or no memory at all: the smaller step or the caller's error follows.
+    }
+  }
+  return undefined;
 }
 
 export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): RingExports {
