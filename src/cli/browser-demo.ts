@@ -30,7 +30,7 @@ export async function browserDemo({ model, port }: BrowserDemoOptions, terminal:
     };
     places.dealer = await start('dealer', ['dealer', '--listen', 'ws:127.0.0.1:0']);
     places.server = await start('server', ['serve', '--model', model, '--listen', 'ws:127.0.0.1:0', '--dealer', places.dealer]);
-    terminal.out(
+    terminal.styled(
       `${paint('bold', page.origin)}  open this in a browser: the page is the client\n` +
         `  ${paint('magenta', 'server')}  ${places.server}\n  ${paint('yellow', 'dealer')}  ${places.dealer}\n` +
         `${paint('dim', '  all on this machine, over plain WebSockets; Ctrl-C ends it')}\n`,

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
+import { printable, printableJson } from '../errors/index.ts';
 import type { Files } from '../models/index.ts';
 import { folderFiles } from '../node/files.ts';
 import { loadModel, type Model } from '../package/index.ts';
@@ -68,13 +69,13 @@ async function demo(flags: DemoFlags, terminal: Terminal): Promise<void> {
   const talk = !flags.json;
   const paint = painter(terminal);
   const say = (text: string): void => {
-    if (talk) terminal.out(text);
+    if (talk) terminal.styled(text);
   };
   say(introduction(flags, model, paint));
   const bar = progress(terminal, false);
   bar.show('  setup and offline phase');
   let prompted = false;
-  const write = wrapper(terminal, say, (piece) => (prompted ? paint('green', piece) : piece));
+  const write = wrapper(terminal, say, (piece) => (prompted ? paint('green', piece) : printable(piece)));
   const run = await launchLocal({
     model: folder,
     task: { kind: 'generate', prompt: { text: flags.prompt }, newTokens },
@@ -113,7 +114,7 @@ async function demo(flags: DemoFlags, terminal: Terminal): Promise<void> {
   for (const { name, text, ids: theirs, seconds: took } of texts) {
     const same = name === texts[0]!.name ? (sameIds(ids, theirs) ? ', the same tokens' : ', other tokens') : '';
     say(`\n${paint('bold', name)} ${paint('dim', `(ONNX Runtime, ${seconds(took)}${same})`)}\n`);
-    wrapper(terminal, say, (piece) => piece)(text);
+    wrapper(terminal, say, printable)(text);
     say('\n');
   }
   say(`\n${paint('bold', 'what it cost')}\n${runTable(run)}`);
@@ -133,9 +134,9 @@ function introduction({ transport, prompt }: DemoFlags, model: Model, paint: Ret
   const size = config.family === 'llama' ? `${config.numHiddenLayers} layers, width ${config.hiddenSize}` : '';
   const socket = transport === 'unix' ? 'Unix sockets' : 'TCP';
   return [
-    `${paint('bold', 'sotto')} continues ${JSON.stringify(prompt)} between three processes on ${socket}:`,
+    `${paint('bold', 'sotto')} continues ${printableJson(prompt)} between three processes on ${socket}:`,
     `  ${paint('cyan', 'client')}  has the prompt, learns the text`,
-    `  ${paint('magenta', 'server')}  has the weights (a Llama of ${size}, plan ${plan.name ?? 'unnamed'}), learns only lengths`,
+    `  ${paint('magenta', 'server')}  has the weights (a Llama of ${size}, plan ${printable(plan.name ?? 'unnamed')}), learns only lengths`,
     `  ${paint('yellow', 'dealer')}  has neither; hands out correlated randomness and leaves before the run`,
     '',
     `${paint('bold', 'privately')} ${paint('dim', `(secret shares modulo 2^${ring.bits}, setup first)`)}`,
@@ -184,7 +185,7 @@ function forecastLine(run: LaunchResult): string {
 function views({ client, server, dealer, text }: LaunchResult, terminal: Terminal): string {
   const paint = painter(terminal);
   const words = (hex: string): string => (hex.match(/.{1,16}/g) ?? []).join(' ');
-  const quoted = JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}…` : text);
+  const quoted = printableJson(text.length > 60 ? `${text.slice(0, 57)}…` : text);
   const line = (role: string, style: 'cyan' | 'magenta' | 'yellow', processId: number, lines: readonly string[]): string =>
     `  ${paint(style, role)} ${paint('dim', `(process ${processId})`)}\n${lines.map((it) => `    ${it}\n`).join('')}`;
   return [

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { printable } from '../errors/index.ts';
 import type { LayerPlan } from '../models/index.ts';
 import { type Inspection, inspectModel } from '../package/inspection.ts';
 import type { Bounded } from '../program/index.ts';
@@ -37,8 +38,8 @@ export function registerInspect(program: Command, terminal: Terminal): void {
 function print(found: Inspection, { tensors: listed }: InspectFlags, terminal: Terminal): void {
   const paint = painter(terminal);
   const types = Object.entries(found.bytesByType).map(([type, count]) => `${bytes(count)} ${type}`);
-  terminal.out(
-    `${paint('bold', found.folder)}: ${found.architecture}, ${found.parameters.toLocaleString('en')} parameters, ${types.join(' + ')}\n`,
+  terminal.styled(
+    `${paint('bold', found.folder)}: ${printable(found.architecture)}, ${found.parameters.toLocaleString('en')} parameters, ${printable(types.join(' + '))}\n`,
   );
   const dimensions = Object.entries(found.dimensions).filter(
     ([name, value]) => name !== 'family' && value !== null && !Array.isArray(value),
@@ -54,7 +55,7 @@ function print(found: Inspection, { tensors: listed }: InspectFlags, terminal: T
   const verdict = polynomial
     ? 'every layer is polynomial: cheap to run privately'
     : 'runs privately as it is, at the price of comparisons; sotto convert makes it polynomial';
-  terminal.out(`\nplan ${paint('bold', plan.name ?? 'unnamed')}${ring}; ${verdict}\n`);
+  terminal.styled(`\nplan ${paint('bold', plan.name ?? 'unnamed')}${ring}; ${verdict}\n`);
   const rows = plan.layers.map((layer, index) => [`layers.${index}`, ...describe(layer)]);
   const final = plan.finalNorm.table;
   terminal.out(

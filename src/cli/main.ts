@@ -13,7 +13,7 @@ import { registerInspect } from './inspect.ts';
 import { registerParty } from './party.ts';
 import { registerPull } from './pull.ts';
 import { registerServe } from './serve.ts';
-import type { Terminal } from './terminal.ts';
+import { type Surroundings, type Terminal, terminalOver } from './terminal.ts';
 import { registerTrain } from './train.ts';
 
 const overview = `
@@ -59,7 +59,8 @@ export function commandLine(terminal: Terminal): Command {
 }
 
 /** Runs one command; `words` are those after the program's name. Gives the exit code. */
-export async function main(words: readonly string[], terminal: Terminal): Promise<number> {
+export async function main(words: readonly string[], surroundings: Surroundings): Promise<number> {
+  const terminal = terminalOver(surroundings);
   const json = words.includes('--json');
   try {
     if (words.length === 0) throw new CommanderError(2, 'sotto.noCommand', 'no command was given');

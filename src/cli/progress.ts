@@ -27,11 +27,12 @@ export function progress(terminal: Terminal, wanted: boolean): Progress {
       said = text;
       last = now;
       const line = total === undefined ? text : `${bar(done ?? 0, total)} ${text}`;
-      terminal.error(terminal.errorIsTerminal ? `\r\u001b[2K${line.slice(0, terminal.columns - 1)}` : `${line}\n`);
+      if (terminal.errorIsTerminal) terminal.redraw(line.slice(0, terminal.columns - 1));
+      else terminal.error(`${line}\n`);
       drawn = true;
     },
     end: () => {
-      if (drawn && terminal.errorIsTerminal) terminal.error('\r\u001b[2K');
+      if (drawn) terminal.redraw('');
       drawn = false;
     },
   };

@@ -1,3 +1,7 @@
+import { printable } from './printable.ts';
+
+export { printable, printableJson } from './printable.ts';
+
 /** Every error that sotto throws on purpose, by what went wrong; the command line maps each to an exit code. */
 export const errorKinds = {
   usage: 'the caller asked for something that does not exist or does not fit together',
@@ -19,7 +23,7 @@ export interface Place {
   readonly scope?: string;
 }
 
-/** A typed error: what went wrong, where, and what to do about it. */
+/** A typed error: what went wrong, where, and what to do about it, in printable words whoever wrote them. */
 export class SottoError extends Error {
   readonly kind: ErrorKind;
   readonly place: Place;
@@ -27,13 +31,15 @@ export class SottoError extends Error {
   /** The sentence alone, without place and remedy. */
   readonly reason: string;
   constructor(kind: ErrorKind, reason: string, options: { place?: Place; remedy: string; cause?: unknown }) {
-    const place = options.place ?? {};
+    const place: Place = Object.fromEntries(Object.entries(options.place ?? {}).map(([name, value]) => [name, printable(value)]));
+    const said = printable(reason);
+    const remedy = printable(options.remedy);
     const where = Object.entries(place).map(([name, value]) => `${name} ${value}`);
-    super(`${where.length > 0 ? `${where.join(', ')}: ` : ''}${reason} — ${options.remedy}`, { cause: options.cause });
+    super(`${where.length > 0 ? `${where.join(', ')}: ` : ''}${said} — ${remedy}`, { cause: options.cause });
     this.name = 'SottoError';
     this.kind = kind;
     this.place = place;
-    this.remedy = options.remedy;
-    this.reason = reason;
+    this.remedy = remedy;
+    this.reason = said;
   }
 }

@@ -1,4 +1,4 @@
-import { SottoError } from '../errors/index.ts';
+import { printableJson, SottoError } from '../errors/index.ts';
 
 /** What happened, as an operator may keep it: names, counts and times. Nothing that a party computed with or read ever gets here. */
 export interface LogFields {
@@ -28,13 +28,13 @@ export type LogFormat = 'json' | 'text';
 export function logger(format: LogFormat, write: (line: string) => void, time: () => Date): Log {
   return (level, event, fields = {}) => {
     const stamp = time().toISOString();
-    if (format === 'json') return write(`${JSON.stringify({ time: stamp, level, event, ...fields })}\n`);
+    if (format === 'json') return write(`${printableJson({ time: stamp, level, event, ...fields })}\n`);
     const words = Object.entries(fields).map(([name, value]) => `${name}=${typeof value === 'string' ? quoted(value) : value}`);
     write(`${[stamp, level, event, ...words].join(' ')}\n`);
   };
 }
 
-const quoted = (text: string): string => (/^[\w.:/-]+$/.test(text) ? text : JSON.stringify(text));
+const quoted = (text: string): string => (/^[\w.:/-]+$/.test(text) ? text : printableJson(text));
 
 /**
  * What a line may say of an error. Sentences of typed errors are sotto's own or a peer's printable words; those of a stranger's error may quote
