@@ -8,11 +8,14 @@ const { main } = await import('../dist/cli/main.js').catch((error) => {
   process.stderr.write(`sotto: the package is not built (${error.message}) — run \`npm run build\` in ${packageFolder}\n`);
   process.exit(1);
 });
+const { patientWriter } = await import('../dist/cli/lines.js');
+const errors = patientWriter(process.stderr);
 // A reader that has seen enough (`sotto … | head`) is no failure.
 process.stdout.on('error', (error) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 process.exitCode = await main(process.argv.slice(2), {
   out: (text) => void process.stdout.write(text),
-  error: (text) => void process.stderr.write(text),
+  error: errors.write,
+  lostLines: errors.lost,
   outIsTerminal: process.stdout.isTTY === true,
   errorIsTerminal: process.stderr.isTTY === true,
   columns: process.stdout.columns ?? process.stderr.columns ?? 100,
@@ -24,3 +27,7 @@ process.exitCode = await main(process.argv.slice(2), {
   },
   packageFolder,
 });
+// A log that nobody reads does not keep the process; whoever reads the results may take his time.
+setTimeout(() => {
+  if (process.stderr.writableLength > 0 && process.stdout.writableLength === 0) process.exit();
+}, 1000).unref();

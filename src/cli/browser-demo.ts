@@ -1,8 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
+import { temporaryFolder } from '../node/temporary.ts';
 import { servePage } from './page.ts';
 import { painter, type Terminal } from './terminal.ts';
 
@@ -17,14 +16,20 @@ export interface BrowserDemoOptions {
  */
 export async function browserDemo({ model, port }: BrowserDemoOptions, terminal: Terminal): Promise<void> {
   const paint = painter(terminal);
-  const state = await mkdtemp(join(tmpdir(), 'sotto-demo-'));
   const parties: Standing[] = [];
+  const state = await temporaryFolder('demo');
+  state.beforeSignal(() => {
+    for (const party of parties) party.stop();
+  });
   const places: { server?: string; dealer?: string } = {};
-  const page = await servePage(terminal.packageFolder, port, () => places);
+  const page = await servePage(terminal.packageFolder, port, () => places).catch(async (error: unknown) => {
+    await state.remove();
+    throw error;
+  });
   const stopped = interruption(terminal);
   try {
     const start = async (role: string, words: readonly string[]): Promise<string> => {
-      const party = startStanding(role, [...words, '--state', join(state, role), '--origin', page.origin], terminal);
+      const party = startStanding(role, [...words, '--state', join(state.path, role), '--origin', page.origin], terminal);
       parties.push(party);
       return await Promise.race([party.address, stopped.then(() => Promise.reject(new Interrupted()))]);
     };
@@ -41,7 +46,7 @@ export async function browserDemo({ model, port }: BrowserDemoOptions, terminal:
   } finally {
     page.close();
     await Promise.all(parties.map((party) => party.end()));
-    await rm(state, { recursive: true, force: true });
+    await state.remove();
   }
 }
 
@@ -61,6 +66,8 @@ interface Standing {
   /** Rejects when it ends by itself. */
   readonly failed: Promise<never>;
   end(): Promise<void>;
+  /** At once, and without waiting. */
+  stop(): void;
 }
 
 /** How long a party may take to end before it is ended. */
@@ -88,6 +95,7 @@ function startStanding(role: string, words: readonly string[], terminal: Termina
   return {
     address: Promise.race([listening, failed]),
     failed,
+    stop: () => void child.kill('SIGKILL'),
     async end() {
       ending = true;
       child.kill('SIGTERM');

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { extname, join } from 'node:path';
-import { SottoError } from '../errors/index.ts';
+import { bound } from '../node/binding.ts';
 
 export interface Page {
   /** `http://127.0.0.1:port`: what a browser opens, and the origin that the page has. */
@@ -34,22 +34,21 @@ export async function servePage(
     ['/sotto-client.js', () => readFile(join(packageFolder, 'dist/browser/sotto-client.js'))],
     ['/settings.json', async () => JSON.stringify(settings())],
   ]);
-  const server = createServer(async (request, response) => {
-    const path = new URL(request.url ?? '/', 'http://page').pathname;
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    // The request line is a stranger's: it is looked up as it stands, and never parsed as an address.
+    const path = (request.url ?? '').split(/[?#]/, 1)[0]!;
     const read = request.method === 'GET' ? files.get(path) : undefined;
     const content = await read?.().catch(() => undefined);
     const type = types[extname(path)] ?? types['.html']!;
     const headers = { 'Content-Type': type, 'X-Content-Type-Options': 'nosniff', 'Cache-Control': 'no-store' };
     if (content === undefined) response.writeHead(404).end();
     else response.writeHead(200, headers).end(content);
+  };
+  const server = createServer({ requestTimeout: 10_000, headersTimeout: 5000, maxHeaderSize: 8192 }, (request, response) => {
+    answer(request, response).catch(() => response.destroy());
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const reason = `cannot serve a page at port ${port} (${cause.code})`;
-      reject(new SottoError('resource', reason, { place: { field: '--port' }, remedy: 'choose another port', cause }));
-    });
-    server.listen(port, '127.0.0.1', resolve);
-  });
+  server.on('clientError', (_, socket) => void socket.destroy());
+  await bound(server, { port, host: '127.0.0.1' }, { address: `127.0.0.1:${port}`, place: { field: '--port' } });
   return {
     origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     close: () => {

@@ -187,6 +187,7 @@ function standing(flags: StandingFlags, terminal: Terminal) {
     metrics,
     origins: flags.origin,
     log: logger(flags.log, terminal.error, () => new Date()),
+    lostLines: terminal.lostLines,
     ...tlsOf(flags),
   };
 }

@@ -4,6 +4,8 @@ import { printable, printableJson } from '../errors/index.ts';
 export interface Surroundings {
   readonly out: (text: string) => void;
   readonly error: (text: string) => void;
+  /** How many of the texts for `error` nobody will read. */
+  readonly lostLines?: () => number;
   readonly outIsTerminal: boolean;
   readonly errorIsTerminal: boolean;
   readonly columns: number;

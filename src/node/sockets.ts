@@ -1,11 +1,12 @@
 import { chmodSync, lstatSync, mkdirSync, rmSync } from 'node:fs';
-import { createConnection, createServer, type ListenOptions, type Socket } from 'node:net';
-import { dirname } from 'node:path';
+import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net';
+import { resolve as absolute, dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
 import { type AcceptOptions, Arrivals } from './arrivals.ts';
+import { bound, shortSocketPath } from './binding.ts';
 import { systemAlarm, systemClock } from './clock.ts';
 import { acceptedRole, beginsTls, secureAcceptor, secureConnector, type TlsCredentials, tlsOnPlain } from './tls.ts';
 import { listenWebSocket, parseWebAddress, type WebPlace, webSocketConnector } from './websocket.ts';
@@ -52,8 +53,6 @@ export interface Entrance {
 
 /** How long a closed socket waits for the peer to close its side. */
 const lingerMilliseconds = 1000;
-/** The kernel's limit on a Unix socket's path. */
-const unixPathBytes = 107;
 /** Frames below this are copied behind their header and go out in one system call. */
 const joinedBytes = 16_384;
 
@@ -91,14 +90,7 @@ async function listenOnce(options: SocketOptions, arrivals: Arrivals): Promise<E
   const credentials = credentialsFor(options);
   if ('secure' in place) return await listenWebSocket(place, options, credentials, arrivals);
   const server = createServer({ pauseOnConnect: true, noDelay: true });
-  if ('path' in place) await prepareUnixPath(place.path);
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(socketError('resource', `cannot listen on ${options.address}`, options.peer, error)));
-    server.listen(place satisfies ListenOptions, resolve);
-  });
-  if ('path' in place) chmodSync(place.path, 0o600);
-  // An error of one accepted connection (a full file table) must not end the process; the connection is lost, its peer sees that.
-  server.on('error', () => {});
+  const close = 'path' in place ? await listenOnPath(server, place.path, options) : await listenOnPort(server, place, options);
   server.on('connection', (socket: Socket) => {
     // A connection that breaks while it waits is found broken when it is accepted.
     socket.on('error', () => {});
@@ -107,13 +99,35 @@ async function listenOnce(options: SocketOptions, arrivals: Arrivals): Promise<E
       discard: () => socket.destroy(),
     });
   });
-  const bound = server.address();
+  const at = server.address() as AddressInfo | string;
   const address =
-    bound !== null && typeof bound === 'object'
-      ? `${credentials ? 'tls' : 'tcp'}:${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`
-      : options.address;
+    'path' in place || typeof at === 'string'
+      ? `unix:${(place as { path: string }).path}`
+      : `${credentials ? 'tls' : 'tcp'}:${at.family === 'IPv6' ? `[${at.address}]` : at.address}:${at.port}`;
   // `close` would wait for every open connection; the callers own those.
-  return { address, close: () => void server.close() };
+  return { address, close };
+}
+
+async function listenOnPort(server: Server, place: { host: string; port: number }, options: SocketOptions): Promise<() => void> {
+  await bound(server, place, { address: options.address, place: { field: '--listen' } });
+  return () => void server.close();
+}
+
+async function listenOnPath(server: Server, path: string, { address }: SocketOptions): Promise<() => void> {
+  await prepareUnixPath(path);
+  const short = shortSocketPath(path);
+  try {
+    await bound(server, { path: short.path }, { address, place: { file: path } });
+    chmodSync(path, 0o600);
+  } catch (error) {
+    short.release();
+    throw error;
+  }
+  return () => {
+    server.close();
+    // Closing removes the file by the path that it was bound by.
+    short.release();
+  };
 }
 
 async function openAccepted(
@@ -146,7 +160,7 @@ export async function connect(options: SocketOptions & { connectMilliseconds?: n
       );
       const remaining = deadline - systemClock.now();
       if (!passing || remaining <= 0) {
-        throw socketError('peer', `the ${options.peer} cannot be reached at ${options.address}`, options.peer, error);
+        throw unreachable(options, error);
       }
       await new Promise((resolve) => setTimeout(resolve, Math.min(pause, remaining)));
       continue;
@@ -255,14 +269,19 @@ function connectOnce(place: { path: string } | { host: string; port: number }, m
   return new Promise((resolve, reject) => {
     // A path of a URL is none of a socket.
     const { host, port } = place as { host: string; port: number };
-    const socket = createConnection({ ...('host' in place ? { host, port } : place), noDelay: true });
+    const short = 'host' in place ? undefined : shortSocketPath(place.path);
+    const socket = createConnection({ ...(short === undefined ? { host, port } : { path: short.path }), noDelay: true });
     const timer = setTimeout(() => socket.destroy(Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' })), milliseconds);
-    socket.once('error', (error) => {
+    const settled = (): void => {
       clearTimeout(timer);
+      short?.release();
+    };
+    socket.once('error', (error) => {
+      settled();
       reject(error);
     });
     socket.once('connect', () => {
-      clearTimeout(timer);
+      settled();
       socket.removeAllListeners('error');
       resolve(socket);
     });
@@ -273,15 +292,7 @@ function parseAddress(address: Address): { path: string } | { host: string; port
   const remedy = 'write unix:/path/to/socket, or tcp:, tls:, ws: or wss: before host:port';
   const web = parseWebAddress(address);
   if (web) return web;
-  if (address.startsWith('unix:/')) {
-    const path = address.slice(5);
-    if (Buffer.byteLength(path) > unixPathBytes || path.includes('\0')) {
-      throw new SottoError('usage', `the socket path ${path} is longer than ${unixPathBytes} bytes`, {
-        remedy: 'choose a shorter directory',
-      });
-    }
-    return { path };
-  }
+  if (address.startsWith('unix:') && address.length > 5 && !address.includes('\0')) return { path: absolute(address.slice(5)) };
   const parts = /^(?:tcp|tls):(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(address);
   const port = Number(parts?.[3]);
   if (!parts || port > 65535) throw new SottoError('usage', `${address} is no address`, { remedy });
@@ -300,7 +311,15 @@ function credentialsFor({ address, credentials }: SocketOptions): TlsCredentials
 
 async function prepareUnixPath(path: string): Promise<void> {
   const directory = dirname(path);
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new SottoError('resource', `the folder cannot be made (${(cause as NodeJS.ErrnoException).code})`, {
+      place: { file: directory },
+      remedy: 'choose a folder that this user can write',
+      cause,
+    });
+  }
   const found = lstatSync(directory);
   if (!found.isDirectory() || (found.mode & 0o077) !== 0 || found.uid !== process.getuid?.()) {
     throw new SottoError('usage', `${directory} can be entered by other users`, {
@@ -323,15 +342,16 @@ async function prepareUnixPath(path: string): Promise<void> {
     throw new SottoError('resource', `${path} is in use`, {
       place: { file: path },
       remedy: 'stop the other process or choose another path',
+      cause: Object.assign(new Error('another process listens'), { code: 'EADDRINUSE' }),
     });
   rmSync(path, { force: true });
 }
 
-function socketError(kind: 'peer' | 'resource', reason: string, peer: string, cause?: unknown): SottoError {
-  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
-  return new SottoError(kind, `${reason}${code ? ` (${code})` : ''}`, {
+function unreachable({ address, peer }: SocketOptions, cause: unknown): SottoError {
+  const { code } = cause as NodeJS.ErrnoException;
+  return new SottoError('peer', `the ${peer} cannot be reached at ${address}${code ? ` (${code})` : ''}`, {
     place: { party: peer },
-    remedy: kind === 'peer' ? `start the ${peer}, and check address and firewall` : 'choose another address',
+    remedy: `start the ${peer}, and check address and firewall`,
     cause,
   });
 }

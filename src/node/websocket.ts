@@ -8,6 +8,7 @@ import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
 import type { Arrivals } from './arrivals.ts';
+import { bound } from './binding.ts';
 import { systemAlarm } from './clock.ts';
 import type { Entrance, SocketOptions } from './sockets.ts';
 import type { TlsCredentials } from './tls.ts';
@@ -194,13 +195,7 @@ export async function listenWebSocket(
   arrivals: Arrivals,
 ): Promise<Entrance> {
   const server = webServer(place, options, credentials);
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const reason = `cannot listen on ${options.address}${cause.code ? ` (${cause.code})` : ''}`;
-      reject(new SottoError('resource', reason, { place: { party: options.peer }, remedy: 'choose another address', cause }));
-    });
-    server.listen({ host: place.host, port: place.port }, resolve);
-  });
+  await bound(server, { host: place.host, port: place.port }, { address: options.address, place: { field: '--listen' } });
   return new WebEntrance(server, place, options, arrivals);
 }
 
@@ -237,11 +232,9 @@ class WebEntrance implements Entrance {
     this.#arrivals = arrivals;
     this.#place = place;
     this.#options = options;
-    const bound = server.address() as { address: string; family: string; port: number };
-    const host = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address;
-    this.address = `${place.secure ? 'wss' : 'ws'}:${host}:${bound.port}${place.path === '/' ? '' : place.path}`;
-    // An error of one connection must not end the process.
-    server.on('error', () => {});
+    const at = server.address() as { address: string; family: string; port: number };
+    const host = at.family === 'IPv6' ? `[${at.address}]` : at.address;
+    this.address = `${place.secure ? 'wss' : 'ws'}:${host}:${at.port}${place.path === '/' ? '' : place.path}`;
     server.on('clientError', (_, socket) => void socket.destroy());
     // Of raw connections, so that those that never finish TLS are counted too.
     server.on('connection', (socket: Socket) => this.#strange(socket));

@@ -1,5 +1,4 @@
-import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import sharp from 'sharp';
 import type { RingParameters } from '../backends/ring/index.ts';
@@ -15,6 +14,7 @@ import {
 } from '../evaluate/index.ts';
 import { type Logits, type Preprocessor, parsePreprocessor, type RgbImage } from '../models/index.ts';
 import { readJson } from '../models/json.ts';
+import { temporaryFolder } from '../node/temporary.ts';
 import { type LaunchOptions, type LaunchResult, launchLocal } from '../party/index.ts';
 import type { FloatBackend } from '../program/index.ts';
 import { type PictureStream, readCifar, readIdx, readPictureFolder, readPictureTar } from '../train/data/index.ts';
@@ -151,10 +151,10 @@ function privatePictures(model: LoadedModel, by: Private): Runs<PictureModel> {
   return {
     costs: () => meter.costs,
     logits: async (pictures) => {
-      const folder = await mkdtemp(join(tmpdir(), 'sotto-eval-'));
+      const folder = await temporaryFolder('eval');
       try {
         return await inTurn(pictures, async ({ data, width, height }) => {
-          const image = join(folder, 'picture.png');
+          const image = join(folder.path, 'picture.png');
           await writeFile(
             image,
             await sharp(data, { raw: { width, height, channels: 3 } })
@@ -164,7 +164,7 @@ function privatePictures(model: LoadedModel, by: Private): Runs<PictureModel> {
           return firstLogits(await meter.run({ kind: 'classify', image }));
         });
       } finally {
-        await rm(folder, { recursive: true, force: true });
+        await folder.remove();
       }
     },
   };

@@ -1,8 +1,7 @@
 import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, open, rm } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { fitRates, forecast, type MachineProfile, runSeconds, type Sample } from '../backends/cost/index.ts';
@@ -10,6 +9,7 @@ import { clientOffline, clientOnline, clientSetup, memoryBundle } from '../backe
 import { quantise, type RingProgram } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type Listener, listen } from '../node/sockets.ts';
+import { temporaryFolder } from '../node/temporary.ts';
 import { nodePlatform } from '../party/platform.ts';
 import type { Program } from '../program/index.ts';
 import { barrier, calibrationPrograms, inputsOf, measuredRings, median, type PeerOrder } from './machine-programs.ts';
@@ -21,8 +21,8 @@ interface Between {
 
 /** Wall clock of the phases of a program, run by run, between this process as the client and another one as server and dealer. */
 async function timeBetween(number: number, program: Program, ringProgram: RingProgram, runs: number): Promise<Between> {
-  const folder = await mkdtemp(join(tmpdir(), 'sotto-machine-'));
-  const addresses = { server: `unix:${join(folder, 'server')}`, dealer: `unix:${join(folder, 'dealer')}` };
+  const folder = await temporaryFolder('machine');
+  const addresses = { server: `unix:${join(folder.path, 'server')}`, dealer: `unix:${join(folder.path, 'dealer')}` };
   const timeoutMilliseconds = 60_000;
   const listening = Object.values(addresses).map((address) => listen({ address, peer: 'server', timeoutMilliseconds }));
   const [forServer, forDealer] = (await Promise.all(listening)) as [Listener, Listener];
@@ -32,6 +32,7 @@ async function timeBetween(number: number, program: Program, ringProgram: RingPr
   // Sources need a loader where this module was loaded from its source.
   const execArgv = built ? [] : ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href];
   const peer = fork(path, [JSON.stringify(order)], { execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  folder.beforeSignal(() => peer.kill('SIGKILL'));
   const failed = new Promise<never>((_, reject) => {
     const ended = (code: number | null): void => {
       if (code !== 0)
@@ -67,15 +68,15 @@ async function timeBetween(number: number, program: Program, ringProgram: RingPr
   } finally {
     peer.kill('SIGKILL');
     await Promise.all([forServer.close(), forDealer.close()]);
-    await rm(folder, { recursive: true, force: true });
+    await folder.remove();
   }
 }
 
 /** What it takes to store material and to read it back. */
 export async function measureBundle(): Promise<MachineProfile['bundle']> {
-  const folder = await mkdtemp(join(tmpdir(), 'sotto-machine-'));
+  const folder = await temporaryFolder('machine');
   try {
-    const file = await open(join(folder, 'bundle'), 'w+');
+    const file = await open(join(folder.path, 'bundle'), 'w+');
     const part = new Uint8Array(randomBytes(2 ** 20));
     const start = performance.now();
     for (let at = 0; at < 32; at++) await file.write(part);
@@ -90,7 +91,7 @@ export async function measureBundle(): Promise<MachineProfile['bundle']> {
     await file.close();
     return { storedByteSeconds, readSeconds: median(reads) };
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await folder.remove();
   }
 }
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
 import {
@@ -23,6 +23,7 @@ import {
   writeAll,
   writeDurably,
 } from './durable.ts';
+import { stateFolder } from './state-folder.ts';
 
 export type { BundleHeader, BundleOwner, StoredHeader } from './bundle-header.ts';
 
@@ -90,16 +91,7 @@ export async function openBundleStore(directory: string, party: BundleOwner): Pr
   }
   const bundles = join(directory, 'bundles');
   const claims = join(directory, 'claims');
-  for (const each of [directory, bundles, claims]) await mkdir(each, { recursive: true, mode: 0o700 });
-  for (const each of [directory, bundles, claims]) {
-    const found = await lstat(each);
-    if (!found.isDirectory() || (found.mode & 0o077) !== 0) {
-      throw new SottoError('usage', `${each} is open to other users`, {
-        place: { party, file: each },
-        remedy: 'chmod 700 it, or choose another directory',
-      });
-    }
-  }
+  for (const each of [directory, bundles, claims]) await stateFolder(each, party);
   await syncDirectory(directory);
   return new DirectoryStore(bundles, claims, party);
 }

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { eraseFile, syncDirectory, writeDurably } from './durable.ts';
+import { stateFolder } from './state-folder.ts';
 
 /** A masked copy of the weights at one dealer, as its server knows it. */
 export interface MaskedCopy {
@@ -35,7 +36,7 @@ export class CopyRecords {
   /** Reads the records of these weights; those of others, and what is no record, are erased. */
   static async open(state: string, weights: string): Promise<CopyRecords> {
     const directory = join(state, 'copies');
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await stateFolder(directory, 'server');
     const records = new CopyRecords(directory);
     for (const name of await readdir(directory)) {
       const record = await readFile(join(directory, name), 'utf8').then(parsed, () => undefined);

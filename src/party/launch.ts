@@ -1,8 +1,7 @@
 import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { copyFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Setting } from '../backends/cost/index.ts';
@@ -10,6 +9,7 @@ import { type ErrorKind, type Place, SottoError } from '../errors/index.ts';
 import type { SamplingOptions } from '../models/index.ts';
 import { embeddingFile } from '../models/public-embedding.ts';
 import { folderFiles } from '../node/files.ts';
+import { temporaryFolder } from '../node/temporary.ts';
 import { refusedPrefix } from './control.ts';
 import type { ClientReport, Role, RoleReport } from './report.ts';
 
@@ -85,8 +85,12 @@ const graceMilliseconds = 2000;
  * explains the others is thrown. No process and no file is left when this returns or throws.
  */
 export async function launchLocal(options: LaunchOptions): Promise<LaunchResult> {
-  const directory = await mkdtemp(join(tmpdir(), 'sotto-'));
+  const folder = await temporaryFolder('run');
+  const directory = folder.path;
   const roles: RoleProcess[] = [];
+  folder.beforeSignal(() => {
+    for (const role of roles) role.stop();
+  });
   const start = (order: RoleOrder, onEvent?: (event: RoleEvent) => void): RoleProcess => {
     const role = new RoleProcess(order, onEvent);
     roles.push(role);
@@ -137,7 +141,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
     return { client: reports[0] as ClientReport, server: reports[1]!, dealer: reports[2]!, text: texts.join(''), logits };
   } finally {
     await Promise.all(roles.map((role) => role.kill()));
-    await rm(directory, { recursive: true, force: true });
+    await folder.remove();
   }
 }
 
@@ -262,9 +266,14 @@ class RoleProcess {
     return this.#lost;
   }
 
+  /** Ends it at once, and does not wait. */
+  stop(): void {
+    this.#child.kill('SIGKILL');
+  }
+
   /** Resolves once the process is gone. */
   async kill(): Promise<void> {
-    this.#child.kill('SIGKILL');
+    this.stop();
     await this.#ended;
   }
 }

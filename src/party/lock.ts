@@ -1,5 +1,6 @@
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { SottoError } from '../errors/index.ts';
+import { systemCode } from '../node/binding.ts';
 import { listen } from '../node/sockets.ts';
 
 /**
@@ -7,12 +8,12 @@ import { listen } from '../node/sockets.ts';
  * the folder, because the system takes that away with the process, however it ends. Throws a `resource` error where another one is at work.
  */
 export async function lockState(state: string, party: string): Promise<() => Promise<void>> {
-  const file = join(state, 'lock');
+  const file = join(resolve(state), 'lock');
   try {
     const lock = await listen({ address: `unix:${file}`, peer: party, timeoutMilliseconds: 1000 });
     return () => lock.close();
   } catch (error) {
-    if (!(error instanceof SottoError) || error.kind !== 'resource') throw error;
+    if (systemCode(error) !== 'EADDRINUSE') throw error;
     throw new SottoError('resource', 'another process works with this state', {
       place: { party, file: state },
       remedy: 'end it first, or name another folder with --state',

@@ -41,6 +41,11 @@ export class Metrics {
     };
   }
 
+  /** A count that is kept elsewhere, read whenever somebody asks. */
+  count(name: string, help: string, read: () => number): void {
+    this.#families.push({ ...{ name, help, type: 'counter' }, samples: () => [['', {}, read()] as const] });
+  }
+
   /** Read whenever somebody asks. */
   gauge(name: string, help: string, read: () => Iterable<readonly [Labels, number]>): void {
     this.#families.push({
@@ -113,7 +118,7 @@ export interface ServiceMetrics {
 
 export function serviceMetrics(
   role: string,
-  state: { active(): number; waiting(): number; draining(): boolean },
+  state: { active(): number; waiting(): number; draining(): boolean; lostLines(): number },
 ): ServiceMetrics {
   const registry = new Metrics();
   registry.gauge('sotto_role', 'Which party this is.', () => [[{ role }, 1]]);
@@ -121,6 +126,7 @@ export function serviceMetrics(
   registry.gauge('sotto_sessions_waiting', 'Peers that wait for a session.', () => [[{}, state.waiting()]]);
   registry.gauge('sotto_draining', '1 while the party is shutting down.', () => [[{}, Number(state.draining())]]);
   registry.gauge('sotto_resident_bytes', 'Memory of this process.', () => [[{}, process.memoryUsage.rss()]]);
+  registry.count('sotto_log_lines_lost_total', 'Lines of the log that nobody reads.', state.lostLines);
   return {
     registry,
     sessions: registry.counter('sotto_sessions_total', 'Sessions that ended, by kind and outcome.'),

@@ -23,6 +23,8 @@ export interface ServiceOptions {
   /** `host:port` for health and metrics; none without it. */
   readonly metrics?: string | undefined;
   readonly log: Log;
+  /** How many lines of the log nobody will read. */
+  readonly lostLines?: (() => number) | undefined;
 }
 
 /** A party that stands. */

@@ -32,6 +32,7 @@ export interface SessionsOptions {
   /** A session that lasts longer is ended. */
   readonly maximumSessionMilliseconds: number;
   readonly log: Log;
+  readonly lostLines?: (() => number) | undefined;
   readonly now: () => number;
 }
 
@@ -49,6 +50,7 @@ export class Sessions {
       active: () => this.admission.active,
       waiting: () => this.admission.waiting,
       draining: () => this.admission.draining,
+      lostLines: options.lostLines ?? (() => 0),
     });
   }
 
