@@ -1,11 +1,13 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import sharp from 'sharp';
 import { type Checkpoint, openCheckpoint } from '../src/models/checkpoint.ts';
+import { resizeImage } from '../src/models/resample.ts';
 import { folderFiles } from '../src/node/files.ts';
 import { onnxBackend } from '../src/node/onnx.ts';
 import { evaluatedPictures, readLabelledPictures } from '../src/package/evaluation.ts';
 import { openModel } from '../src/package/model.ts';
+import { encodePng } from '../src/pictures/index.ts';
 import type { Finished } from './ladder-table.ts';
 
 /** Where a run of a recipe's first seed lies. */
@@ -174,10 +176,7 @@ export async function misread({ directory, teacher, data, fitted, seed, picture 
     const surest = wrong.toSorted((one, other) => byStatic[other]!.share - byStatic[one]!.share)[0];
     if (surest === undefined) return '';
     const { image, label } = pictures[surest]!;
-    await sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } })
-      .resize(8 * image.width, undefined, { kernel: 'nearest' })
-      .png()
-      .toFile(picture);
+    await writeFile(picture, await encodePng(resizeImage(image, 8 * image.width, 8 * image.height, 'nearest')));
     const shown = ({ class: found, share }: Said): string => `${labels[found]} with ${(100 * share).toFixed(1)} %`;
     return [
       '## A picture that the statically fitted student misreads',

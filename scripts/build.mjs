@@ -1,4 +1,4 @@
-// `npm run build`: the kernels, then every layer, then the browsers' client as one file.
+// `npm run build`: the kernels and the decoders of pictures, then every layer, then the browsers' client as one file.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
 await import('./build-kernels.mjs');
+await import('./build-decoders.mjs');
 const { status } = spawnSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b'], {
   cwd: root,
   stdio: 'inherit',

@@ -15,6 +15,22 @@ declare namespace WebAssembly {
     grow(pages: number): number;
   }
 }
+interface ByteStreams {
+  readonly readable: {
+    getReader(): { read(): Promise<{ done: false; value: Uint8Array } | { done: true }>; cancel(): Promise<void> };
+  };
+  readonly writable: { getWriter(): { write(bytes: Uint8Array): Promise<void>; close(): Promise<void> } };
+}
+declare class DecompressionStream {
+  constructor(format: 'deflate');
+  readonly readable: ByteStreams['readable'];
+  readonly writable: ByteStreams['writable'];
+}
+declare class CompressionStream {
+  constructor(format: 'deflate');
+  readonly readable: ByteStreams['readable'];
+  readonly writable: ByteStreams['writable'];
+}
 declare class TextEncoder {
   encode(text?: string): Uint8Array<ArrayBuffer>;
 }

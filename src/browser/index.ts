@@ -12,6 +12,7 @@ import { memoryStore } from './store.ts';
 import { pageChannel } from './websocket.ts';
 
 export { SottoError } from '../errors/index.ts';
+export { loadImage, type RgbImage } from '../pictures/index.ts';
 
 /** Where the other parties wait (`wss://host[:port][/path]`, or `ws://` on one machine), and how this one computes. */
 export interface ClientSettings {

@@ -1,28 +1,43 @@
 import { SottoError } from '../errors/index.ts';
-import type { RgbImage } from '../models/index.ts';
 import type { Control } from '../party/control.ts';
 import { manifestPixels } from '../party/manifest.ts';
+import { loadImage, pixelLimit, type RgbImage } from '../pictures/index.ts';
 import type { Tensor } from '../program/index.ts';
 
-/** A picture file, or anything that a canvas draws. */
+/** A picture file (`Blob`, `File`), decoded as in Node, or anything that a canvas draws, taken as the browser shows it. */
 export type Picture = ImageBitmapSource;
 
-/** The pixel values that the public manifest asks for. The browser decodes; resizing is the library's own, as in Node. */
+/** The pixel values that the public manifest asks for: files are decoded and everything is resized by the same code as in Node. */
 export async function picturePixels(picture: Picture, manifest: Control<'manifest'>): Promise<Tensor> {
-  return await manifestPixels(manifest, await decode(picture));
+  return await manifestPixels(manifest, await pixels(picture));
 }
 
-async function decode(picture: Picture): Promise<RgbImage> {
-  // The bytes as they lie in the file: neither its colour profile nor a premultiplied alpha may change them.
+async function pixels(picture: Picture): Promise<RgbImage> {
+  if (picture instanceof Blob) return await loadImage(new Uint8Array(await picture.arrayBuffer()));
+  return picture instanceof ImageData ? opaque(picture) : await drawn(picture);
+}
+
+async function drawn(picture: Picture): Promise<RgbImage> {
+  // As the bytes lie in the picture: neither its colour profile nor a premultiplied alpha may change them.
   const options = { colorSpaceConversion: 'none', premultiplyAlpha: 'none' } as const;
   const bitmap = await createImageBitmap(picture, options).catch((cause: unknown) => {
-    throw new SottoError('input', 'the picture cannot be decoded', { remedy: 'give a JPEG or PNG file', cause });
+    throw new SottoError('input', 'the picture cannot be drawn', {
+      remedy: 'give a picture file, or a picture that is loaded',
+      cause,
+    });
   });
   const { width, height } = bitmap;
+  if (width * height > pixelLimit)
+    throw new SottoError('input', `the picture is too large: ${width} × ${height} pixels`, {
+      remedy: `give a picture of at most ${pixelLimit} pixels`,
+    });
   const context = new OffscreenCanvas(width, height).getContext('2d')!;
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
-  const rgba = context.getImageData(0, 0, width, height).data;
+  return opaque(context.getImageData(0, 0, width, height));
+}
+
+function opaque({ width, height, data: rgba }: ImageData): RgbImage {
   const data = new Uint8Array(3 * width * height);
   for (let pixel = 0; pixel < width * height; pixel++)
     for (let channel = 0; channel < 3; channel++) data[3 * pixel + channel] = rgba[4 * pixel + channel]!;

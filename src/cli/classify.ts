@@ -51,7 +51,7 @@ export function registerClassify(program: Command, terminal: Terminal): void {
     .summary('name a picture, in the clear or privately')
     .description('Names a picture with a vision transformer, in the clear or privately.')
     .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout')
-    .requiredOption('--image <file>', 'a JPEG, PNG or WebP picture')
+    .requiredOption('--image <file>', 'a JPEG, PNG, WebP, GIF or BMP picture')
     .addOption(backendOption())
     .addOption(settingOption())
     .addOption(ringOption())

@@ -176,7 +176,7 @@ async function pictures(model: LoadedModel, folder: string, count: number): Prom
     });
   });
   return names
-    .filter((name) => /\.(jpe?g|png|webp)$/i.test(name))
+    .filter((name) => /\.(jpe?g|png|webp|gif|bmp)$/i.test(name))
     .sort()
     .map((name) => join(folder, name));
 }

@@ -1,13 +1,9 @@
 import { z } from 'zod';
 import { SottoError } from '../errors/index.ts';
+import type { RgbImage } from '../pictures/index.ts';
 import { type ResizeFilter, resizeImage } from './resample.ts';
 
-/** A picture in memory: rows of pixels, three bytes (red, green, blue) each. */
-export interface RgbImage {
-  readonly width: number;
-  readonly height: number;
-  readonly data: Uint8Array;
-}
+export type { RgbImage };
 
 export interface Preprocessor {
   /** Pixels, or null where pictures keep their size. */

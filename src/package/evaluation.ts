@@ -1,6 +1,5 @@
 import { stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import sharp from 'sharp';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import {
@@ -16,6 +15,7 @@ import { type Logits, type Preprocessor, parsePreprocessor, type RgbImage } from
 import { readJson } from '../models/json.ts';
 import { temporaryFolder } from '../node/temporary.ts';
 import { type LaunchOptions, type LaunchResult, launchLocal } from '../party/index.ts';
+import { encodePng } from '../pictures/index.ts';
 import type { FloatBackend } from '../program/index.ts';
 import { type PictureStream, readCifar, readIdx, readPictureFolder, readPictureTar } from '../train/data/index.ts';
 import type { LoadedModel } from './model.ts';
@@ -155,12 +155,7 @@ function privatePictures(model: LoadedModel, by: Private): Runs<PictureModel> {
       try {
         return await inTurn(pictures, async ({ data, width, height }) => {
           const image = join(folder.path, 'picture.png');
-          await writeFile(
-            image,
-            await sharp(data, { raw: { width, height, channels: 3 } })
-              .png()
-              .toBuffer(),
-          );
+          await writeFile(image, await encodePng({ data, width, height }));
           return firstLogits(await meter.run({ kind: 'classify', image }));
         });
       } finally {

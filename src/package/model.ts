@@ -20,7 +20,7 @@ import {
 } from '../models/index.ts';
 import { readJson } from '../models/json.ts';
 import { folderFiles } from '../node/files.ts';
-import { loadImage } from '../node/images.ts';
+import { loadImage } from '../pictures/index.ts';
 import type { Tensor } from '../program/index.ts';
 
 /** A checkpoint that is ready to be used: settings checked, tokenizer and weights read when they are first needed. */

@@ -4,9 +4,9 @@ export { type CertificateOptions, type CertificateSet, makeCertificates, writeCe
 export { systemAlarm, systemClock } from '../node/clock.ts';
 export { folderFiles } from '../node/files.ts';
 export { type Pulled, type PullOptions, type PullProgress, pull } from '../node/hub.ts';
-export { loadImage } from '../node/images.ts';
 export * from '../node/index.ts';
 export { createParallelKernels, type ParallelOptions } from '../node/kernels.ts';
 export { aesPrg, fixedKeyAes, hkdf, systemEntropy } from '../node/randomness.ts';
 export { type Address, connect, type Listener, listen, type SocketOptions } from '../node/sockets.ts';
 export { loadCredentials, type TlsCredentials, type TlsFiles, type TlsRole } from '../node/tls.ts';
+export { loadImage } from '../pictures/index.ts';

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { SottoError } from '../errors/index.ts';
-import { loadImage } from '../node/images.ts';
+import { loadImage } from '../pictures/index.ts';
 import type { Tensor } from '../program/index.ts';
 import type { Control } from './control.ts';
 import { manifestPixels } from './manifest.ts';
@@ -10,7 +10,7 @@ export async function readPixels(image: string, manifest: Control<'manifest'>): 
   const bytes = await readFile(image).catch((cause: unknown) => {
     throw new SottoError('input', 'the picture cannot be read', {
       place: { file: image },
-      remedy: 'name an existing JPEG or PNG file',
+      remedy: 'name an existing picture file',
       cause,
     });
   });

@@ -7,8 +7,9 @@ import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { type Page as Site, servePage } from '../../src/cli/page.ts';
 import { parsePreprocessor, preprocess } from '../../src/models/preprocess.ts';
 import { type CertificateSet, makeCertificates, writeCertificates } from '../../src/node/certificates.ts';
-import { loadImage } from '../../src/node/images.ts';
 import { runClient } from '../../src/party/index.ts';
+import { loadImage } from '../../src/pictures/index.ts';
+import { golden, hashOf, unread } from '../formats/golden-pictures.ts';
 import { expected, farthest, temporary, writeVit } from '../party/models.ts';
 import { chromium, type Party, root as packageFolder, startParty } from './parties.ts';
 
@@ -168,6 +169,29 @@ describe.skipIf(executablePath === undefined)('a page in Chromium', () => {
     const pixels = preprocess(await loadImage(readFileSync(picture), picture), preprocessor);
     const right = await expected(vision, { task: 'classify', newTokens: 1, ring: { bits: 64, fraction: 16 } }, pixels);
     expect(farthest([Float64Array.from(logits)], right.logits)).toBeLessThan(0.05);
+    await page.close();
+  });
+
+  it('reads pictures to the bytes that Pillow gives, by the same decoder as Node', async () => {
+    const page = await browser.newPage();
+    await page.goto(site.origin);
+    const files = Object.fromEntries(Object.entries(golden.pictures).map(([name, [file]]) => [name, file]));
+    const read = `async ({ loadImage }) => {
+      const found = {};
+      for (const [name, file] of Object.entries(${JSON.stringify(files)})) {
+        const bytes = Uint8Array.from(atob(file), (letter) => letter.charCodeAt(0));
+        found[name] = await loadImage(bytes, name).then(({ width, height, data }) => ({ width, height, data: [...data] }), ({ kind }) => kind);
+      }
+      return found;
+    }`;
+    const found = await page.evaluate<Record<string, string | { width: number; height: number; data: number[] }>>(
+      `import('/sotto-client.js').then(${read})`,
+    );
+    for (const [name, [, hash]] of Object.entries(golden.pictures)) {
+      const image = found[name]!;
+      if (typeof image === 'string') expect([image, hash === null || unread.test(name)], name).toEqual(['input', true]);
+      else expect(hashOf({ ...image, data: Uint8Array.from(image.data) }), name).toBe(hash);
+    }
     await page.close();
   });
 

@@ -4,8 +4,8 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
+import { encodePng } from '../../src/pictures/index.ts';
 import { stories, temporaryFolder, writeTiny } from './checkpoints.ts';
 import { sotto, sottoHere, sottoJson } from './command.ts';
 
@@ -33,9 +33,7 @@ describe('sotto classify', () => {
     const model = await writeTiny(join(folder, 'vit'), { family: 'vit' });
     const image = join(folder, 'picture.png');
     const noise = Uint8Array.from({ length: 3 * 20 * 16 }, (_, at) => (at * 7919) % 256);
-    await sharp(noise, { raw: { width: 20, height: 16, channels: 3 } })
-      .png()
-      .toFile(image);
+    await writeFile(image, await encodePng({ width: 20, height: 16, data: noise }));
     const words = ['classify', '--model', model, '--image', image, '--backend'];
     const [onnx, reference, fixed, mpc] = await Promise.all(
       ['onnx', 'reference', 'fixed', 'mpc'].map((backend) =>
@@ -94,9 +92,7 @@ describe('sotto convert on pictures', () => {
     await mkdir(images);
     for (const seed of [3, 5]) {
       const noise = Uint8Array.from({ length: 3 * 64 }, (_, at) => (at * 7919 * seed) % 256);
-      await sharp(noise, { raw: { width: 8, height: 8, channels: 3 } })
-        .png()
-        .toFile(join(images, `${seed}.png`));
+      await writeFile(join(images, `${seed}.png`), await encodePng({ width: 8, height: 8, data: noise }));
     }
     const out = join(folder, 'vit-converted');
     const words = ['convert', '--model', model, '--out', out];

@@ -3,9 +3,9 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
+import { encodePng } from '../../src/pictures/index.ts';
 import {
   collectPictures,
   type PictureStream,
@@ -94,8 +94,8 @@ const made = (async () => {
   colours[`train/dog/${long}.png`] = [9, 9, 200];
   for (const [name, [r, g, b]] of Object.entries(colours)) {
     mkdirSync(join(root, name, '..'), { recursive: true });
-    const image = sharp({ create: { width: 5, height: 4, channels: 3, background: { r: r!, g: g!, b: b! } } });
-    writeFileSync(join(root, name), await image.png().toBuffer());
+    const data = Uint8Array.from({ length: 5 * 4 * 3 }, (_, at) => [r!, g!, b!][at % 3]!);
+    writeFileSync(join(root, name), await encodePng({ width: 5, height: 4, data }));
   }
   writeFileSync(join(root, 'train/notes.txt'), 'no picture');
   const tar = (name: string, ...options: string[]) => {

@@ -1,13 +1,13 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
-import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { PythonSandbox } from '../../src/evaluate/sandbox.ts';
 import { taskNamed } from '../../src/evaluate/tasks.ts';
 import { boundWeights, type LlamaConfig, traceLlama } from '../../src/models/index.ts';
 import { openModel } from '../../src/package/model.ts';
+import { encodePng } from '../../src/pictures/index.ts';
 import { stories, temporaryFolder, writeTiny } from '../cli/checkpoints.ts';
 import { evaluate } from './command.ts';
 
@@ -255,10 +255,12 @@ describe('pictures', () => {
     vit = await writeTiny(join(folder, 'vit'), { family: 'vit', plan: 'full-p2' });
     for (const [index, label] of labels.entries()) {
       mkdirSync(join(folder, 'pictures', label), { recursive: true });
-      const background = { r: 90 * index, g: 120, b: 255 - 90 * index };
-      const bytes = await sharp({ create: { width: 9, height: 7, channels: 3, background } })
-        .png()
-        .toBuffer();
+      const background = [90 * index, 120, 255 - 90 * index];
+      const bytes = await encodePng({
+        width: 9,
+        height: 7,
+        data: Uint8Array.from({ length: 9 * 7 * 3 }, (_, at) => background[at % 3]!),
+      });
       writeFileSync(join(folder, 'pictures', label, '0.png'), bytes);
     }
   });

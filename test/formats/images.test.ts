@@ -1,18 +1,37 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { crc32, deflateSync } from 'node:zlib';
 import fc from 'fast-check';
-import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
 import { parsePreprocessor, preprocess, type RgbImage } from '../../src/models/preprocess.ts';
 import { type ResizeFilter, resizeImage } from '../../src/models/resample.ts';
-import { loadImage } from '../../src/node/images.ts';
+import { encodePng, loadImage } from '../../src/pictures/index.ts';
+import { golden, hashOf, unread } from './golden-pictures.ts';
 
 const shared = process.env.SOTTO_SHARED ?? join(import.meta.dirname, '../../../shared');
 const noise = (width: number, height: number, channels: number) =>
   Uint8Array.from({ length: width * height * channels }, (_, i) => Math.imul(i, 2654435761) >>> 24);
-const encode = (width: number, height: number, channels: 1 | 3 | 4) =>
-  sharp(noise(width, height, channels), { raw: { width, height, channels } });
+
+/** A PNG file of 8-bit colour (kind 2), or of another kind, whose data is given packed. */
+function pngOf({ width, height, kind = 2 }: { width: number; height: number; kind?: number }, data: Buffer): Buffer {
+  const header = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 8, kind, 0, 0, 0]);
+  header.writeUInt32BE(width);
+  header.writeUInt32BE(height, 4);
+  const part = (name: string, content: Buffer): Buffer => {
+    const named = Buffer.concat([Buffer.from(name), content]);
+    const ends = Buffer.alloc(8);
+    ends.writeUInt32BE(content.length);
+    ends.writeUInt32BE(crc32(named), 4);
+    return Buffer.concat([ends.subarray(0, 4), named, ends.subarray(4)]);
+  };
+  return Buffer.concat([
+    Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'),
+    part('IHDR', header),
+    part('IDAT', data),
+    part('IEND', Buffer.alloc(0)),
+  ]);
+}
 
 /** Pillow 12.3: the picture of 5 × 4 pixels of `noise`, resized by each of its filters. */
 const pillow: [string, string][] = [
@@ -49,27 +68,77 @@ const pillow: [string, string][] = [
 ];
 
 describe('pictures', () => {
-  it('come out as red, green and blue bytes, whatever their channels', async () => {
-    const colour = await loadImage(await encode(5, 4, 3).png().toBuffer());
-    expect(colour).toEqual({ width: 5, height: 4, data: noise(5, 4, 3) });
-    const transparent = await loadImage(await encode(5, 4, 4).png().toBuffer());
-    expect(transparent.data).toEqual(noise(5, 4, 4).filter((_, i) => i % 4 !== 3));
-    const grey = await loadImage(await encode(5, 4, 1).toColourspace('b-w').png().toBuffer());
-    expect(grey.data).toEqual(Uint8Array.from({ length: 60 }, (_, i) => noise(5, 4, 1)[Math.floor(i / 3)]!));
+  it.each(Object.entries(golden.pictures))('have the bytes that Pillow gives, or are refused: %s', async (name, [file, hash]) => {
+    const read = loadImage(Buffer.from(file!, 'base64'), name).then(hashOf);
+    if (hash === null || unread.test(name)) await expect(read).rejects.toMatchObject({ kind: 'input', place: { file: name } });
+    else expect(await read).toBe(hash);
   });
 
-  it('that are damaged or no pictures are input errors', async () => {
-    const png = await encode(16, 16, 3).png().toBuffer();
+  it('are written without loss', async () => {
+    const image = { width: 5, height: 4, data: noise(5, 4, 3) };
+    expect(await loadImage(await encodePng(image))).toEqual(image);
+  });
+
+  it('that are damaged are input errors or pictures of the extent that they name', async () => {
+    const files = Object.values(golden.pictures).map(([file]) => Buffer.from(file!, 'base64'));
     await fc.assert(
-      fc.asyncProperty(fc.nat(png.length - 1), fc.nat(255), fc.boolean(), async (position, value, cut) => {
-        const bytes = cut ? png.subarray(0, position) : Uint8Array.from(png).fill(value, position, position + 1);
+      fc.asyncProperty(fc.constantFrom(...files), fc.nat(2 ** 30), fc.nat(255), fc.boolean(), async (file, at, value, cut) => {
+        const position = at % file.length;
+        const bytes = cut ? file.subarray(0, position) : Uint8Array.from(file).fill(value, position, position + 1);
         const outcome = await loadImage(bytes).catch((error: unknown) => error);
-        if (outcome instanceof Error) expect(outcome).toBeInstanceOf(SottoError);
-        else expect((outcome as RgbImage).data.length).toBeLessThanOrEqual(3e8);
+        if (outcome instanceof Error) expect(outcome).toMatchObject({ name: 'SottoError', kind: 'input' });
+        else expect((outcome as RgbImage).data.length).toBe(3 * (outcome as RgbImage).width * (outcome as RgbImage).height);
       }),
-      { numRuns: 100 },
+      { numRuns: 400 },
     );
-    await expect(loadImage(new Uint8Array(0))).rejects.toBeInstanceOf(SottoError);
+    await expect(loadImage(new Uint8Array(0))).rejects.toMatchObject({ kind: 'input' });
+  });
+
+  it('that would take too much memory are refused before they take it', async () => {
+    const before = process.memoryUsage().rss;
+    const of = (name: string) => Buffer.from(golden.pictures[name]![0]!, 'base64');
+    const patched = (name: string, at: number, bytes: number[]) => {
+      const file = of(name);
+      file.set(bytes, at);
+      return file;
+    };
+    const jpeg = 'jpeg-11x9-q92-s0-baseline.jpg';
+    const large = [
+      patched(jpeg, of(jpeg).indexOf(Buffer.from([0xff, 0xc0])) + 5, [0xff, 0xdc, 0xff, 0xdc]),
+      pngOf({ width: 100_000, height: 100_000 }, deflateSync(Buffer.alloc(100))),
+      patched('gif-11x9-16.gif', 6, [0xff, 0xff, 0xff, 0xff]),
+      patched('bmp-11x9-RGB.bmp', 18, [0xff, 0xff, 0, 0, 0xff, 0xff]),
+      patched('webp-11x9-lossless.webp', 21, [0xff, 0xff, 0xff, 0x0f]),
+      patched('webp-11x9-moving.webp', 24, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+    ];
+    for (const bytes of large) await expect(loadImage(bytes)).rejects.toThrow(/too large: \d+ × \d+ pixels/);
+    // A stream that unpacks to a gigabyte behind a picture of four pixels: no more than the picture is unpacked.
+    const bomb = pngOf({ width: 2, height: 2 }, deflateSync(Buffer.alloc(2 ** 28)));
+    expect((await loadImage(bomb)).data).toEqual(new Uint8Array(12));
+    expect(process.memoryUsage().rss - before).toBeLessThan(600e6);
+  });
+
+  it('of too many scans, of other formats, or of colours that PNG does not know, are refused by name', async () => {
+    const progressive = Buffer.from(golden.pictures['jpeg-11x9-q92-s0-progressive.jpg']![0]!, 'base64');
+    const scan = progressive.subarray(progressive.lastIndexOf(Buffer.from([0xff, 0xda])), -2);
+    const endless = Buffer.concat([
+      progressive.subarray(0, -2),
+      ...Array.from({ length: 600 }, () => scan),
+      progressive.subarray(-2),
+    ]);
+    await expect(loadImage(endless)).rejects.toThrow(/more than 500 scans/);
+    const heads = {
+      TIFF: 'II*\0',
+      AVIF: '\0\0\0\x1cftypavif',
+      HEIF: '\0\0\0\x1cftypheic',
+      'JPEG 2000': '\xff\x4f\xff\x51',
+      SVG: '<svg xmlns',
+    };
+    for (const [name, head] of Object.entries(heads))
+      await expect(loadImage(Buffer.from(head.padEnd(40), 'latin1'))).rejects.toThrow(`a ${name} file, which is not read`);
+    await expect(loadImage(pngOf({ width: 1, height: 1, kind: 5 }, deflateSync(Buffer.alloc(9))))).rejects.toThrow(
+      /does not know/,
+    );
   });
 
   it('shrink and grow to the very bytes that Pillow makes, with each of its filters', () => {

@@ -1,8 +1,9 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import sharp from 'sharp';
 import { expect, it } from 'vitest';
 import { report } from '../../src/cli/exit.ts';
 import { type ErrorKind, errorKinds, SottoError } from '../../src/errors/index.ts';
+import { encodePng } from '../../src/pictures/index.ts';
 import { temporaryFolder, writeTiny } from '../cli/checkpoints.ts';
 import { sottoHere } from '../cli/command.ts';
 import { golden } from './golden.ts';
@@ -30,9 +31,7 @@ it('--json prints the fields that it printed', { timeout: 60_000 }, async () => 
   const vit = await writeTiny(join(folder, 'vit'), { family: 'vit' });
   const image = join(folder, 'picture.png');
   const noise = Uint8Array.from({ length: 3 * 20 * 16 }, (_, at) => (at * 7919) % 256);
-  await sharp(noise, { raw: { width: 20, height: 16, channels: 3 } })
-    .png()
-    .toFile(image);
+  await writeFile(image, await encodePng({ width: 20, height: 16, data: noise }));
   const generate = ['generate', '--model', model, '--prompt', 'Once', '--max-new-tokens', '2', '--backend'];
   const classify = ['classify', '--model', vit, '--image', image, '--backend'];
   const commands: Record<string, string[]> = {

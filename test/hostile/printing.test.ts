@@ -1,11 +1,11 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { painter, terminalOver } from '../../src/cli/terminal.ts';
 import { printable, printableJson, SottoError } from '../../src/errors/index.ts';
 import { logger } from '../../src/party/log.ts';
+import { encodePng } from '../../src/pictures/index.ts';
 import { temporaryFolder, writeTiny } from '../cli/checkpoints.ts';
 import { sottoHere } from '../cli/command.ts';
 
@@ -84,8 +84,7 @@ describe('a model folder with escape sequences', async () => {
   beforeAll(async () => {
     await writeTiny(vision, { family: 'vit', fields: { id2label: { 0: `fox${escapes}`, 1: escapes } } });
     await writeTiny(writer, { planFields: { name: `plan${escapes}` } });
-    const pixels = { width: 8, height: 8, channels: 3, background: '#a07' } as const;
-    await writeFile(picture, await sharp({ create: pixels }).png().toBuffer());
+    await writeFile(picture, await encodePng({ width: 8, height: 8, data: new Uint8Array(8 * 8 * 3).fill(0xa7) }));
   });
 
   it.each([

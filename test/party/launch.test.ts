@@ -3,9 +3,9 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { parsePreprocessor, preprocess } from '../../src/models/preprocess.ts';
 import { folderFiles } from '../../src/node/files.ts';
-import { loadImage } from '../../src/node/images.ts';
 import { type LaunchOptions, type LaunchResult, launchLocal, readManifest } from '../../src/party/index.ts';
 import type { RoleOrder } from '../../src/party/launch.ts';
+import { loadImage } from '../../src/pictures/index.ts';
 import { type Expected, expected, farthest, temporary, vocabularySize, writeLlama, writeVit } from './models.ts';
 
 /** Every role process that the launcher started: its order, what it said and wrote, whether it is gone. */

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import sharp from 'sharp';
 import { simulate } from '../../src/backends/fixed/index.ts';
 import { wordBitsOf } from '../../src/backends/ring/index.ts';
 import { createWasmKernels } from '../../src/kernels/index.ts';
@@ -11,6 +11,7 @@ import { foldWeights, fullPlan, greedy, planOf, randomWeights, weightShapes } fr
 import { folderFiles } from '../../src/node/files.ts';
 import type { RunRequest } from '../../src/party/control.ts';
 import { traceRun } from '../../src/party/manifest.ts';
+import { encodePng } from '../../src/pictures/index.ts';
 import type { Tensor } from '../../src/program/index.ts';
 import { trainBytePairTokenizer } from '../../src/train/tokenizer.ts';
 
@@ -72,9 +73,7 @@ export async function writeVit(folder: string): Promise<string> {
   await write(folder, config, { 'preprocessor_config.json': { size: { height: 8, width: 8 }, do_resize: true } });
   const picture = join(folder, '..', 'picture.png');
   const pixels = Uint8Array.from({ length: 12 * 12 * 3 }, (_, at) => (at * 37 + (at % 11) * 29) % 256);
-  await sharp(pixels, { raw: { width: 12, height: 12, channels: 3 } })
-    .png()
-    .toFile(picture);
+  await writeFile(picture, await encodePng({ width: 12, height: 12, data: pixels }));
   return picture;
 }
 

@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SottoError } from '../../errors/index.ts';
 import { asError } from '../../node/files.ts';
-import { loadImage } from '../../node/images.ts';
+import { loadImage } from '../../pictures/index.ts';
 import type { Picture, PictureStream } from './pictures.ts';
 import { readTar } from './tar.ts';
 
@@ -13,11 +13,11 @@ export interface CollectionOptions {
   readonly classes?: readonly string[] | undefined;
 }
 
-const pictureName = /\.(jpe?g|png|webp)$/i;
-/** Pictures that are decoded at the same time, in the threads of the image library. */
+const pictureName = /\.(jpe?g|png|webp|gif|bmp)$/i;
+/** Files that are read ahead of the picture that is being decoded. */
 const decodedAtOnce = 16;
 
-/** Pictures in `…/class/name.jpg` (JPEG, PNG or WebP), decoded to colour, in alphabetic order. Other files are passed over. */
+/** Pictures in `…/class/name.jpg` (JPEG, PNG, WebP, GIF or BMP), decoded to colour, in alphabetic order. Other files are passed over. */
 export async function readPictureFolder(folder: string, options: CollectionOptions = {}): Promise<PictureStream> {
   const listed = await readdir(folder, { recursive: true, withFileTypes: true }).catch((cause) =>
     Promise.reject(asError('.', folder, cause)),
