@@ -1,3 +1,4 @@
+import type { ChannelEnd } from '../../src/backends/mpc/index.ts';
 import type { Channel } from '../../src/net/contract.ts';
 
 export const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -10,17 +11,34 @@ export const plain = (channel: Channel): Channel => ({
   close: (reason) => channel.close(reason),
 });
 
-/** A pair without room on the way: a send ends once the other end has received the frame. */
-export const unbuffered = ([first, second]: [Channel, Channel]): [Channel, Channel] => {
-  const end = (own: Channel, other: Channel): Channel => ({
-    ...plain(own),
-    send: async (kind, payload) => {
-      await own.send(kind, payload);
-      const sent = own.counters.sentFrames;
-      while (other.counters.receivedFrames < sent) await breathe();
-    },
-  });
-  return [end(first, second), end(second, first)];
+/** An end of a pair without room on the way: a send ends once the other end has received the frame. */
+const waiting = (own: Channel, other: () => Channel): Channel => ({
+  ...plain(own),
+  send: async (kind, payload) => {
+    await own.send(kind, payload);
+    const sent = own.counters.sentFrames;
+    while (other().counters.receivedFrames < sent) await breathe();
+  },
+});
+
+export const unbuffered = ([first, second]: [Channel, Channel]): [Channel, Channel] => [
+  waiting(first, () => second),
+  waiting(second, () => first),
+];
+
+const others: Readonly<Record<ChannelEnd, ChannelEnd>> = {
+  ...{ clientServer: 'serverClient', serverClient: 'clientServer', clientDealer: 'dealerClient', dealerClient: 'clientDealer' },
+  ...{ serverDealer: 'dealerServer', dealerServer: 'serverDealer' },
+  ...{ clientMaterial: 'serverMaterial', serverMaterial: 'clientMaterial' },
+};
+
+/** The same for all channels of a rehearsal. */
+export const unbufferedEnds = () => {
+  const ends = new Map<ChannelEnd, Channel>();
+  return (name: ChannelEnd, channel: Channel): Channel => {
+    ends.set(name, channel);
+    return waiting(channel, () => ends.get(others[name])!);
+  };
 };
 
 /** Fails the test, not the suite's patience, where something hangs. */

@@ -1,7 +1,18 @@
 import { frameHeaderBytes } from '../../net/frame.ts';
 import type { Network } from '../../net/shaped.ts';
 import { size } from '../../program/index.ts';
-import { maskedNodes, maskedWeights, materialOf, packedBytes, type RingProgram, schedule, wordBitsOf } from '../ring/index.ts';
+import {
+  isLate,
+  maskedNodes,
+  maskedWeights,
+  materialOf,
+  packedBytes,
+  ReadyNodes,
+  type RingProgram,
+  type Side,
+  schedule,
+  wordBitsOf,
+} from '../ring/index.ts';
 import { type Setting, streamChunkBytes } from './forecast.ts';
 import { amountsOf, keyLevelsOf, type MachineProfile, operationKey, pointsOf, type RingSeconds, secondsFor } from './machine.ts';
 
@@ -19,8 +30,6 @@ export interface RunSeconds {
   readonly online: OnlineSeconds;
 }
 
-type Side = 'client' | 'server';
-
 /** One party's clock: it runs what is ready before it speaks, and expands the keys of lookups while it waits. */
 class Party {
   now = 0;
@@ -29,10 +38,8 @@ class Party {
   readonly #side: Side;
   readonly #machine: MachineProfile;
   readonly #rates: RingSeconds;
-  readonly #missing: Int32Array;
-  readonly #readers: number[][];
   readonly #loaded: Uint8Array;
-  readonly #ready: number[] = [];
+  readonly #ready: ReadyNodes;
   /** Nodes that have started and wait for their peer's word. */
   readonly #waiting = new Set<number>();
   readonly #heard = new Set<number>();
@@ -49,26 +56,15 @@ class Party {
     this.#rates = rates;
     this.#receives = receives;
     const { nodes } = program;
-    this.#missing = new Int32Array(nodes.length);
-    this.#readers = nodes.map(() => []);
+    this.#ready = new ReadyNodes(program, side);
     this.#loaded = new Uint8Array(nodes.length);
     this.#ahead = nodes.flatMap((node, index) => (node.operation === 'lookup' ? [index] : []));
     for (const index of this.#ahead) this.#expanding.set(index, pointsOf(nodes[index]!) * rates.expandedPoint);
-    const reveals: number[] = [];
-    nodes.forEach((node, index) => {
-      if (node.operation === 'reveal') reveals.push(index);
-      if (node.state === 'server') return;
-      const awaited = new Set(node.inputs.filter((input) => nodes[input]!.state !== 'server'));
-      if (node.operation === 'clientInput' && side === 'client') for (const reveal of reveals) awaited.add(reveal);
-      this.#missing[index] = awaited.size;
-      for (const input of awaited) this.#readers[input]!.push(index);
-      if (awaited.size === 0) this.#ready.push(index);
-    });
   }
 
   compute(): void {
-    for (let at = 0; at < this.#ready.length; at++) this.#start(this.#ready[at]!);
-    this.#ready.length = 0;
+    for (let ready = this.#ready.take(); ready.length > 0; ready = this.#ready.take())
+      for (const index of ready) this.#start(index);
   }
 
   /** Waits for a frame; what is left of the time until then goes to keys that will be needed. */
@@ -90,7 +86,7 @@ class Party {
 
   /** After its frame has gone: what is computed behind a masked argument. */
   said(index: number): void {
-    if (this.#program.nodes[index]!.operation === 'piecewise') this.#finish(index);
+    if (isLate(this.#program.nodes[index]!)) this.#finish(index);
   }
 
   #take(seconds: number): void {
@@ -128,10 +124,10 @@ class Party {
     for (const input of node.inputs) if (this.#program.nodes[input]!.state === 'server') this.#plain(input);
     this.#load(index);
     this.#spend(index, 'start');
-    const later = this.#receives[index] === 1 || (node.operation === 'piecewise' && this.#side === 'server');
+    const later = this.#receives[index] === 1 || (isLate(node) && this.#side === 'server');
     if (!later) {
       if (node.operation === 'lookup') this.#expanded(index);
-      this.#settle(index);
+      this.#ready.settle(index);
     } else if (this.#heard.delete(index)) this.#finish(index);
     else this.#waiting.add(index);
   }
@@ -140,16 +136,12 @@ class Party {
     this.#waiting.delete(index);
     if (this.#program.nodes[index]!.operation === 'lookup') this.#expanded(index);
     this.#spend(index, 'after');
-    this.#settle(index);
+    this.#ready.settle(index);
   }
 
   #expanded(index: number): void {
     this.#take(this.#expanding.get(index) ?? 0);
     this.#expanding.set(index, 0);
-  }
-
-  #settle(index: number): void {
-    for (const reader of this.#readers[index]!) if (--this.#missing[reader]! === 0) this.#ready.push(reader);
   }
 }
 

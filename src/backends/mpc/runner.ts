@@ -2,7 +2,17 @@ import { SottoError } from '../../errors/index.ts';
 import { BlockCounts } from '../../kernels/index.ts';
 import type { Channel, Frame } from '../../net/contract.ts';
 import { frameHeaderBytes } from '../../net/frame.ts';
-import { type Direction, type Hop, type Message, mostFrameBytes, packedBytes, schedule } from '../ring/index.ts';
+import {
+  type Direction,
+  type Hop,
+  isLate,
+  type Message,
+  mostFrameBytes,
+  packedBytes,
+  ReadyNodes,
+  type Side,
+  schedule,
+} from '../ring/index.ts';
 import { FrameReader, FrameWriter } from './frames.ts';
 import { Ledger } from './ledger.ts';
 import { type Held, type Machine, type NumberedNode, nothing, type Protocol, type Step } from './protocol.ts';
@@ -11,7 +21,7 @@ import { type Held, type Machine, type NumberedNode, nothing, type Protocol, typ
 export const onlineFrame = 1;
 
 export interface RunOptions extends Machine {
-  readonly side: 'client' | 'server';
+  readonly side: Side;
   readonly protocol: Protocol;
   readonly channel: Channel;
   /** Makes ready what a node reads besides its inputs: weights, material, the client's next input. */
@@ -46,11 +56,8 @@ class Run {
   readonly #nodes: NumberedNode[];
   readonly #values: (Held | undefined)[];
   readonly #held: BlockCounts;
-  /** Inputs that have no value yet; a client's input also waits for the outputs before it. */
-  readonly #missing: Int32Array;
   readonly #uses: Int32Array;
-  readonly #readers: number[][];
-  readonly #ready: number[] = [];
+  readonly #ready: ReadyNodes;
   readonly #waiting = new Map<number, Step>();
   /** Steps whose message comes before their work: they go on when it is on its way. */
   readonly #deferred = new Map<number, Step>();
@@ -64,25 +71,9 @@ class Run {
     this.#nodes = options.program.nodes.map((node, index) => ({ ...node, index }) as NumberedNode);
     this.#values = new Array(this.#nodes.length);
     this.#held = new BlockCounts(options.kernels);
-    this.#missing = new Int32Array(this.#nodes.length);
     this.#uses = new Int32Array(this.#nodes.length);
-    this.#readers = this.#nodes.map(() => []);
-    this.#wire();
-  }
-
-  /** The server's plaintexts are loaded where they are first read, so they hold nobody up and are not in memory before. */
-  #wire(): void {
-    const reveals: number[] = [];
-    for (const node of this.#nodes) {
-      if (node.operation === 'reveal') reveals.push(node.index);
-      for (const input of node.inputs) this.#uses[input]!++;
-      if (isPlain(node)) continue;
-      const awaited = new Set(node.inputs.filter((input) => !isPlain(this.#nodes[input]!)));
-      if (node.operation === 'clientInput' && this.#options.side === 'client') for (const reveal of reveals) awaited.add(reveal);
-      this.#missing[node.index] = awaited.size;
-      for (const input of awaited) this.#readers[input]!.push(node.index);
-      if (awaited.size === 0) this.#ready.push(node.index);
-    }
+    for (const node of this.#nodes) for (const input of node.inputs) this.#uses[input]!++;
+    this.#ready = new ReadyNodes(options.program, options.side);
   }
 
   async all(hops: readonly Hop[]): Promise<void> {
@@ -111,8 +102,8 @@ class Run {
   }
 
   async #compute(): Promise<void> {
-    for (let at = 0; at < this.#ready.length; at++) await this.#start(this.#nodes[this.#ready[at]!]!);
-    this.#ready.length = 0;
+    for (let ready = this.#ready.take(); ready.length > 0; ready = this.#ready.take())
+      for (const index of ready) await this.#start(this.#nodes[index]!);
   }
 
   async #start(node: NumberedNode): Promise<void> {
@@ -140,7 +131,7 @@ class Run {
     return (this.#options.protocol[node.operation] as (node: NumberedNode, ...inputs: Held[]) => Held | Step)(node, ...inputs);
   }
 
-  /** A server's plaintext and the moves of it, on demand. */
+  /** A server's plaintext and the moves of it, where they are first read: they hold nobody up and are not in memory before. */
   async #plain(node: NumberedNode): Promise<Held> {
     const inputs: Held[] = [];
     for (const input of node.inputs) inputs.push(this.#values[input] ?? (await this.#plain(this.#nodes[input]!)));
@@ -157,7 +148,7 @@ class Run {
     while (!result.done) {
       if ('send' in result.value) {
         this.#outbox.set(node.index, result.value.send);
-        if (node.operation === 'piecewise') {
+        if (isLate(node)) {
           this.#deferred.set(node.index, step);
           return undefined;
         }
@@ -191,7 +182,7 @@ class Run {
 
   #settle(node: NumberedNode, value: Held): void {
     this.#keep(node, value);
-    for (const reader of this.#readers[node.index]!) if (--this.#missing[reader]! === 0) this.#ready.push(reader);
+    this.#ready.settle(node.index);
   }
 
   #used(index: number): void {
@@ -285,6 +276,4 @@ function paddedWithZeros(bytes: Uint8Array, { fields }: Message): boolean {
     return used === 0 || bytes[end - 1]! >> used === 0;
   });
 }
-const isPlain = (node: NumberedNode): boolean => node.state === 'server';
-const isMine = (direction: Direction, side: 'client' | 'server'): boolean =>
-  (direction === 'clientToServer') === (side === 'client');
+const isMine = (direction: Direction, side: Side): boolean => (direction === 'clientToServer') === (side === 'client');

@@ -11,6 +11,8 @@ export {
   pointFunctionBytes,
   wordBitsOf,
 } from './material.ts';
+export { type Direction, messagesOf, packedBytes } from './messages.ts';
 export { defaultQuantisation, type QuantiseOptions, quantise } from './quantise.ts';
-export { type Direction, type Hop, type Message, messagesOf, mostFrameBytes, packedBytes, schedule } from './schedule.ts';
+export { awaited, isLate, ReadyNodes, readiness, type Side } from './readiness.ts';
+export { type Hop, type Message, mostFrameBytes, schedule } from './schedule.ts';
 export type * from './types.ts';

@@ -1,5 +1,5 @@
 import { size } from '../../program/index.ts';
-import { packedBytes } from './schedule.ts';
+import { packedBytes } from './messages.ts';
 import type { Piecewise, RingNode, RingProgram } from './types.ts';
 
 /** Bytes of correlated material that one node needs, by who sends them to whom in the offline phase. */

@@ -4,7 +4,7 @@ import { materialOf, type RingProgram } from '../../ring/index.ts';
 import type { Trouble } from '../trouble.ts';
 import { type MaterialSource, materialLayout, storedClientCorrelations, storedServerCorrelations } from './bundle.ts';
 import type { ClientCorrelations, ServerCorrelations } from './contract.ts';
-import { dueAfter } from './due.ts';
+import { dueAfter } from './hold-back.ts';
 import { piecesOf } from './pieces.ts';
 
 /** One stream of material, node by node in the program's order. */
@@ -25,7 +25,7 @@ const mostKeptBytes = 32 * 2 ** 20;
 /**
  * Material that is used while it is still being made. A node's bytes are kept from when they come to when the node is loaded, and a
  * load waits for bytes that have not come. Where 32 MiB wait for their node, the streams are not read on, which holds up the sender,
- * unless somebody here waits for a load or the piece is due (due.ts): then nobody who sends material is held up by the run, so every load ends.
+ * unless somebody here waits for a load or the piece is due (hold-back.ts): then nobody who sends material is held up by the run, so every load ends.
  */
 export class LiveMaterial implements MaterialSource {
   readonly #trouble: Trouble;
