@@ -1,8 +1,9 @@
 import { SottoError } from '../errors/index.ts';
-import type { WritableDtype } from './dtypes.ts';
+import type { Dtype, WritableDtype } from './dtypes.ts';
 import { checkPath, type Files, fileLabel } from './files.ts';
+import { generationEnds } from './generation-config.ts';
 import { isObject, jsonBytes, readJsonObject } from './json.ts';
-import { type NamedTensor, openSafetensors, readTensor, type TensorEntry, writeShards } from './safetensors.ts';
+import { type NamedTensor, openSafetensors, readTensor, sameBytes, type TensorEntry, writeShards } from './safetensors.ts';
 
 const configLimitBytes = 16 * 2 ** 20;
 const indexLimitBytes = 100_000_000;
@@ -30,55 +31,101 @@ export interface LoadedTensor {
 /** An open checkpoint: its configuration whole, its tensors by name, loaded on demand. */
 export interface Checkpoint {
   readonly files: Files;
-  /** config.json as parsed, with every field, known or not. */
+  /**
+   * config.json with every field, known or not; `eos_token_id` as generation_config.json has it, where it names one: the published
+   * `generate` looks there first.
+   */
   readonly config: Record<string, unknown>;
   names(): string[];
   has(name: string): boolean;
   shape(name: string): readonly number[];
+  dtype(name: string): Dtype;
   read(name: string): Promise<Float32Array>;
+  /** Whether two tensors are the same to the bit: type, shape and bytes. */
+  same(name: string, other: string): Promise<boolean>;
   readAll(): Promise<Map<string, LoadedTensor>>;
 }
 
 /**
  * Opens a folder in the Hugging Face layout: config.json and weights in `model.safetensors` or in shards under
- * `model.safetensors.index.json`. Headers are read and checked, tensors are not yet loaded.
+ * `model.safetensors.index.json`. Headers are read and checked, tensors are not yet loaded. Whether they are those of the model that
+ * config.json describes, no more and no fewer, is what `openModelFolder` checks: use that one for anything that computes.
  */
 export async function openCheckpoint(files: Files): Promise<Checkpoint> {
-  const config = await readJsonObject(files, 'config.json', configLimitBytes);
+  const config = await withGenerationEnds(files, await readJsonObject(files, 'config.json', configLimitBytes));
   const tensors = await openWeights(files);
   const entry = (name: string) => {
-    const found = tensors.get(name) ?? tensors.get(formerName(name));
+    const found = tensors.get(name);
     if (found) return found;
     throw new SottoError('model', `the checkpoint has no such tensor among its ${tensors.size}`, {
       place: { file: files.name, tensor: name },
       remedy: 'check that config.json describes the architecture of these weights',
     });
   };
+  const read = async (name: string) => readTensor(files, entry(name));
   return {
     files,
     config,
     names: () => [...tensors.keys()],
-    has: (name) => tensors.has(name) || tensors.has(formerName(name)),
+    has: (name) => tensors.has(name),
     shape: (name) => entry(name).shape,
-    read: async (name) => readTensor(files, entry(name)),
+    dtype: (name) => entry(name).dtype,
+    read,
+    same: async (name, other) => sameBytes(files, entry(name), entry(other)),
     readAll: async () => {
       const all = new Map<string, LoadedTensor>();
-      for (const [name, found] of tensors) all.set(name, { shape: found.shape, values: await readTensor(files, found) });
+      for (const [name, { shape }] of tensors) all.set(name, { shape, values: await read(name) });
       return all;
     },
   };
 }
 
-/** Early checkpoints call the gain and bias of a LayerNorm gamma and beta. */
-const formerName = (name: string): string =>
-  name.replace(/LayerNorm\.weight$/, 'LayerNorm.gamma').replace(/LayerNorm\.bias$/, 'LayerNorm.beta');
+async function withGenerationEnds(files: Files, config: Record<string, unknown>): Promise<Record<string, unknown>> {
+  const path = 'generation_config.json';
+  if (!(await files.exists(path))) return config;
+  const ends = generationEnds(await readJsonObject(files, path, configLimitBytes), fileLabel(files, path));
+  return ends === undefined ? config : { ...config, eos_token_id: ends };
+}
 
+/** Early checkpoints call the gain and bias of a LayerNorm gamma and beta. */
+const presentName = (name: string): string =>
+  name.replace(/LayerNorm\.gamma$/, 'LayerNorm.weight').replace(/LayerNorm\.beta$/, 'LayerNorm.bias');
+
+/** Tensors by the names of today. */
 async function openWeights(files: Files): Promise<ReadonlyMap<string, TensorEntry>> {
-  if (await files.exists(single)) return (await openSafetensors(files, single)).tensors;
-  if (await files.exists(sharded)) return openShards(files);
+  const stored = await openStored(files);
+  const tensors = new Map<string, TensorEntry>();
+  for (const [name, entry] of stored) {
+    const present = presentName(name);
+    if (present !== name && stored.has(present))
+      throw new SottoError('model', `the checkpoint also has ${present.slice(0, 200)}, the name of today for the same tensor`, {
+        place: { file: files.name, tensor: name.slice(0, 200) },
+        remedy: 'remove the one that the model was not saved with',
+      });
+    tensors.set(present, entry);
+  }
+  return tensors;
+}
+
+async function openStored(files: Files): Promise<ReadonlyMap<string, TensorEntry>> {
+  if (await files.exists(single)) return await openFile(files, single);
+  if (await files.exists(sharded)) return await openShards(files);
   throw new SottoError('input', `the folder has neither ${single} nor ${sharded}`, {
     place: { file: files.name },
     remedy: 'name the folder of a checkpoint; weights in other formats must first be saved as safetensors',
+  });
+}
+
+/** Libraries whose matrices lie as PyTorch's do, (out, in). */
+const layouts = ['pt', 'np', 'mlx'];
+
+async function openFile(files: Files, path: string): Promise<ReadonlyMap<string, TensorEntry>> {
+  const { tensors, metadata } = await openSafetensors(files, path);
+  const format = metadata.format ?? 'pt';
+  if (layouts.includes(format)) return tensors;
+  throw new SottoError('model', `weights in the layout of ${JSON.stringify(format.slice(0, 40))} are not read`, {
+    place: { file: fileLabel(files, path), field: '__metadata__.format' },
+    remedy: 'take the PyTorch weights of the model, saved as safetensors',
   });
 }
 
@@ -99,14 +146,32 @@ async function openShards(files: Files): Promise<ReadonlyMap<string, TensorEntry
     checkPath(files, path);
     let shard = shards.get(path);
     if (shard === undefined) {
-      shard = (await openSafetensors(files, path)).tensors;
+      shard = await openFile(files, path);
       shards.set(path, shard);
     }
     const entry = shard.get(name);
     if (entry === undefined) throw damaged(`the shard ${path} does not hold the tensor`, name);
     tensors.set(name, entry);
   }
+  for (const [path, shard] of shards)
+    for (const name of shard.keys())
+      if (map[name] !== path) throw damaged(`the shard ${path} holds the tensor, and the index does not say so`, name);
+  const absent = absentShard([...shards.keys()]);
+  if (absent !== undefined) throw damaged(`no tensor is in ${absent}, though other shards are numbered so that there is one`);
   return tensors;
+}
+
+/** A file that the numbers of the others, `…-00001-of-00003.safetensors`, ask for. */
+function absentShard(paths: readonly string[]): string | undefined {
+  for (const path of paths) {
+    const [, before, number, count] = /^(.*-)(\d{1,6})-of-(\d{1,6})\.safetensors$/.exec(path) ?? [];
+    if (number === undefined) continue;
+    for (let other = 1; other <= Number(count); other++) {
+      const sibling = `${before}${String(other).padStart(number.length, '0')}-of-${count}.safetensors`;
+      if (!paths.includes(sibling)) return sibling;
+    }
+  }
+  return undefined;
 }
 
 export interface CheckpointContents {

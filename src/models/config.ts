@@ -1,21 +1,13 @@
 import { z } from 'zod';
 import { SottoError } from '../errors/index.ts';
+import { checkFields, type Family, neutralFields, printableField } from './fields.ts';
+import { endTokens } from './generation-config.ts';
 import { isObject } from './json.ts';
+import { type RopeScaling, ropeFields, ropeOf } from './rope-config.ts';
 
 /** Activations by their published names; `swish` is read as `silu`. */
 export const activationNames = ['silu', 'gelu', 'gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'quick_gelu', 'relu'] as const;
 export type ActivationName = (typeof activationNames)[number];
-
-/** Rotary positions beyond those trained on, as published; null is none. */
-export type RopeScaling =
-  | { readonly type: 'linear'; readonly factor: number }
-  | {
-      readonly type: 'llama3';
-      readonly factor: number;
-      readonly lowFrequencyFactor: number;
-      readonly highFrequencyFactor: number;
-      readonly originalMaxPositions: number;
-    };
 
 export interface LlamaConfig {
   readonly family: 'llama';
@@ -100,37 +92,6 @@ const activation = z.preprocess((name) => (name === 'swish' ? 'silu' : name), z.
 const orDefault = <T extends z.ZodType>(schema: T, value: z.output<T>) =>
   schema.nullish().transform((given) => (given ?? value) as z.output<T>);
 
-const ropeSchema = z.preprocess(
-  (raw) => (isObject(raw) ? { ...raw, type: raw.rope_type ?? raw.type } : raw),
-  z.discriminatedUnion(
-    'type',
-    [
-      z.object({ type: z.literal('default') }).transform(() => null),
-      z.object({ type: z.literal('linear'), factor: z.number().min(1).max(1e4) }),
-      z
-        .object({
-          type: z.literal('llama3'),
-          factor: z.number().min(1).max(1e4),
-          low_freq_factor: z.number().gt(0).max(1e4),
-          high_freq_factor: z.number().gt(0).max(1e4),
-          original_max_position_embeddings: extent(2 ** 24),
-        })
-        .refine((value) => value.high_freq_factor > value.low_freq_factor, {
-          path: ['high_freq_factor'],
-          error: 'must exceed low_freq_factor',
-        })
-        .transform((value) => ({
-          type: value.type,
-          factor: value.factor,
-          lowFrequencyFactor: value.low_freq_factor,
-          highFrequencyFactor: value.high_freq_factor,
-          originalMaxPositions: value.original_max_position_embeddings,
-        })),
-    ],
-    { error: 'this scaling of rotary positions is not supported: only default, linear and llama3 are' },
-  ),
-);
-
 const llamaSchema = z.object({
   hidden_size: orDefault(width, 4096),
   intermediate_size: orDefault(extent(2 ** 20), 11008),
@@ -141,35 +102,23 @@ const llamaSchema = z.object({
   vocab_size: orDefault(extent(2 ** 22), 32000),
   max_position_embeddings: orDefault(extent(2 ** 24), 2048),
   rms_norm_eps: orDefault(epsilon, 1e-6),
-  rope_theta: z.number().gt(0).max(1e12).nullish(),
-  rope_scaling: ropeSchema.nullish(),
-  /** Where recent files keep both of the above. */
-  rope_parameters: z.looseObject({ rope_theta: z.number().gt(0).max(1e12).nullish() }).nullish(),
   hidden_act: orDefault(activation, 'silu'),
   tie_word_embeddings: orDefault(z.boolean(), false),
   attention_bias: orDefault(z.boolean(), false),
   mlp_bias: orDefault(z.boolean(), false),
   bos_token_id: tokenId.nullable().optional(),
-  eos_token_id: z
-    .union([tokenId, z.array(tokenId).max(64)])
-    .nullable()
-    .optional(),
+  eos_token_id: endTokens,
 });
 
 /** config.json of a Llama, with the published defaults, checked field by field and across fields. */
 export function parseLlamaConfig(raw: unknown, file = 'config.json'): LlamaConfig {
-  const fields = checked(llamaSchema, raw, file);
+  const fields = checked('llama', llamaSchema, raw, file);
   const heads = fields.num_attention_heads;
   const keyValueHeads = fields.num_key_value_heads ?? heads;
   if (fields.head_dim == null) divides(fields.hidden_size, heads, 'num_attention_heads', 'hidden_size', file);
   divides(heads, keyValueHeads, 'num_key_value_heads', 'num_attention_heads', file);
   const headDim = fields.head_dim ?? fields.hidden_size / heads;
   if (headDim % 2 !== 0) throw misfit(`the head dimension ${headDim} is odd, rotary positions turn pairs`, 'head_dim', file);
-  const nested = fields.rope_parameters;
-  const nestedScaling =
-    nested?.rope_type === undefined && nested?.type === undefined
-      ? null
-      : checked(z.object({ rope_parameters: ropeSchema }), raw, file);
   return {
     family: 'llama',
     hiddenSize: fields.hidden_size,
@@ -181,8 +130,7 @@ export function parseLlamaConfig(raw: unknown, file = 'config.json'): LlamaConfi
     vocabSize: fields.vocab_size,
     maxPositionEmbeddings: fields.max_position_embeddings,
     rmsNormEps: fields.rms_norm_eps,
-    ropeTheta: fields.rope_theta ?? nested?.rope_theta ?? 10000,
-    ropeScaling: fields.rope_scaling ?? nestedScaling?.rope_parameters ?? null,
+    ...ropeOf(raw as Record<string, unknown>, file),
     hiddenAct: fields.hidden_act,
     tieWordEmbeddings: fields.tie_word_embeddings,
     attentionBias: fields.attention_bias,
@@ -215,7 +163,7 @@ const vitSchema = z.object({
 
 /** config.json of a vision transformer that classifies pictures, with the published defaults. */
 export function parseVitConfig(raw: unknown, file = 'config.json'): VitConfig {
-  const fields = checked(vitSchema, raw, file);
+  const fields = checked('vit', vitSchema, raw, file);
   divides(fields.hidden_size, fields.num_attention_heads, 'num_attention_heads', 'hidden_size', file);
   divides(fields.image_size, fields.patch_size, 'patch_size', 'image_size', file);
   return {
@@ -231,7 +179,7 @@ export function parseVitConfig(raw: unknown, file = 'config.json'): VitConfig {
     patchSize: fields.patch_size,
     numChannels: fields.num_channels,
     qkvBias: fields.qkv_bias,
-    labels: readLabels(fields.id2label, fields.num_labels ?? 2, file),
+    labels: readLabels(fields.id2label, fields.num_labels, file),
     plan: (raw as Record<string, unknown>).sotto,
   };
 }
@@ -256,7 +204,7 @@ const bertSchema = z.object({
 
 /** config.json of a BERT or RoBERTa that classifies texts, with the published defaults. */
 export function parseBertConfig(raw: unknown, file = 'config.json'): BertConfig {
-  const fields = checked(bertSchema, raw, file);
+  const fields = checked('bert', bertSchema, raw, file);
   divides(fields.hidden_size, fields.num_attention_heads, 'num_attention_heads', 'hidden_size', file);
   const layout = fields.model_type;
   const padTokenId = fields.pad_token_id ?? (layout === 'bert' ? 0 : 1);
@@ -278,18 +226,21 @@ export function parseBertConfig(raw: unknown, file = 'config.json'): BertConfig 
     padTokenId,
     layerNormEps: fields.layer_norm_eps,
     hiddenAct: fields.hidden_act,
-    labels: readLabels(fields.id2label, fields.num_labels ?? 2, file),
+    labels: readLabels(fields.id2label, fields.num_labels, file),
     plan: (raw as Record<string, unknown>).sotto,
   };
 }
 
-function readLabels(byId: Record<string, string> | null | undefined, count: number, file: string): string[] {
-  if (byId == null) return Array.from({ length: count }, (_, id) => `LABEL_${id}`);
-  return Array.from({ length: Object.keys(byId).length }, (_, id) => {
+function readLabels(byId: Record<string, string> | null | undefined, count: number | null | undefined, file: string): string[] {
+  if (byId == null) return Array.from({ length: count ?? 2 }, (_, id) => `LABEL_${id}`);
+  const labels = Array.from({ length: Object.keys(byId).length }, (_, id) => {
     const label = Object.hasOwn(byId, String(id)) ? byId[String(id)] : undefined;
     if (label === undefined) throw misfit(`the class ${id} has no name, though there are names of later ones`, 'id2label', file);
     return label;
   });
+  if (count != null && count !== labels.length)
+    throw misfit(`${count} classes where id2label names ${labels.length}`, 'num_labels', file);
+  return labels;
 }
 
 const families = { llama: parseLlamaConfig, vit: parseVitConfig, bert: parseBertConfig, roberta: parseBertConfig } as const;
@@ -307,14 +258,45 @@ export function parseModelConfig(raw: unknown, file = 'config.json'): ModelConfi
   });
 }
 
-function checked<T extends z.ZodType>(schema: T, raw: unknown, file: string): z.output<T> {
+/** Fields that no schema holds, and that are used all the same. */
+const otherFields = {
+  llama: ['model_type', 'architectures', 'sotto', ...ropeFields],
+  vit: ['model_type', 'architectures', 'sotto'],
+  bert: ['architectures', 'sotto'],
+} as const;
+
+/** The published classes that these definitions are of. One of another name may read the same tensors in another way. */
+const architectures: Readonly<Record<string, readonly string[]>> = {
+  llama: ['LlamaForCausalLM', 'LLaMAForCausalLM'],
+  vit: ['ViTForImageClassification'],
+  bert: ['BertForSequenceClassification'],
+  roberta: ['RobertaForSequenceClassification'],
+};
+
+/** Reads what a family uses of config.json; every other field must be one that is read over, or is refused by its name. */
+function checked<T extends z.ZodObject>(family: Family, schema: T, raw: unknown, file: string): z.output<T> {
+  if (isObject(raw)) {
+    const used = new Set([...Object.keys(schema.shape), ...otherFields[family]]);
+    checkFields(raw, used, neutralFields(family), file);
+    checkArchitectures(raw.architectures, typeof raw.model_type === 'string' ? raw.model_type : family, file);
+  }
   const result = schema.safeParse(raw);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
   throw new SottoError('model', issue.message, {
-    place: { file, field: issue.path.map(String).join('.').slice(0, 120) || '(whole)' },
+    place: { file, field: printableField(issue.path.map(String).join('.')) || '(whole)' },
     remedy: 'correct the field, or take a checkpoint that sotto supports',
     cause: result.error,
+  });
+}
+
+function checkArchitectures(given: unknown, type: string, file: string): void {
+  if (given === null || given === undefined) return;
+  const taken = Object.hasOwn(architectures, type) ? architectures[type]! : [];
+  if (Array.isArray(given) && given.every((name) => taken.includes(name))) return;
+  throw new SottoError('model', `of a ${printableField(type)}, only ${taken[0]} is supported`, {
+    place: { file, field: 'architectures' },
+    remedy: `take a checkpoint that was saved as ${taken[0]}`,
   });
 }
 

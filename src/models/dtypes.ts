@@ -1,27 +1,38 @@
 // The number types of a safetensors file, and their conversion to and from 32-bit floats.
 
-/** Bytes per element of every type the format knows. */
-export const dtypeBytes = {
-  F64: 8,
-  F32: 4,
-  F16: 2,
-  BF16: 2,
-  F8_E4M3: 1,
-  F8_E5M2: 1,
-  I64: 8,
-  I32: 4,
-  I16: 2,
-  I8: 1,
-  U64: 8,
-  U32: 4,
-  U16: 2,
-  U8: 1,
-  BOOL: 1,
+/** Bits per element of every type the format knows. */
+export const dtypeBits = {
+  F64: 64,
+  F32: 32,
+  F16: 16,
+  BF16: 16,
+  F8_E4M3: 8,
+  F8_E5M2: 8,
+  F8_E8M0: 8,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  F4: 4,
+  C64: 64,
+  I64: 64,
+  I32: 32,
+  I16: 16,
+  I8: 8,
+  U64: 64,
+  U32: 32,
+  U16: 16,
+  U8: 8,
+  BOOL: 8,
 } as const;
-export type Dtype = keyof typeof dtypeBytes;
-export type WritableDtype = 'F32' | 'F16' | 'BF16';
+export type Dtype = keyof typeof dtypeBits;
 
-export const isDtype = (value: unknown): value is Dtype => typeof value === 'string' && Object.hasOwn(dtypeBytes, value);
+/** Types whose elements are numbers by themselves. All others are codes of numbers, or no weights. */
+export type FloatDtype = 'F64' | 'F32' | 'F16' | 'BF16';
+
+export const writableBytes = { F32: 4, F16: 2, BF16: 2 } as const;
+export type WritableDtype = keyof typeof writableBytes;
+
+export const isDtype = (value: unknown): value is Dtype => typeof value === 'string' && Object.hasOwn(dtypeBits, value);
+export const isFloat = (dtype: Dtype): dtype is FloatDtype => dtype === 'F64' || Object.hasOwn(writableBytes, dtype);
 
 const word = new DataView(new ArrayBuffer(4));
 
@@ -65,15 +76,11 @@ export function floatToBfloat(value: number): number {
 
 const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
-/**
- * Bytes (little-endian) of a type → 32-bit floats, one per element; null where sotto does not read the type. Integers beyond
- * ±2^24 and doubles beyond the range of a 32-bit float come out infinite, which the caller refuses.
- */
-export function decodeValues(dtype: Dtype, bytes: Uint8Array): Float32Array | null {
-  const count = bytes.length / dtypeBytes[dtype];
+/** Bytes (little-endian) of a type → 32-bit floats, one per element. Doubles beyond their range come out infinite, which the caller refuses. */
+export function decodeValues(dtype: FloatDtype, bytes: Uint8Array): Float32Array {
+  const count = (8 * bytes.length) / dtypeBits[dtype];
   const values = new Float32Array(count);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const exact = (value: number) => (Math.abs(value) <= 2 ** 24 ? value : Number.POSITIVE_INFINITY);
   switch (dtype) {
     case 'F32':
       if (littleEndian) new Uint8Array(values.buffer).set(bytes);
@@ -90,39 +97,12 @@ export function decodeValues(dtype: Dtype, bytes: Uint8Array): Float32Array | nu
       for (let i = 0; i < count; i++) patterns[i] = view.getUint16(2 * i, true) << 16;
       return values;
     }
-    case 'I64':
-      for (let i = 0; i < count; i++) values[i] = exact(view.getInt32(8 * i + 4, true) * 2 ** 32 + view.getUint32(8 * i, true));
-      return values;
-    case 'U64':
-      for (let i = 0; i < count; i++) values[i] = exact(view.getUint32(8 * i + 4, true) * 2 ** 32 + view.getUint32(8 * i, true));
-      return values;
-    case 'I32':
-      for (let i = 0; i < count; i++) values[i] = exact(view.getInt32(4 * i, true));
-      return values;
-    case 'U32':
-      for (let i = 0; i < count; i++) values[i] = exact(view.getUint32(4 * i, true));
-      return values;
-    case 'I16':
-      for (let i = 0; i < count; i++) values[i] = view.getInt16(2 * i, true);
-      return values;
-    case 'U16':
-      for (let i = 0; i < count; i++) values[i] = view.getUint16(2 * i, true);
-      return values;
-    case 'I8':
-      for (let i = 0; i < count; i++) values[i] = view.getInt8(i);
-      return values;
-    case 'U8':
-    case 'BOOL':
-      for (let i = 0; i < count; i++) values[i] = bytes[i]!;
-      return values;
-    default:
-      return null;
   }
 }
 
 /** Writes 32-bit floats as a type, little-endian, from `offsetBytes` of the target on. */
 export function encodeValues(dtype: WritableDtype, values: Float32Array, target: Uint8Array, offsetBytes: number): void {
-  const view = new DataView(target.buffer, target.byteOffset + offsetBytes, values.length * dtypeBytes[dtype]);
+  const view = new DataView(target.buffer, target.byteOffset + offsetBytes, values.length * writableBytes[dtype]);
   if (dtype === 'F32' && littleEndian) {
     target.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), offsetBytes);
   } else if (dtype === 'F32') {

@@ -20,13 +20,13 @@ export {
   parseLlamaConfig,
   parseModelConfig,
   parseVitConfig,
-  type RopeScaling,
   supportedModelTypes,
   type VitConfig,
 } from './config.ts';
 export { type ByteRange, type Files, fileLabel, memoryFiles } from './files.ts';
 export { type FoldedTensor, foldBert, foldLlama, foldVit, foldWeights, type ReadTensor } from './fold.ts';
 export { type FoldedStack, foldedLayer, foldedName } from './folded.ts';
+export { type ModelFolder, openModelFolder } from './folder.ts';
 export {
   boundWeights,
   type FloatModel,
@@ -67,6 +67,7 @@ export {
   type ScopeRange,
 } from './plan.ts';
 export { type PixelValues, type Preprocessor, parsePreprocessor, preprocess, type RgbImage } from './preprocess.ts';
+export type { RopeScaling } from './rope-config.ts';
 export { type NamedTensor, openSafetensors, readTensor, type TensorEntry, writeSafetensors, writeShards } from './safetensors.ts';
 export { greedy, type Logits, type Sampler, type SamplingOptions, sampler, seededNormal, seededUniform } from './sample.ts';
 export {

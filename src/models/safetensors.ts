@@ -1,5 +1,14 @@
 import { SottoError } from '../errors/index.ts';
-import { type Dtype, decodeValues, dtypeBytes, encodeValues, isDtype, type WritableDtype } from './dtypes.ts';
+import {
+  type Dtype,
+  decodeValues,
+  dtypeBits,
+  encodeValues,
+  isDtype,
+  isFloat,
+  type WritableDtype,
+  writableBytes,
+} from './dtypes.ts';
 import { type Files, fileLabel } from './files.ts';
 import { isObject, parseJson } from './json.ts';
 
@@ -102,7 +111,7 @@ function readEntry(
     throw damaged(`its bytes ${start} to ${end} are outside the ${dataBytes} bytes of data`, name);
   let count = 1;
   for (const extent of shape as number[]) count *= extent;
-  if (count * dtypeBytes[dtype] !== end - start) {
+  if (count * dtypeBits[dtype] !== 8 * (end - start)) {
     throw damaged(`its shape [${shape.join(', ')}] of ${dtype} does not fill its ${end - start} bytes`, name);
   }
   return { name, dtype, shape: shape as number[], byteLength: end - start, file: path, start: dataStart + start };
@@ -120,19 +129,20 @@ function checkCover(entries: readonly TensorEntry[], dataStart: number, sizeByte
 }
 
 /**
- * Loads one tensor as 32-bit floats, row-major. F16, BF16 and F64 are converted, whole numbers where a 32-bit float holds them
- * exactly. A value that is not finite is an `input` error naming file and tensor.
+ * Loads one tensor as 32-bit floats, row-major; F16 and BF16 are exact, F64 is rounded. Whole numbers and eight-bit floats are codes whose
+ * scales stand elsewhere: they are never read as values. That, and a value that is not finite, is an `input` error naming file and tensor.
  */
 export async function readTensor(files: Files, entry: TensorEntry): Promise<Float32Array> {
-  const bytes = await files.read(entry.file, { start: entry.start, end: entry.start + entry.byteLength });
+  const { dtype } = entry;
   const place = { file: fileLabel(files, entry.file), tensor: entry.name };
-  const values = decodeValues(entry.dtype, bytes);
-  if (values === null) {
-    throw new SottoError('input', `values of type ${entry.dtype} are not read`, {
+  if (!isFloat(dtype)) {
+    throw new SottoError('input', `values of type ${dtype} are not read as weights`, {
       place,
-      remedy: 'export the checkpoint as F32, F16 or BF16',
+      remedy: 'quantised weights are not supported: take the checkpoint in F32, F16 or BF16',
     });
   }
+  const bytes = await files.read(entry.file, { start: entry.start, end: entry.start + entry.byteLength });
+  const values = decodeValues(dtype, bytes);
   const index = firstNonFinite(values);
   if (index >= 0) {
     throw new SottoError('input', `element ${index} is not a finite number of 32 bits`, {
@@ -141,6 +151,21 @@ export async function readTensor(files: Files, entry: TensorEntry): Promise<Floa
     });
   }
   return values;
+}
+
+/** Bytes of two tensors that are compared at a time. */
+const comparedBytes = 2 ** 24;
+
+/** Whether two tensors have the same type, shape and bytes. */
+export async function sameBytes(files: Files, one: TensorEntry, other: TensorEntry): Promise<boolean> {
+  if (one.dtype !== other.dtype || one.shape.join() !== other.shape.join()) return false;
+  for (let at = 0; at < one.byteLength; at += comparedBytes) {
+    const end = Math.min(at + comparedBytes, one.byteLength);
+    const part = ({ file, start }: TensorEntry) => files.read(file, { start: start + at, end: start + end });
+    const [left, right] = [await part(one), await part(other)];
+    if (left.some((byte, index) => byte !== right[index])) return false;
+  }
+  return true;
 }
 
 function firstNonFinite(values: Float32Array): number {
@@ -164,7 +189,7 @@ export function writeSafetensors(tensors: Iterable<NamedTensor>, options: WriteO
     checkWritable(tensor, dtype);
     if (names.has(tensor.name)) throw unwritable(tensor, 'two tensors have this name');
     names.add(tensor.name);
-    const end = offset + tensor.values.length * dtypeBytes[dtype];
+    const end = offset + tensor.values.length * writableBytes[dtype];
     header.push([tensor.name, { dtype, shape: tensor.shape, data_offsets: [offset, end] }]);
     offset = end;
   }
@@ -178,7 +203,7 @@ export function writeSafetensors(tensors: Iterable<NamedTensor>, options: WriteO
   let position = 8 + headerBytes;
   for (const { values } of list) {
     encodeValues(dtype, values, bytes, position);
-    position += values.length * dtypeBytes[dtype];
+    position += values.length * writableBytes[dtype];
   }
   return bytes;
 }
@@ -216,7 +241,7 @@ export function* writeShards(
   shardBytes: number,
   options: WriteOptions = {},
 ): Generator<WrittenFile> {
-  const elementBytes = dtypeBytes[options.dtype ?? 'F32'];
+  const elementBytes = writableBytes[options.dtype ?? 'F32'];
   const shards: NamedTensor[][] = [[]];
   let filled = 0;
   let total = 0;

@@ -9,12 +9,10 @@ import {
   loadWeights,
   type ModelConfig,
   memoryFiles,
-  openCheckpoint,
+  openModelFolder,
   type PixelValues,
   type Plan,
-  parseModelConfig,
   parsePreprocessor,
-  planOf,
   preprocess,
   type Tokenizer,
 } from '../models/index.ts';
@@ -40,9 +38,7 @@ export interface LoadedModel {
 /** Opens a folder in the Hugging Face layout, on disk by its path or any other `Files`. Throws `input` and `model` errors. */
 export async function openModel(folder: string | Files): Promise<LoadedModel> {
   const files = typeof folder === 'string' ? folderFiles(folder) : folder;
-  const checkpoint = await openCheckpoint(files);
-  const config = parseModelConfig(checkpoint.config);
-  const plan = planOf(config, `${files.name}/config.json`);
+  const { checkpoint, config, plan } = await openModelFolder(files);
   return {
     checkpoint,
     config,

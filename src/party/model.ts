@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { SottoError } from '../errors/index.ts';
-import { openCheckpoint } from '../models/checkpoint.ts';
-import { type ModelConfig, parseModelConfig } from '../models/config.ts';
-import { fileLabel, foldWeights, type Plan, planOf } from '../models/index.ts';
+import type { ModelConfig } from '../models/config.ts';
+import { foldWeights, openModelFolder, type Plan } from '../models/index.ts';
 import { folderFiles } from '../node/files.ts';
 import type { Tensor } from '../program/index.ts';
 import type { Control } from './control.ts';
@@ -21,10 +20,7 @@ export interface ServedModel {
 }
 
 export async function loadModel(folder: string): Promise<ServedModel> {
-  const checkpoint = await openCheckpoint(folderFiles(folder));
-  const configFile = fileLabel(checkpoint.files, 'config.json');
-  const config = parseModelConfig(checkpoint.config, configFile);
-  const plan = planOf(config, configFile);
+  const { checkpoint, config, plan } = await openModelFolder(folderFiles(folder));
   const manifest = await readManifest(checkpoint.files, checkpoint.config);
   const weights = new Map<string, Tensor>();
   for await (const [name, tensor] of foldWeights(config, plan, (tensor) => checkpoint.read(tensor))) weights.set(name, tensor);

@@ -1,7 +1,6 @@
 import { SottoError } from '../errors/index.ts';
-import { type Checkpoint, openCheckpoint } from '../models/checkpoint.ts';
-import { type LlamaConfig, parseModelConfig } from '../models/config.ts';
-import { traceLlama } from '../models/index.ts';
+import type { LlamaConfig } from '../models/config.ts';
+import { type ModelFolder, openModelFolder, traceLlama } from '../models/index.ts';
 import type { RunFolder } from './folder.ts';
 import type { Trainer } from './loop.ts';
 import { mixedSamples } from './mixed-text.ts';
@@ -17,13 +16,13 @@ export async function distill(
   { samples, calibration }: StudentText,
   options: RunOptions,
 ): Promise<Trainer> {
-  const teacher = await openCheckpoint(options.models(recipe.teacher));
+  const teacher = await openModelFolder(options.models(recipe.teacher));
   checkFamily(teacher);
   return distillation({
     recipe,
     folder,
     options,
-    teacher,
+    teacher: teacher.checkpoint,
     calibration,
     samples: recipe.mixup === undefined ? samples : mixedSamples(samples, recipe.mixup, recipe.seed),
     trace: (config, plan, batch, outputs) => traceLlama(config as LlamaConfig, plan, { batch, tokens: recipe.context, outputs }),
@@ -31,8 +30,7 @@ export async function distill(
   });
 }
 
-function checkFamily(checkpoint: Checkpoint): void {
-  const { family } = parseModelConfig(checkpoint.config);
+function checkFamily({ checkpoint, config: { family } }: ModelFolder): void {
   if (family === 'llama') return;
   throw new SottoError('model', `a ${family} cannot be distilled yet`, {
     place: { file: checkpoint.files.name },

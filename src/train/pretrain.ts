@@ -1,8 +1,8 @@
 import { SottoError } from '../errors/index.ts';
 import { type Pseudorandom, pseudorandom } from '../math/index.ts';
-import { openCheckpoint, writeCheckpoint } from '../models/checkpoint.ts';
+import { writeCheckpoint } from '../models/checkpoint.ts';
 import { parseLlamaConfig } from '../models/config.ts';
-import { defaultEpsilon, exactPlan, planOf, traceLlama } from '../models/index.ts';
+import { defaultEpsilon, exactPlan, openModelFolder, planOf, traceLlama } from '../models/index.ts';
 import { loadTokenizer } from '../models/tokenizer.ts';
 import { encodeDocuments } from './data.ts';
 import type { RunFolder } from './folder.ts';
@@ -17,7 +17,7 @@ import { trainBytePairTokenizer } from './tokenizer.ts';
 /** A small Llama from random weights: trains the tokenizer, then the model on next-token likelihood. */
 export async function pretrain(recipe: PretrainRecipe, folder: RunFolder, texts: Texts, options: RunOptions): Promise<Trainer> {
   if (!(await folder.start.exists('config.json'))) await writeStart(recipe, folder, texts.train);
-  const checkpoint = await openCheckpoint(folder.start);
+  const { checkpoint } = await openModelFolder(folder.start);
   const config = parseLlamaConfig(checkpoint.config);
   const tokenizer = await loadTokenizer(folder.start);
   const start: Weights = await checkpoint.readAll();

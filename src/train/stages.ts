@@ -1,8 +1,8 @@
 import { type Calibration, convertCheckpoint, widenHeads } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
-import { type Checkpoint, openCheckpoint, writeCheckpoint } from '../models/checkpoint.ts';
+import { type Checkpoint, writeCheckpoint } from '../models/checkpoint.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
-import { type AttentionPlan, defaultEpsilon, type LayerPlan, type Plan, planOf } from '../models/index.ts';
+import { type AttentionPlan, defaultEpsilon, type LayerPlan, openModelFolder, type Plan, planOf } from '../models/index.ts';
 import type { Program } from '../program/index.ts';
 import { type Base, readBase } from './base.ts';
 import { type RunFolder, readStateStep } from './folder.ts';
@@ -60,7 +60,7 @@ export async function distillation(task: Distillation): Promise<Trainer> {
       continue;
     }
     if (!(await start.exists('config.json')) && source !== undefined) await convertStart(task, stage, source, index);
-    const trained = await trainStage(task, stage, await openCheckpoint(start), { before, stop });
+    const trained = await trainStage(task, stage, (await openModelFolder(start)).checkpoint, { before, stop });
     // An early state may have ranges that no table spans: only a finished run makes a checkpoint.
     if (last && trained.result.finished) await finish(task, trained);
     if (last || !trained.result.finished) return trained.result;

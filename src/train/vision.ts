@@ -1,9 +1,9 @@
 import { SottoError } from '../errors/index.ts';
 import { type Pseudorandom, pseudorandom } from '../math/index.ts';
-import { openCheckpoint, writeCheckpoint } from '../models/checkpoint.ts';
-import { parseModelConfig, parseVitConfig, type VitConfig } from '../models/config.ts';
+import { writeCheckpoint } from '../models/checkpoint.ts';
+import { parseVitConfig, type VitConfig } from '../models/config.ts';
 import type { Files } from '../models/files.ts';
-import { exactPlan, traceVit } from '../models/index.ts';
+import { exactPlan, openModelFolder, traceVit } from '../models/index.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
 import { type Preprocessor, parsePreprocessor } from '../models/preprocess.ts';
 import type { PictureSet } from './data/index.ts';
@@ -51,7 +51,7 @@ async function pretrainVision(
 ): Promise<Trainer> {
   const { set, split } = pictures;
   if (!(await folder.start.exists('config.json'))) await writeFirst(recipe, folder, set);
-  const checkpoint = await openCheckpoint(folder.start);
+  const { checkpoint } = await openModelFolder(folder.start);
   const config = parseVitConfig(checkpoint.config);
   const start: Weights = await checkpoint.readAll();
   const result = await train({
@@ -94,7 +94,7 @@ async function distillVision(
     recipe,
     folder,
     options,
-    teacher: await openCheckpoint(teacherFiles),
+    teacher: (await openModelFolder(teacherFiles)).checkpoint,
     calibration: calibrationPictures(set, split, preprocessor, recipe.conversion.calibrationRows),
     samples: pictureSamples(recipe, set, split, preprocessor, config.labels.length),
     metrics: ['accuracy', 'fidelity'],
@@ -104,8 +104,7 @@ async function distillVision(
 }
 
 async function visionConfig(files: Files): Promise<VitConfig> {
-  const checkpoint = await openCheckpoint(files);
-  const config = parseModelConfig(checkpoint.config);
+  const { config } = await openModelFolder(files);
   if (config.family === 'vit') return config;
   throw new SottoError('model', `a ${config.family} cannot be distilled on pictures`, {
     place: { file: files.name },

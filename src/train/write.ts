@@ -1,9 +1,9 @@
+import { SottoError } from '../errors/index.ts';
 import { type Pseudorandom, pseudorandom } from '../math/index.ts';
 import type { Context } from '../models/block.ts';
-import { openCheckpoint } from '../models/checkpoint.ts';
-import { type LlamaConfig, parseLlamaConfig } from '../models/config.ts';
+import type { LlamaConfig } from '../models/config.ts';
 import type { Files } from '../models/files.ts';
-import { llama, type Plan, planOf, rotaryRows } from '../models/index.ts';
+import { llama, openModelFolder, type Plan, rotaryRows } from '../models/index.ts';
 import { greedy } from '../models/sample.ts';
 import { loadTokenizer } from '../models/tokenizer.ts';
 import type { OnnxBackend } from '../node/onnx.ts';
@@ -164,13 +164,17 @@ export async function writeTexts(
   files: Files,
   options: { texts: number; length: number; temperature: number; seed: number; backend: OnnxBackend },
 ): Promise<string[]> {
-  const checkpoint = await openCheckpoint(files);
-  const config = parseLlamaConfig(checkpoint.config, `${files.name}/config.json`);
+  const { checkpoint, config, plan } = await openModelFolder(files);
+  if (config.family !== 'llama')
+    throw new SottoError('model', `a ${config.family} does not write text`, {
+      place: { file: files.name },
+      remedy: 'name the folder of a llama',
+    });
   const tokenizer = await loadTokenizer(files);
   const begin = tokenizer.bosId ?? config.bosTokenId ?? 0;
   // Where texts were packed end to end, a begin token ends one as well.
   const stopIds = [...config.eosTokenIds, begin];
   const weights = await checkpoint.readAll();
-  const ids = await write(config, planOf(config), { ...options, prompt: [begin], stopIds, weights });
+  const ids = await write(config, plan, { ...options, prompt: [begin], stopIds, weights });
   return ids.map((text) => tokenizer.decode([...text.subarray(1)]).trim()).filter((text) => text !== '');
 }

@@ -1,0 +1,124 @@
+import { SottoError } from '../errors/index.ts';
+import { same } from '../program/index.ts';
+import { type Checkpoint, type LoadedTensor, openCheckpoint } from './checkpoint.ts';
+import { type ModelConfig, parseModelConfig } from './config.ts';
+import { isFloat } from './dtypes.ts';
+import { printableField } from './fields.ts';
+import { type Files, fileLabel } from './files.ts';
+import { type Plan, planOf } from './plan.ts';
+import { weightShapes } from './weights.ts';
+
+/** A model as its folder describes it. */
+export interface ModelFolder {
+  /** With the tensors that the model reads, and no others. */
+  readonly checkpoint: Checkpoint;
+  readonly config: ModelConfig;
+  readonly plan: Plan;
+}
+
+/**
+ * Opens a folder whole or not at all: every field of config.json is used, is one of those that docs/checkpoints.md lists as read over, or
+ * is refused by its name; so is every tensor. Everything that computes with a model opens it here. Throws `input` and `model` errors.
+ */
+export async function openModelFolder(files: Files): Promise<ModelFolder> {
+  const checkpoint = await openCheckpoint(files);
+  const file = fileLabel(files, 'config.json');
+  const config = parseModelConfig(checkpoint.config, file);
+  const plan = planOf(config, file);
+  const read = weightShapes(config, plan);
+  await checkTensors(checkpoint, config, read);
+  const names = checkpoint.names().filter((name) => read.has(name));
+  return {
+    checkpoint: {
+      ...checkpoint,
+      names: () => [...names],
+      has: (name) => read.has(name),
+      async readAll() {
+        const all = new Map<string, LoadedTensor>();
+        for (const name of names) all.set(name, { shape: checkpoint.shape(name), values: await checkpoint.read(name) });
+        return all;
+      },
+    },
+    config,
+    plan,
+  };
+}
+
+/** Tensors that are read over, and why: what docs/checkpoints.md lists. */
+export const neutralTensors: readonly { readonly families: readonly string[]; readonly name: RegExp; readonly reason: string }[] =
+  [
+    {
+      families: ['llama'],
+      name: /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+      reason: 'frequencies that older versions saved; config.json says what they are',
+    },
+    {
+      families: ['bert', 'roberta'],
+      name: /^(bert|roberta)\.embeddings\.(position_ids|token_type_ids)$/,
+      reason: '0, 1, 2, … and zeros that older versions saved',
+    },
+    {
+      families: ['roberta', 'vit'],
+      name: /^(roberta|vit)\.pooler\.dense\.(weight|bias)$/,
+      reason: 'a pooler that the published classifier does not read',
+    },
+  ];
+
+/** What the names of tensors that nobody reads tend to mean. */
+const leftovers: readonly [pattern: RegExp, reason: string, remedy: string][] = [
+  [
+    /(qweight|qzeros|g_idx|scales?|scale_inv|zeros?|zero_point|absmax|quant_map|quant_state.*|SCB|weight_format|weight_packed|weight_shape|W_q|codebooks?|codes)$/,
+    'it belongs to a quantised matrix, and sotto does not dequantise',
+    'take the checkpoint in float32, float16 or bfloat16',
+  ],
+  [/lora_|adapter/i, 'it belongs to an adapter that is not merged', 'merge the adapter into its model and save it whole'],
+  [
+    /\.bias$/,
+    'config.json describes a model without this bias',
+    'correct config.json, or take the checkpoint that it belongs to',
+  ],
+];
+
+async function checkTensors(
+  checkpoint: Checkpoint,
+  config: ModelConfig,
+  read: ReadonlyMap<string, readonly number[]>,
+): Promise<void> {
+  const refuse = (tensor: string, reason: string, remedy = 'check that config.json and its plan describe these weights') =>
+    new SottoError('model', reason, { place: { file: checkpoint.files.name, tensor: printableField(tensor) }, remedy });
+  for (const name of checkpoint.names()) {
+    if (read.has(name) || isNeutral(name, config)) continue;
+    if (await isTiedHead(name, checkpoint, config)) continue;
+    const [, reason, remedy] = leftovers.find(([pattern]) => pattern.test(name)) ?? [];
+    throw refuse(name, reason ?? 'the model that config.json describes does not read this tensor', remedy);
+  }
+  for (const [name, shape] of read) {
+    if (!checkpoint.has(name))
+      throw refuse(
+        name,
+        'the checkpoint has no such tensor',
+        'check that config.json and its plan describe these weights; `sotto convert` adds what a polynomial plan needs',
+      );
+    const stored = checkpoint.shape(name);
+    if (!same(stored, shape)) throw refuse(name, `shape [${stored}] where the configuration asks for [${shape}]`);
+    const dtype = checkpoint.dtype(name);
+    if (!isFloat(dtype))
+      throw refuse(name, `values of type ${dtype} are codes, not weights`, 'take the checkpoint in float32, float16 or bfloat16');
+  }
+}
+
+const familyOf = (config: ModelConfig): string => (config.family === 'bert' ? config.layout : config.family);
+
+const isNeutral = (tensor: string, config: ModelConfig): boolean =>
+  neutralTensors.some(({ families, name }) => families.includes(familyOf(config)) && name.test(tensor));
+
+/** A head that is tied to the embeddings may stand in the file as well, as long as it is the same. */
+async function isTiedHead(name: string, checkpoint: Checkpoint, config: ModelConfig): Promise<boolean> {
+  const [head, embedding] = ['lm_head.weight', 'model.embed_tokens.weight'];
+  if (name !== head || config.family !== 'llama' || !config.tieWordEmbeddings || !checkpoint.has(embedding)) return false;
+  if (await checkpoint.same(head, embedding)) return true;
+  throw new SottoError('model', 'it differs from the embeddings that config.json ties it to', {
+    place: { file: checkpoint.files.name, tensor: name },
+    remedy: 'set tie_word_embeddings to what the model was trained with',
+  });
+}
