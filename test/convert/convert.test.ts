@@ -14,7 +14,6 @@ import {
 import { pseudorandom } from '../../src/math/index.ts';
 import type { Checkpoint } from '../../src/models/checkpoint.ts';
 import { parseLlamaConfig, parseVitConfig } from '../../src/models/config.ts';
-import { memoryFiles } from '../../src/models/files.ts';
 import { exactPlan, fullPlan, parsePlan, traceLlama, traceVit } from '../../src/models/index.ts';
 import type { Bounded, BoundedTable, Program, Tensor } from '../../src/program/index.ts';
 import { raw } from './raw.ts';
@@ -39,14 +38,9 @@ function randomWeights(program: Program, seed: number): Map<string, Tensor> {
   return weights;
 }
 
-function inMemory(fields: Record<string, unknown>, weights: ReadonlyMap<string, Tensor>): Checkpoint {
+function inMemory(fields: Record<string, unknown>, weights: ReadonlyMap<string, Tensor>): Pick<Checkpoint, 'config' | 'readAll'> {
   return {
-    files: memoryFiles(),
     config: fields,
-    names: () => [...weights.keys()],
-    has: (name) => weights.has(name),
-    shape: (name) => weights.get(name)!.shape,
-    read: async (name) => weights.get(name)!.values as Float32Array,
     readAll: async () =>
       new Map([...weights].map(([name, { shape, values }]) => [name, { shape, values: Float32Array.from(values) }])),
   };
