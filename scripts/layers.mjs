@@ -13,6 +13,7 @@ export const layers = [
   ['math', portable, ['errors']],
   ['kernels', portable, ['errors', 'math']],
   ['kernels/lattice', portable, ['errors', 'math', 'kernels']],
+  ['lattice', portable, ['errors', 'math', 'kernels', 'kernels/lattice']],
   ['program', portable, ['errors']],
   ['backends/reference', portable, ['errors', 'math', 'program']],
   ['backends/onnx', portable, ['errors', 'program']],
