@@ -74,7 +74,8 @@ Tasks and what --data names for them:
   perplexity            text with lines <|endoftext|> between documents, or JSONL with the field text. Sliding windows of
                         --window tokens (the context), moved on by --stride (half of it), each token predicted once
   image_accuracy        an IDX file of pictures with its labels beside it, a .bin batch of CIFAR, a folder of
-                        class folders, or a tar of those
+                        class folders, or a tar of those. Folders bear the model's names (id2label); numbers count in
+                        numeric order
   fidelity              text or pictures: how often the likeliest is --teacher's, cosine of the logits, KL; for text
                         the quotient of perplexities too, and all by position
   layer_mse             text or pictures: squared differences of the hidden states to --teacher's
@@ -88,8 +89,9 @@ Tasks and what --data names for them:
 
 --completions scores given outputs without a model, one JSON object a line: {"task_id": …, "completion": …} for programs (several
 a task for pass@k), {"completion": …} for texts, {"turns": [first, second]} for MT-Bench, {"loglikelihoods": [one a choice]},
-{"loglikelihood": …, "greedy": …} for LAMBADA, {"logprobs": [one a token]} for perplexity. The key of a judge is read from
-SOTTO_JUDGE_KEY. With --backend mpc every predicted token or picture is a private run of three processes, so keep --limit small.
+{"loglikelihood": …, "greedy": …} for LAMBADA, {"logprobs": [one a token]} for perplexity. Each names its row by the data's own
+task_id, question_id, idx or id, or by the row's number from 0 as doc_id; only where neither side names rows is line n the output of
+row n. Files may be packed with gzip. The key of a judge is read from SOTTO_JUDGE_KEY. With --backend mpc every predicted token or picture is a private run of three processes, so keep --limit small.
 
 Intervals are of 95 %: Wilson's for shares, normal across texts for means, a seeded bootstrap over segments for BLEU and chrF.
 

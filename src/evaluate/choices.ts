@@ -41,6 +41,7 @@ export function arcFields(row: Row): ArcFields {
   const areTexts = (list: unknown): list is string[] => Array.isArray(list) && list.every((item) => typeof item === 'string');
   if (!areTexts(text) || !areTexts(label) || text.length !== label.length || text.length === 0)
     return row.refuse('choices', 'has no lists text and label of one length');
+  if (new Set(label).size !== label.length) row.refuse('choices', 'has a label twice');
   const answer = label.indexOf(row.text('answerKey'));
   return { question, choices: text, answer: answer >= 0 ? answer : row.refuse('answerKey', 'is none of the labels') };
 }

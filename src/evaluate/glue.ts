@@ -1,6 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import type { EncodedText, TextClassifier } from '../models/classify-text.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
+import { isGeneric } from './class-folders.ts';
 import { type Metrics, share } from './metric.ts';
 
 interface GlueFormat {
@@ -105,17 +106,24 @@ function cutToFit(whole: EncodedText, firstLength: number, secondLength: number,
   return { ids: ids.filter((_, at) => kept[at]), types: types.filter((_, at) => kept[at]) };
 }
 
+/** Other names that published models have for the classes. */
+const synonyms: Readonly<Record<string, string>> = { neg: 'negative', pos: 'positive', contradictory: 'contradiction' };
+
 /**
- * Which class of the task each of the model's classes is: by name where the model names them as the task does, else by number (then
- * both must have as many).
+ * Which class of the task each of the model's classes is: by name, or by number where the model's names are none (`LABEL_0`; then both
+ * must have as many). Other names are a `model` error: the order would be a guess.
  */
 export function glueClasses(task: GlueTask, labels: readonly string[]): number[] {
   const classes: readonly string[] = glueFormats[task].classes;
   const bare = (name: string): string => name.toLowerCase().replace(/[^a-z]/g, '');
-  const named = labels.map((label) => classes.findIndex((name) => bare(name) === bare(label)));
+  const named = labels.map((label) => classes.findIndex((name) => bare(name) === (synonyms[bare(label)] ?? bare(label))));
   if (named.every((id) => id >= 0) && new Set(named).size === classes.length) return named;
-  if (labels.length === classes.length) return classes.map((_, id) => id);
-  throw new SottoError('model', `a model of ${labels.length} classes for a task of ${classes.length}`, {
+  if (labels.length === classes.length && labels.every(isGeneric)) return classes.map((_, id) => id);
+  const reason =
+    labels.length === classes.length
+      ? `the model's classes ${labels.map((label) => JSON.stringify(label)).join(', ')} are not those of the task`
+      : `a model of ${labels.length} classes for a task of ${classes.length}`;
+  throw new SottoError('model', reason, {
     place: { field: 'id2label' },
     remedy: `${task} has the classes ${classes.join(', ')}`,
   });

@@ -34,9 +34,10 @@ export function turnsOf(row: Row): [string, string] {
 
 /** Questions with the references that their categories ask for. */
 export function twoTurns(rows: readonly Row[], references: readonly Row[]): TwoTurns[] {
-  const answers = new Map(references.map((row) => [String(row.present('question_id')), row]));
+  const answers = byKey(references, 'question_id');
+  byKey(rows, 'question_id');
   return rows.map((row) => {
-    const id = String(row.present('question_id'));
+    const id = row.key('question_id');
     const category = row.text('category');
     const reference = answers.get(id);
     if (referenced.includes(category) && reference === undefined)
@@ -47,6 +48,17 @@ export function twoTurns(rows: readonly Row[], references: readonly Row[]): TwoT
     const used = referenced.includes(category) ? turnsOf(reference!) : undefined;
     return { row, id, category, turns: pair(row, 'turns', row.present('turns')), reference: used };
   });
+}
+
+/** Rows by an identifier that no two of them share. */
+function byKey(rows: readonly Row[], field: string): ReadonlyMap<string, Row> {
+  const found = new Map<string, Row>();
+  for (const row of rows) {
+    const other = found.get(row.key(field));
+    if (other !== undefined) row.refuse(field, `is ${row.key(field)}, as in ${other.file}:${other.line} already`);
+    found.set(row.key(field), row);
+  }
+  return found;
 }
 
 export interface JudgePrompt {
@@ -60,7 +72,8 @@ export type JudgePrompts = Readonly<Record<PromptName, JudgePrompt>>;
 /** The four prompts that rate a single answer, from a file of judge prompts. */
 export function judgePrompts(rows: readonly Row[], file: string): JudgePrompts {
   const found = promptNames.map((name): [PromptName, JudgePrompt] => {
-    const row = rows.find(({ fields }) => fields.name === name);
+    const [row, again] = rows.filter(({ fields }) => fields.name === name);
+    again?.refuse('name', `is ${name}, as in row ${row!.line} already`);
     if (row !== undefined) return [name, { system: row.text('system_prompt'), template: row.text('prompt_template') }];
     throw new SottoError('input', `the prompt ${name} is missing`, {
       place: { file, field: 'name' },

@@ -3,7 +3,7 @@ import type { Tokenizer } from '../models/index.ts';
 import { predictAll, prefixToken } from './likelihood.ts';
 import { type Metrics, mapped, ratio } from './metric.ts';
 import { logSoftmax, type Prediction, type TextModel, type Watch } from './model.ts';
-import { type Row, readRows, readText } from './rows.ts';
+import { bareName, type Row, readRows, readText } from './rows.ts';
 
 /** The line between documents of a text file. */
 const separator = '<|endoftext|>';
@@ -16,7 +16,7 @@ export interface Windows {
 
 /** Documents of a text file, or the field `text` of a JSONL or JSON file's rows. */
 export async function readDocuments(file: string, limit: number): Promise<string[]> {
-  if (/\.jsonl?$/.test(file)) return (await readRows(file, limit)).map((row) => row.text('text'));
+  if (/\.(jsonl?|ndjson)$/.test(bareName(file))) return (await readRows(file, limit)).map((row) => row.text('text'));
   const documents = (await readText(file))
     .split(new RegExp(`^\\s*${separator.replaceAll('|', '\\|')}\\s*$`, 'm'))
     .map((document) => document.trim())

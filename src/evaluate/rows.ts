@@ -1,7 +1,11 @@
 import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
 import { SottoError } from '../errors/index.ts';
 import { isObject, parseJson } from '../models/json.ts';
 import { asError } from '../node/files.ts';
+
+const unpack = promisify(gunzip);
 
 /** One object of a data file, with the place that errors name. Fields are checked as they are asked for. */
 export class Row {
@@ -48,6 +52,13 @@ export class Row {
     return this.refuse(field, 'is not a list of numbers');
   }
 
+  /** An identifier: a text or a whole number, which are the same where they are written alike. */
+  key(field: string): string {
+    const value = this.present(field);
+    if (typeof value === 'string' && value !== '') return value;
+    return Number.isSafeInteger(value) ? String(value) : this.refuse(field, 'is neither a text nor a whole number');
+  }
+
   present(field: string): unknown {
     return this.has(field) ? this.fields[field] : this.refuse(field, 'is missing');
   }
@@ -60,9 +71,28 @@ export class Row {
   }
 }
 
-/** The bytes of a file. Throws an `input` error that names it. */
-export const readBytes = (file: string): Promise<Uint8Array> =>
-  readFile(file).catch((cause: unknown) => Promise.reject(asError(file, '', cause)));
+/** What a file packed with gzip may hold. */
+const unpackedLimitBytes = 2 ** 28;
+
+/** The bytes of a file, unpacked where it begins as gzip does. Throws an `input` error that names it. */
+async function readBytes(file: string): Promise<Uint8Array> {
+  const bytes = await readFile(file).catch((cause: unknown) => Promise.reject(asError(file, '', cause)));
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  return await unpack(bytes, { maxOutputLength: unpackedLimitBytes }).catch((cause: NodeJS.ErrnoException) => {
+    const tooLarge = cause.code === 'ERR_BUFFER_TOO_LARGE';
+    const reason = tooLarge
+      ? `the file unpacks to more than ${unpackedLimitBytes} bytes`
+      : 'the gzip data is damaged or cut short';
+    throw new SottoError(tooLarge ? 'resource' : 'input', reason, {
+      place: { file },
+      remedy: 'unpack it, or fetch it again',
+      cause,
+    });
+  });
+}
+
+/** A file's name without what says that it is packed. */
+export const bareName = (file: string): string => file.replace(/\.gz$/i, '');
 
 export async function readText(file: string): Promise<string> {
   try {

@@ -62,61 +62,80 @@ type Task = (sources: TaskSources) => Promise<TaskResult>;
 const choiceTask =
   (name: ChoiceTask): Task =>
   async ({ data, completions, limit, watch, text }) => {
-    const rows = await readRows(data, limit);
+    const all = await dataRows({ data, completions, limit });
+    const rows = all.slice(0, limit);
     const questions = rows.map(choiceFormats[name]);
-    const likelihoods =
-      completions === undefined
-        ? await choiceLikelihoods(await text(), questions, watch)
-        : (await readCompletions(rows, completions)).map((given, index) => givenLikelihoods(questions[index]!, given[0]!));
-    return { metrics: scoreChoices(name, questions, likelihoods), samples: rows.length };
+    if (completions === undefined) {
+      const likelihoods = await choiceLikelihoods(await text(), questions, watch);
+      return { metrics: scoreChoices(name, questions, likelihoods), samples: rows.length };
+    }
+    const { given, by } = await readCompletions(all, completions, { limit });
+    const likelihoods = given.map(([own], index) => givenLikelihoods(questions[index]!, own!));
+    return { metrics: scoreChoices(name, questions, likelihoods), samples: rows.length, settings: { joined_by: by } };
   };
 
-/** The given outputs of rows, or those that `write` makes with the model. */
+/** The rows of the data: those that the limit leaves, or all where given outputs are joined with them. */
+const dataRows = ({ data, completions, limit }: Pick<TaskSources, 'data' | 'completions' | 'limit'>): Promise<Row[]> =>
+  readRows(data, completions === undefined ? limit : Number.POSITIVE_INFINITY);
+
+/** The outputs of each row, and how given ones were joined. */
+interface Outputs<T> {
+  readonly made: T[][];
+  readonly settings: { readonly joined_by?: string };
+}
+
+/** The given outputs of the first rows, or those that `write` makes with the model. */
 async function outputs<T>(
-  { completions, text, watch }: TaskSources,
-  rows: readonly Row[],
-  given: (completion: Row) => T,
-  write: (model: TextModel, index: number) => Promise<T>,
-): Promise<T[][]> {
-  if (completions !== undefined) return (await readCompletions(rows, completions)).map((own) => own.map(given));
+  { completions, limit, text, watch }: TaskSources,
+  all: readonly Row[],
+  { given, write, several = false }: Output<T>,
+): Promise<Outputs<T>> {
+  if (completions !== undefined) {
+    const joined = await readCompletions(all, completions, { limit, several });
+    return { made: joined.given.map((own) => own.map(given)), settings: { joined_by: joined.by } };
+  }
   const model = await text();
   const made: T[][] = [];
-  for (let index = 0; index < rows.length; index++) {
+  for (let index = 0; index < all.length; index++) {
     made.push([await write(model, index)]);
-    watch(index + 1, rows.length);
+    watch(index + 1, all.length);
   }
-  return made;
+  return { made, settings: {} };
+}
+interface Output<T> {
+  given(completion: Row): T;
+  write(model: TextModel, index: number): Promise<T>;
+  readonly several?: boolean;
 }
 
 const first = <T>(lists: readonly (readonly T[])[]): T[] => lists.map((list) => list[0]!);
 
 const writtenTask: Task = async (sources) => {
-  const rows = await readRows(sources.data, sources.limit);
-  const questions = rows.map(writtenQuestion);
-  const made = await outputs(sources, rows, outputOf, (model, index) =>
-    writeAfter(model, questions[index]!.prompt, { newTokens: 48, stops: writtenStops }),
-  );
-  return { metrics: scoreWritten(questions, first(made)), samples: rows.length };
+  const all = await dataRows(sources);
+  const questions = all.slice(0, sources.limit).map(writtenQuestion);
+  const { made, settings } = await outputs(sources, all, {
+    given: outputOf,
+    write: (model, index) => writeAfter(model, questions[index]!.prompt, { newTokens: 48, stops: writtenStops }),
+  });
+  return { metrics: scoreWritten(questions, first(made)), samples: questions.length, settings };
 };
 
 const lambadaTask: Task = async ({ data, completions, limit, watch, text }) => {
-  const rows = await readRows(data, limit);
-  const requests = rows.map(lambadaRequest);
-  const likelihoods =
-    completions === undefined
-      ? await logLikelihoods(await text(), requests, watch)
-      : first(await readCompletions(rows, completions)).map(givenLikelihood);
-  return { metrics: scoreLambada(likelihoods), samples: rows.length };
+  const all = await dataRows({ data, completions, limit });
+  const requests = all.slice(0, limit).map(lambadaRequest);
+  if (completions === undefined)
+    return { metrics: scoreLambada(await logLikelihoods(await text(), requests, watch)), samples: requests.length };
+  const { given, by } = await readCompletions(all, completions, { limit });
+  return { metrics: scoreLambada(first(given).map(givenLikelihood)), samples: requests.length, settings: { joined_by: by } };
 };
 
 const perplexityTask: Task = async (sources) => {
   const { data, completions, limit, watch } = sources;
   if (completions !== undefined) {
-    const rows = await readRows(data, limit);
-    const losses = (await readCompletions(rows, completions)).map(([given], index) =>
-      givenLoss(given!, rows[index]!.text('text')),
-    );
-    return { metrics: scorePerplexity(losses), samples: rows.length };
+    const all = await readRows(data);
+    const { given, by } = await readCompletions(all, completions, { limit });
+    const losses = given.map(([own], index) => givenLoss(own!, all[index]!.text('text')));
+    return { metrics: scorePerplexity(losses), samples: losses.length, settings: { joined_by: by } };
   }
   const texts = await readDocuments(data, limit);
   const model = await sources.text();
@@ -132,15 +151,22 @@ const perplexityTask: Task = async (sources) => {
 };
 
 const codeTaskRun: Task = async (sources) => {
-  const rows = await readRows(sources.data, sources.limit);
-  const tasks = rows.map(codeTask);
+  const all = await dataRows(sources);
+  const tasks = all.slice(0, sources.limit).map(codeTask);
   const sandbox = await PythonSandbox.open();
-  const samples = await outputs(sources, rows, codeCompletion, (model, index) =>
-    writeAfter(model, tasks[index]!.prompt, { newTokens: Math.min(512, model.context >> 1), stops: codeStops }),
-  );
-  const scores = await runCode(sandbox, tasks, samples, { watch: sources.watch });
-  const executions = samples.reduce((sum, own) => sum + own.length, 0);
-  return { metrics: scoreCode(scores), samples: rows.length, settings: { executions, confinement: sandbox.confinement } };
+  const { made, settings } = await outputs(sources, all, {
+    given: codeCompletion,
+    write: (model, index) =>
+      writeAfter(model, tasks[index]!.prompt, { newTokens: Math.min(512, model.context >> 1), stops: codeStops }),
+    several: true,
+  });
+  const scores = await runCode(sandbox, tasks, made, { watch: sources.watch });
+  const executions = made.reduce((sum, own) => sum + own.length, 0);
+  return {
+    metrics: scoreCode(scores),
+    samples: tasks.length,
+    settings: { ...settings, executions, confinement: sandbox.confinement },
+  };
 };
 
 const benchTask: Task = async (sources) => {
@@ -152,11 +178,14 @@ const benchTask: Task = async (sources) => {
     });
   const prompts = judgePrompts(await readRows(promptFile), promptFile);
   const known = (await Promise.all(references.map((file) => readRows(file)))).flat();
-  const rows = await readRows(sources.data, sources.limit);
-  const questions = twoTurns(rows, known);
-  const answers = first(await outputs(sources, rows, turnsOf, (model, index) => answerTurns(model, questions[index]!)));
-  const rated = await judgeAll(judge, prompts, questions, answers, sources.watch);
-  return { metrics: scoreRatings(rated), samples: rows.length, settings: { judge: judge.model } };
+  const all = await dataRows(sources);
+  const questions = twoTurns(all.slice(0, sources.limit), known);
+  const { made, settings } = await outputs(sources, all, {
+    given: turnsOf,
+    write: (model, index) => answerTurns(model, questions[index]!),
+  });
+  const rated = await judgeAll(judge, prompts, questions, first(made), sources.watch);
+  return { metrics: scoreRatings(rated), samples: questions.length, settings: { ...settings, judge: judge.model } };
 };
 
 const translationTask: Task = async ({ data, completions, references, limit, watch, text }) => {
@@ -165,7 +194,7 @@ const translationTask: Task = async ({ data, completions, references, limit, wat
   const hypotheses =
     completions === undefined
       ? await translateAll(await text(), sources, watch)
-      : await readHypotheses(completions, sources.length);
+      : await readHypotheses(completions, translations);
   return {
     metrics: scoreTranslations(hypotheses, translations),
     samples: sources.length,

@@ -3,14 +3,16 @@ import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
 import { bleu } from './bleu.ts';
 import { chrf } from './chrf.ts';
-import { outputOf, readLines } from './completions.ts';
+import { outputOf, readCompletions, readLines } from './completions.ts';
 import { writeAfter } from './generative.ts';
 import type { Metrics } from './metric.ts';
 import type { TextModel, Watch } from './model.ts';
-import { readRows } from './rows.ts';
+import { bareName, Row } from './rows.ts';
 
 /** Sentences with one or more reference translations each. */
 export interface Translations {
+  /** Of the files, of which the limit may leave the first alone. */
+  readonly sentences: number;
   readonly sources: readonly string[];
   readonly references: readonly (readonly string[])[];
 }
@@ -33,6 +35,7 @@ export async function readTranslations(data: string, references: readonly string
   const count = Math.min(limit, sources.length);
   return {
     sources: sources.slice(0, count),
+    sentences: sources.length,
     references: Array.from({ length: count }, (_, index) => lines.map((list) => list[index]!)),
   };
 }
@@ -46,13 +49,21 @@ async function aligned(file: string, count: number, other: string): Promise<stri
   });
 }
 
-/** Given translations: JSONL in the order of the sources, or a file of plain lines. */
-export async function readHypotheses(file: string, count: number): Promise<string[]> {
-  const given = /\.jsonl?$/.test(file) ? (await readRows(file)).map(outputOf) : await readLines(file);
-  if (given.length >= count) return given.slice(0, count);
-  throw new SottoError('input', `${given.length} translations for ${count} sentences`, {
+/**
+ * Given translations: a file of plain lines, line n of sentence n, or JSONL whose `doc_id` is the sentence's number from 0 (see
+ * `joinCompletions`).
+ */
+export async function readHypotheses(file: string, { sources, sentences }: Translations): Promise<string[]> {
+  const count = sources.length;
+  if (/\.(jsonl?|ndjson)$/.test(bareName(file))) {
+    const lines = Array.from({ length: sentences }, (_, index) => new Row('sources', index + 1, {}));
+    return (await readCompletions(lines, file, { limit: count })).given.map(([own]) => outputOf(own!));
+  }
+  const given = await readLines(file);
+  if (given.length === sentences || given.length === count) return given.slice(0, count);
+  throw new SottoError('input', `${given.length} translations for ${sentences} sentences`, {
     place: { file },
-    remedy: 'give one translation a sentence, or use --limit',
+    remedy: 'give one translation a sentence',
   });
 }
 

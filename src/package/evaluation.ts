@@ -5,7 +5,9 @@ import { SottoError } from '../errors/index.ts';
 import {
   FloatPictureModel,
   FloatTextModel,
+  folderClasses,
   type LabelledPicture,
+  numberedClasses,
   type PictureModel,
   pixelsOf,
   type RunCost,
@@ -173,8 +175,7 @@ async function inTurn<T, R>(items: readonly T[], work: (item: T) => Promise<R>):
 
 /**
  * Labelled pictures from an IDX file of pictures (its labels beside it), a binary batch of CIFAR, a folder of class folders or a tar
- * of those. Class folders
- * bear the names of the model's classes, or there are as many of them, in alphabetic order.
+ * of those. `folderClasses` and `numberedClasses` say which class a folder or a number is.
  */
 export async function readLabelledPictures(path: string, labels: readonly string[], limit: number): Promise<LabelledPicture[]> {
   const { stream, numbers } = await openPictures(path, labels);
@@ -201,26 +202,29 @@ async function openPictures(
   if (!found.isDirectory() && !isTar) {
     const name = basename(path);
     const cifar = { 10: 'cifar10', 100: 'cifar100' } as const;
-    if (name.endsWith('.bin') && (labels.length === 10 || labels.length === 100))
-      return { stream: readCifar([path], { format: cifar[labels.length], classes: labels }), numbers: (label) => label };
+    if (name.endsWith('.bin') && (labels.length === 10 || labels.length === 100)) {
+      const classes = numberedClasses(labels, labels.length === 10 ? cifarNames : []);
+      return {
+        stream: readCifar([path], { format: cifar[labels.length], classes: labels }),
+        numbers: (label) => classes[label]!,
+      };
+    }
     if (!name.includes('images'))
       return refuse(
         'the file is neither a tar nor named like an IDX file of pictures',
         'name a file such as t10k-images-idx3-ubyte.gz',
       );
     const labelFile = join(path, '..', name.replace('images', 'labels').replace('idx3', 'idx1'));
-    return { stream: readIdx(path, labelFile, { classes: labels.length }), numbers: (label) => label };
+    const classes = numberedClasses(labels, Object.keys(labels));
+    return { stream: readIdx(path, labelFile, { classes: labels.length }), numbers: (label) => classes[label]! };
   }
   const stream = isTar ? await readPictureTar(path) : await readPictureFolder(path);
-  const byName = stream.classes.map((name) => labels.indexOf(name));
-  if (byName.every((label) => label >= 0)) return { stream, numbers: (label) => byName[label]! };
-  if (stream.classes.length === labels.length) return { stream, numbers: (label) => label };
-  const strange = stream.classes.find((_, index) => byName[index]! < 0)!;
-  return refuse(
-    `the class ${JSON.stringify(strange)} is none of the model's ${labels.length} classes`,
-    'name the folders as the model names its classes',
-  );
+  const classes = folderClasses(path, stream.classes, labels);
+  return { stream, numbers: (label) => classes[label]! };
 }
+
+/** CIFAR-10's classes by their numbers in its binary batches. */
+const cifarNames = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'] as const;
 
 function threefold(grey: Uint8Array): Uint8Array {
   const data = new Uint8Array(3 * grey.length);

@@ -105,7 +105,10 @@ describe('completions', () => {
     const file = given(
       '{"task_id":"b","completion":"1"}\n{"task_id":"a","completion":"2"}\n{"task_id":"b","completion":"3"}\n{"task_id":"z","completion":"4"}',
     );
-    expect((await readCompletions(rows, file)).map((own) => own.map(outputOf))).toEqual([['2'], ['1', '3']]);
+    expect((await readCompletions(rows, file, { several: true })).given.map((own) => own.map(outputOf))).toEqual([
+      ['2'],
+      ['1', '3'],
+    ]);
   });
 
   it('that leave a task out are refused', async () => {

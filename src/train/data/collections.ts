@@ -9,7 +9,7 @@ import { readTar } from './tar.ts';
 export interface CollectionOptions {
   /** Only entries below this folder: `train`. All where absent. */
   readonly under?: string | undefined;
-  /** Class names by id; those found, in alphabetic order, where absent. */
+  /** Class names by id; those found where absent: in numeric order where all are numbers, else in alphabetic order. */
   readonly classes?: readonly string[] | undefined;
 }
 
@@ -103,6 +103,8 @@ const classOf = (name: string): string => parts(name).at(-2)!;
 
 function classesOf(file: string, names: readonly string[]): string[] {
   const found = [...new Set(names.map(classOf))].sort();
+  // Where all are numbers, 10 comes behind 9, not behind 1.
+  if (found.every((name) => /^\d+$/.test(name))) found.sort((one, other) => Number(one) - Number(other));
   if (found.length > 0 && found.length <= 2 ** 16) return found;
   throw new SottoError('input', found.length === 0 ? 'there are no pictures in folders of classes' : 'too many classes', {
     place: { file },

@@ -71,6 +71,8 @@ export async function* readTsv(path: string): AsyncGenerator<Row> {
     const fields = text.split('\t');
     if (names === undefined) {
       names = fields;
+      const twice = names.find((name, at) => names!.indexOf(name) !== at);
+      if (twice !== undefined) throw brokenRow(path, place, `the header names ${JSON.stringify(twice)} twice`);
       continue;
     }
     if (fields.length !== names.length)
