@@ -173,13 +173,16 @@ async function tellStory(network: Network): Promise<{ client: RoleReport; server
     return { listening, report };
   };
   try {
-    const dealer = start({ role: 'dealer', listen: `unix:${at('dealer')}`, timeoutMilliseconds, startMilliseconds: 60_000 });
+    const linkToken = new Uint8Array(32).fill(7);
+    const listen = `unix:${at('dealer')}`;
+    const dealer = start({ role: 'dealer', listen, linkToken, timeoutMilliseconds, startMilliseconds: 60_000 });
     await dealer.listening;
     const near = { server: `unix:${at('near-server')}`, dealer: `unix:${at('near-dealer')}` };
     const server = start({
       role: 'server',
       listen: `unix:${at('server')}`,
       dealer: near.dealer,
+      linkToken,
       model: storiesFolder,
       state: at('server-state'),
       timeoutMilliseconds,

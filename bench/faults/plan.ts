@@ -60,15 +60,17 @@ export const forgeries = [
   ['server', 'order', 'program'],
   ['server', 'order', 'run.newTokens'],
   ['server', 'order', 'config.vocab_size'],
-  ['dealer', 'session', 'program'],
-  ['dealer', 'session', 'weights'],
-  ['dealer', 'session', 'nonces.client'],
+  ['server', 'voucher', 'mac'],
+  ['dealer', 'agreed', 'program'],
+  ['dealer', 'agreed', 'nonces.client'],
+  ['dealer', 'linked', 'secret'],
   ['server', 'session', 'program'],
   ['server', 'session', 'bundle'],
   ['server', 'session', 'nonces.client'],
   ['server', 'manifest', 'config.vocab_size'],
   ['client', 'join', 'program'],
   ['client', 'join', 'bundle'],
+  ['client', 'join', 'ticket'],
 ] as const;
 export const wrongCertificates = ['authority', 'role', 'expired', 'early', 'none'] as const;
 /** Milliseconds by which both clocks of a process jump. */

@@ -168,7 +168,7 @@ export async function replayFault(bed: Bed, fault: Extract<Fault, { kind: 'repla
         kind,
         payload: new TextEncoder().encode(JSON.stringify({ ...message, ...changed })),
       });
-      if (from === 'dealer' && message.type === 'session') {
+      if (from === 'dealer' && message.type === 'agreed') {
         fresh = message.bundle;
         return encode({ bundle: old });
       }

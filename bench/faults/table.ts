@@ -143,7 +143,7 @@ errors of the surviving parties, and those that name the party at fault.
 | pause | SIGSTOP, and SIGCONT after 0.1, 0.3 or 1.6 timeouts |
 | restart | SIGKILL, and the same order to a new process on the same store |
 | clock | both clocks of the process jump, by 2 s to 10 days, either way |
-| program | a control message with another program, length, configuration, session, weights or nonce |
+| program | a control message with another program, length, configuration, session, copy, ticket, MAC or nonce |
 | certificate | of another authority or role, expired, not valid yet, or none |
 | replay | bundles put back after their run, and named again by the dealer, or not |
 

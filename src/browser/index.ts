@@ -31,6 +31,8 @@ export interface GenerateRequest extends Watching {
   /** A text, or token ids of the model's tokenizer. */
   readonly prompt: string | readonly number[];
   readonly newTokens: number;
+  /** Ends the run where the text ends, which shows to the server. Absent or false, the run goes to its whole length. */
+  readonly earlyStop?: boolean;
   /** The likeliest token each time where absent. */
   readonly sampling?: SamplingOptions;
   /** Once, before the run: the prompt as the model reads it. */
@@ -87,13 +89,14 @@ const store = memoryStore();
 /** A client in this page. Each call is one private run with connections of its own. */
 export function connectClient(settings: ClientSettings): BrowserClient {
   return {
-    async generate({ prompt, newTokens, sampling, onPrompt, onToken, onTraffic }) {
+    async generate({ prompt, newTokens, earlyStop, sampling, onPrompt, onToken, onTraffic }) {
       const pieces: string[] = [];
       let decoder: StreamingDecoder | undefined;
       const task: ClientTask = {
         kind: 'generate',
         prompt: typeof prompt === 'string' ? { text: prompt } : { ids: prompt },
         newTokens,
+        earlyStop,
         ...(sampling === undefined ? {} : { sample: sampler(sampling) }),
         onPrompt: (ids, tokenizer) => {
           decoder = streamingDecoder(tokenizer);
@@ -169,6 +172,7 @@ class Watch {
       peer: channel.peer,
       counters: channel.counters,
       gone: channel.gone,
+      security: channel.security,
       send: async (kind, payload) => {
         if (kind === onlineFrame && this.#serverSaw === '') this.#serverSaw = firstWords(payload);
         await channel.send(kind, payload);

@@ -1,5 +1,5 @@
 import { SottoError } from '../errors/index.ts';
-import type { BundleHeader, StoredHeader } from '../party/bundle-header.ts';
+import { type BundleHeader, headerVersion, type StoredHeader } from '../party/bundle-header.ts';
 import type { RunStore } from '../party/session.ts';
 
 /**
@@ -83,7 +83,7 @@ class Material {
 
 /** Nobody reads it here. A hash guards files, and there is none. */
 const stored = (header: BundleHeader, material: Material): StoredHeader => ({
-  version: 1,
+  version: headerVersion,
   ...header,
   materialBytes: material.length,
   materialSha256: '',

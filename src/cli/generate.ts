@@ -15,6 +15,7 @@ import {
   checkReveal,
   deviceOf,
   deviceOption,
+  earlyStopOptions,
   fractionOption,
   jsonOption,
   progressOption,
@@ -44,6 +45,7 @@ export interface GenerateFlags extends RingFlags, SamplingFlags {
   readonly promptIds?: number[];
   readonly maxNewTokens: number;
   readonly reveal: 'logits' | 'token';
+  readonly earlyStop: boolean;
   readonly backend: BackendName;
   readonly device: Device;
   readonly setting: Setting;
@@ -56,8 +58,8 @@ export interface GenerateFlags extends RingFlags, SamplingFlags {
 
 const help = `
 Greedy unless a temperature is given. With --backend mpc three processes run on this machine: the client is given the prompt,
-the server the model, the dealer neither; the ledger of what they sent goes to stderr. A text that ends early shows its number
-of tokens to the server. With --reveal token the client learns the likeliest token of every step and no logit. --check runs the same prompt through the fixed and onnx backends in the launching process, which then
+the server the model, the dealer neither; the ledger of what they sent goes to stderr. A run goes to
+its whole length wherever the text ends, so that this does not show; with --early-stop the server sees the number of tokens. With --reveal token the client learns the likeliest token of every step and no logit. --check runs the same prompt through the fixed and onnx backends in the launching process, which then
 is a trusted test harness: without it no process has both sides. Exit code 9 where the token numbers differ.
 
 Examples:
@@ -77,6 +79,8 @@ export function registerGenerate(program: Command, terminal: Terminal): void {
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(64))
     .addOption(backendOption())
     .addOption(revealOption())
+    .addOption(earlyStopOptions()[0]!)
+    .addOption(earlyStopOptions()[1]!)
     .addOption(deviceOption())
     .addOption(temperatureOption())
     .addOption(topPOption())
@@ -193,6 +197,7 @@ async function privately(
         prompt: flags.promptIds === undefined ? { text: flags.prompt! } : { ids: promptIds },
         newTokens,
         reveal: flags.reveal,
+        earlyStop: flags.earlyStop,
         ...(flags.temperature > 0 ? { sampling: samplingOf(flags) } : {}),
       },
       ring,

@@ -45,6 +45,14 @@ export const revealOption = () =>
   new Option('--reveal <what>', 'of each step to the client: all logits, or the likeliest token alone')
     .choices(['logits', 'token'])
     .default('logits');
+/** Whether the server may see where a text ends. */
+export const earlyStopOptions = () => [
+  new Option('--early-stop', 'end the run where the text ends: saves time, and shows the number of tokens to the server').default(
+    false,
+    'off',
+  ),
+  new Option('--no-early-stop', 'go to the whole length whatever is written'),
+];
 /** Who learns a token alone cannot draw another one. */
 export function checkReveal({
   reveal,
@@ -124,6 +132,12 @@ export const tlsOptions = (): Option[] => [
   new Option('--certificate <file>', "this party's certificate; a client may do without"),
   new Option('--key <file>', "the certificate's private key"),
 ];
+/** For plain addresses between dealer and server. */
+export const linkTokenOption = () =>
+  new Option(
+    '--link-token <file>',
+    'what server and dealer know each other by at plain addresses (default: ~/.sotto/link-token, made where it is missing)',
+  );
 export function tlsOf({ authority, certificate, key }: TlsFlags) {
   if (authority !== undefined) return { tls: { authority, certificate, key } };
   if (certificate === undefined && key === undefined) return {};

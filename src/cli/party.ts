@@ -6,8 +6,10 @@ import { sampler, streamingDecoder } from '../models/index.ts';
 import { type ClientTask, embeddingFrom, type RoleReport, readPixels, runClient, runDealer, runServer } from '../party/index.ts';
 import {
   checkReveal,
+  earlyStopOptions,
   fractionOption,
   jsonOption,
+  linkTokenOption,
   type RingFlags,
   revealOption,
   ringOf,
@@ -92,11 +94,22 @@ function registerDealer(party: Command, terminal: Terminal, setting: Setting, de
     .addOption(authorityOption())
     .addOption(certificateOption())
     .addOption(keyOption())
+    .addOption(linkTokenOption())
     .addOption(jsonOption())
-    .action(async (flags: CommonFlags & { listen: string }) => {
-      const { listen } = flags;
-      finish(await runDealer({ listen, setting, ...common(flags), onListening: announce(setting, terminal) }), flags, terminal);
+    .action(async (flags: CommonFlags & { listen: string; linkToken?: string }) => {
+      const { listen, linkToken } = flags;
+      const options = { listen, setting, linkToken, ...common(flags), onListening: announce(setting, terminal) };
+      finish(await runDealer(options), flags, terminal);
     });
+}
+
+interface ServerFlags extends CommonFlags {
+  readonly model: string;
+  readonly listen: string;
+  readonly dealer: string;
+  readonly setting: Setting;
+  readonly state: string;
+  readonly linkToken?: string;
 }
 
 function registerServer(party: Command, terminal: Terminal): void {
@@ -112,11 +125,12 @@ function registerServer(party: Command, terminal: Terminal): void {
     .addOption(authorityOption())
     .addOption(certificateOption())
     .addOption(keyOption())
+    .addOption(linkTokenOption())
     .addOption(jsonOption())
-    .action(async (flags: CommonFlags & { model: string; listen: string; dealer: string; setting: Setting; state: string }) => {
-      const { model, listen, dealer, setting, state } = flags;
-      const options = { model, listen, dealer, setting, state, ...common(flags), onListening: announce('server', terminal) };
-      finish(await runServer(options), flags, terminal);
+    .action(async (flags: ServerFlags) => {
+      const { model, listen, dealer, setting, state, linkToken } = flags;
+      const own = { model, listen, dealer, setting, state, linkToken };
+      finish(await runServer({ ...own, ...common(flags), onListening: announce('server', terminal) }), flags, terminal);
     });
 }
 
@@ -130,6 +144,7 @@ interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags {
   readonly image?: string;
   readonly maxNewTokens: number;
   readonly reveal: 'logits' | 'token';
+  readonly earlyStop: boolean;
   readonly embedding?: string;
 }
 
@@ -146,6 +161,8 @@ function registerClient(party: Command, terminal: Terminal): void {
     .option('--image <file>', 'the picture to name')
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(16))
     .addOption(revealOption())
+    .addOption(earlyStopOptions()[0]!)
+    .addOption(earlyStopOptions()[1]!)
     .option('--embedding <file>', 'the table of a model whose embedding is public, as published with it')
     .addOption(temperatureOption())
     .addOption(topPOption())
@@ -200,6 +217,7 @@ function taskOf(flags: ClientFlags, say: (piece: string) => void): { task: Clien
     prompt: flags.promptIds === undefined ? { text: flags.prompt! } : { ids: flags.promptIds },
     newTokens: flags.maxNewTokens,
     reveal: flags.reveal,
+    earlyStop: flags.earlyStop,
     ...(flags.embedding === undefined ? {} : { embedding: embeddingFrom(flags.embedding) }),
     ...(flags.temperature > 0 ? { sample: sampler(samplingOf(flags)) } : {}),
     onPrompt: (ids, tokenizer) => {

@@ -8,6 +8,7 @@ import { type Service, serveDealer, serveModel } from '../party/index.ts';
 import { errorFields, type Log, type LogFormat, logger } from '../party/log.ts';
 import {
   fractionOption,
+  linkTokenOption,
   number,
   type RingFlags,
   ringOf,
@@ -43,6 +44,7 @@ interface StandingFlags extends TlsFlags {
   readonly maxMemory?: number;
   readonly origin?: string[];
   readonly metrics?: string;
+  readonly linkToken?: string;
   readonly log: LogFormat;
   readonly drain: number;
 }
@@ -165,6 +167,7 @@ function standingOptions(command: Command, { maxSessions }: { maxSessions: numbe
     new Option('--log <format>', 'of the lines on stderr').choices(['json', 'text']).default('text'),
     seconds('drain', 'how long sessions have to end after a signal', 0, 30),
     ...tlsOptions(),
+    linkTokenOption(),
   ])
     command.addOption(option);
   return command.addHelpText('after', help);
@@ -186,6 +189,7 @@ function standing(flags: StandingFlags, terminal: Terminal) {
     maximumSessionMilliseconds: flags.sessionTimeout * 1000,
     metrics,
     origins: flags.origin,
+    linkToken: flags.linkToken,
     log: logger(flags.log, terminal.error, () => new Date()),
     lostLines: terminal.lostLines,
     ...tlsOf(flags),

@@ -16,6 +16,14 @@ export interface ChannelCounters {
   readonly receivedFrames: number;
 }
 
+/** What an authenticated transport knows of itself and of its peer. */
+export interface ChannelSecurity {
+  /** SHA-256 of the peer's certificate, in hexadecimal; absent where it showed none. */
+  readonly certificate: string | undefined;
+  /** 32 bytes of keying material of this very connection: both its ends get the same, nobody else does (RFC 8446, 7.5). */
+  exported(label: string): Uint8Array;
+}
+
 /**
  * An ordered, reliable two-way channel to one party. It reads ahead up to its stated bound, so that two parties may each send
  * that much before either receives. All errors are `SottoError`s that name `peer`.
@@ -39,6 +47,8 @@ export interface Channel {
    * still be received. For who waits for somebody else in the meantime.
    */
   readonly gone?: Promise<SottoError> | undefined;
+  /** Of TLS between parties; absent where the channel is plain, or its TLS is somebody else's (a browser's, a proxy's). */
+  readonly security?: ChannelSecurity | undefined;
   /** Flushes what was sent, then closes; later calls reject, and `reason` tells why. Closing twice is allowed. */
   close(reason?: string): Promise<void>;
 }

@@ -1,6 +1,13 @@
 import { SottoError } from '../errors/index.ts';
 import type { Checksum } from './checksum.ts';
-import { type Channel, defaultMaximumPayloadBytes, type Frame, type Pipe, type Timeout } from './contract.ts';
+import {
+  type Channel,
+  type ChannelSecurity,
+  defaultMaximumPayloadBytes,
+  type Frame,
+  type Pipe,
+  type Timeout,
+} from './contract.ts';
 import { encodeFrameHeader, FrameDecoder, frameHeaderBytes } from './frame.ts';
 
 export interface FramedOptions {
@@ -10,6 +17,7 @@ export interface FramedOptions {
   readonly checksum?: Checksum | undefined;
   /** Without it the channel waits for ever: for tests in one process only. */
   readonly timeout?: Timeout;
+  readonly security?: ChannelSecurity | undefined;
 }
 
 interface Waiter {
@@ -42,6 +50,7 @@ class FramedChannel implements Channel {
   readonly #waiters: Waiter[] = [];
   readonly #sends = new Set<Promise<void>>();
   readonly gone: Promise<SottoError>;
+  readonly security: ChannelSecurity | undefined;
   #lost: (error: SottoError) => void = () => {};
   #sequence = 0;
   #failure: SottoError | null = null;
@@ -54,6 +63,7 @@ class FramedChannel implements Channel {
       this.#lost = resolve;
     });
     this.peer = options.peer;
+    this.security = options.security;
     this.#timeout = options.timeout;
     this.#maximumPayloadBytes = options.maximumPayloadBytes ?? defaultMaximumPayloadBytes;
     this.#takenBytes = this.#maximumPayloadBytes;

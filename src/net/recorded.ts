@@ -18,6 +18,7 @@ export function recorded(channel: Channel): RecordedChannel {
     peer: channel.peer,
     counters: channel.counters,
     gone: channel.gone,
+    security: channel.security,
     frames,
     send(kind, payload) {
       frames.push({ direction: 'sent', kind, payload: new Uint8Array(payload) });

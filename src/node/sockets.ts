@@ -1,6 +1,7 @@
 import { chmodSync, lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net';
 import { resolve as absolute, dirname } from 'node:path';
+import { TLSSocket } from 'node:tls';
 import { crc32 } from 'node:zlib';
 import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
@@ -8,7 +9,7 @@ import { framedChannel } from '../net/framed.ts';
 import { type AcceptOptions, Arrivals } from './arrivals.ts';
 import { bound, shortSocketPath } from './binding.ts';
 import { systemAlarm, systemClock } from './clock.ts';
-import { acceptedRole, beginsTls, secureAcceptor, secureConnector, type TlsCredentials, tlsOnPlain } from './tls.ts';
+import { acceptedRole, beginsTls, secureAcceptor, secureConnector, securityOf, type TlsCredentials, tlsOnPlain } from './tls.ts';
 import { listenWebSocket, parseWebAddress, type WebPlace, webSocketConnector } from './websocket.ts';
 
 /**
@@ -177,6 +178,7 @@ export function channelOverSocket(socket: Socket, options: Omit<SocketOptions, '
     ...(options.maximumPayloadBytes === undefined ? {} : { maximumPayloadBytes: options.maximumPayloadBytes }),
     timeout: { milliseconds: options.timeoutMilliseconds, alarm: systemAlarm },
     checksum: crc32,
+    ...(socket instanceof TLSSocket ? { security: securityOf(socket) } : {}),
   });
 }
 

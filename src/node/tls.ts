@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { connect, createServer, type SecureVersion, type TLSSocket } from 'node:tls';
 import { SottoError } from '../errors/index.ts';
+import type { ChannelSecurity } from '../net/contract.ts';
 
 /**
  * TLS 1.3 between parties. Who a peer is follows from its certificate alone: signed by the authority that the operator named, and with the
@@ -186,6 +187,15 @@ export function acceptedRole(secure: TLSSocket, peers: readonly string[]): strin
   const certificate = secure.getPeerX509Certificate();
   return (certificate && peers.find((peer) => hasRole(certificate, peer))) ?? 'client';
 }
+
+/** What a channel over this connection may be bound to. */
+export function securityOf(secure: TLSSocket): ChannelSecurity {
+  return {
+    certificate: secure.getPeerX509Certificate()?.fingerprint256.replaceAll(':', '').toLowerCase(),
+    exported: (label) => new Uint8Array(secure.exportKeyingMaterial(exportedBytes, `EXPORTER-sotto-${label}`, Buffer.alloc(0))),
+  };
+}
+const exportedBytes = 32;
 
 const wrongRole = 'SOTTO_WRONG_ROLE';
 const noCertificate = 'SOTTO_NO_CERTIFICATE';

@@ -1,5 +1,5 @@
-import { SottoError } from '../errors/index.ts';
-import type { RefusalCode, RunRequest } from './control.ts';
+import type { RunRequest } from './control.ts';
+import { TurnedAway } from './refusals.ts';
 
 /** What a standing party takes on. */
 export interface Limits {
@@ -11,17 +11,6 @@ export interface Limits {
   readonly maximumNewTokens: number;
   /** No session begins while the process holds more than this. */
   readonly maximumResidentBytes?: number | undefined;
-}
-
-/** This party is well and takes no such session now: what the peer is told, word for word. */
-export class TurnedAway extends SottoError {
-  readonly code: RefusalCode;
-  readonly retrySeconds: number | undefined;
-  constructor(code: RefusalCode, reason: string, retrySeconds?: number) {
-    super('resource', reason, { remedy: retrySeconds === undefined ? 'ask for less' : `try again in ${retrySeconds} s` });
-    this.code = code;
-    this.retrySeconds = retrySeconds;
-  }
 }
 
 /** A place among those who are served or wait. */
@@ -74,13 +63,13 @@ export class Admission {
     const { maximumSessions, maximumWaiting, maximumResidentBytes } = this.#limits;
     if (this.#draining) throw this.#leaving();
     if (maximumResidentBytes !== undefined && this.#residentBytes() > maximumResidentBytes)
-      throw new TurnedAway('full', 'the memory set aside for sessions is in use', this.#retrySeconds());
+      throw new TurnedAway('full', 'the memory set aside for sessions is in use', { retrySeconds: this.#retrySeconds() });
     if (this.#active < maximumSessions) return this.#seated();
     if (this.#waiting.length >= maximumWaiting)
       throw new TurnedAway(
         'full',
         `${this.#active} sessions are served and ${this.#waiting.length} wait, which is as many as may`,
-        this.#retrySeconds(),
+        { retrySeconds: this.#retrySeconds() },
       );
     return this.#queued();
   }
@@ -94,11 +83,12 @@ export class Admission {
   /** Throws `TurnedAway` where a run is longer than this party takes. */
   check({ promptTokens, newTokens }: RunRequest): void {
     const { maximumPromptTokens, maximumNewTokens } = this.#limits;
-    const over = (what: string, asked: number, most: number): never => {
-      throw new TurnedAway('limit', `${asked} ${what} were asked for, at most ${most} are served in one run`);
+    const over = (of: 'promptTokens' | 'newTokens', what: string, asked: number, most: number): never => {
+      const reason = `${asked} ${what} were asked for, at most ${most} are served in one run`;
+      throw new TurnedAway('limit', reason, { limit: { of, most } });
     };
-    if (promptTokens > maximumPromptTokens) over('prompt tokens', promptTokens, maximumPromptTokens);
-    if (newTokens > maximumNewTokens) over('new tokens', newTokens, maximumNewTokens);
+    if (promptTokens > maximumPromptTokens) over('promptTokens', 'prompt tokens', promptTokens, maximumPromptTokens);
+    if (newTokens > maximumNewTokens) over('newTokens', 'new tokens', newTokens, maximumNewTokens);
   }
 
   #seated(): Ticket {
@@ -151,6 +141,6 @@ export class Admission {
   }
 
   #leaving(): TurnedAway {
-    return new TurnedAway('draining', 'this party is shutting down and begins no session', 30);
+    return new TurnedAway('draining', 'this party is shutting down and begins no session', { retrySeconds: 30 });
   }
 }

@@ -9,17 +9,20 @@ export interface BundleHeader {
   /** Hash of the program (32 bytes in hexadecimal), which fixes all shapes and lengths. */
   readonly program: string;
   readonly ring: { readonly bits: number; readonly fraction: number };
-  /** Hash of the server's weights (32 bytes in hexadecimal). */
-  readonly weights: string;
+  /** Of a server's half: the masked copy that it was made from (32 bytes in hexadecimal). Server and dealer know it, no client. */
+  readonly copy?: string | undefined;
   /** The party whose half of the material this is. */
   readonly createdFor: BundleOwner;
   /** Of material made ahead: what its seeds were derived from beside program and id. */
   readonly nonces?: { readonly client: string; readonly server: string; readonly dealer: string };
 }
 
+/** Version 1 named the masked copy to clients as well, and lay unsealed. */
+export const headerVersion = 2;
+
 /** A header as it lies on disk, with the material's length and SHA-256. */
 export interface StoredHeader extends BundleHeader {
-  readonly version: 1;
+  readonly version: typeof headerVersion;
   readonly materialBytes: number;
   readonly materialSha256: string;
 }
@@ -33,17 +36,18 @@ export function isBundleId(id: unknown): id is string {
 
 /** Throws an `input` error naming the first field that does not hold what it must. */
 export function checkBundleHeader(header: unknown): BundleHeader {
-  const { id, program, ring, weights, createdFor, nonces, ...rest } = fields(header, 'header');
+  const { id, program, ring, copy, createdFor, nonces, ...rest } = fields(header, 'header');
   if (!isBundleId(id)) refuse('id', 'is not 16 bytes in lower-case hexadecimal');
   const { bits, fraction, ...otherRing } = fields(ring, 'ring');
   if (!isInteger(bits, 2, 64)) refuse('ring.bits', 'is no integer in 2 … 64');
   if (!isInteger(fraction, 0, bits - 1)) refuse('ring.fraction', 'is no integer below ring.bits');
   if (!isHash(program)) refuse('program', 'is no SHA-256 in lower-case hexadecimal');
-  if (!isHash(weights)) refuse('weights', 'is no SHA-256 in lower-case hexadecimal');
+  if (copy !== undefined && !isHash(copy)) refuse('copy', 'is not 32 bytes in lower-case hexadecimal');
   if (createdFor !== 'client' && createdFor !== 'server') refuse('createdFor', 'is neither client nor server');
   nothingElse(otherRing);
   nothingElse(rest);
-  const checked = { id, program, ring: { bits, fraction }, weights, createdFor } as const;
+  const named = copy === undefined ? {} : { copy };
+  const checked = { id, program, ring: { bits, fraction }, ...named, createdFor } as const;
   if (nonces === undefined) return checked;
   const { client, server, dealer, ...otherNonces } = fields(nonces, 'nonces');
   nothingElse(otherNonces);
@@ -62,7 +66,8 @@ export function parseBundleHeader(bytes: Uint8Array): StoredHeader {
     refuse('header', 'is no JSON');
   }
   const { version, materialBytes, materialSha256, ...header } = fields(value, 'header');
-  if (version !== 1) refuse('version', 'is not 1');
+  if (version === 1) refuse('version', 'is 1, of an older sotto, whose material is not used any more');
+  if (version !== headerVersion) refuse('version', `is not ${headerVersion}`);
   if (!isInteger(materialBytes, 0, Number.MAX_SAFE_INTEGER)) refuse('materialBytes', 'is no length');
   if (!isHash(materialSha256)) refuse('materialSha256', 'is no SHA-256 in lower-case hexadecimal');
   return { version, ...checkBundleHeader(header), materialBytes, materialSha256 };

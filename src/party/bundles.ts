@@ -7,6 +7,7 @@ import {
   type BundleOwner,
   checkBundleHeader,
   encodeBundleHeader,
+  headerVersion,
   isBundleId,
   maximumHeaderBytes,
   parseBundleHeader,
@@ -72,7 +73,7 @@ export interface BundleReader {
   close(): Promise<void>;
 }
 
-export interface BundleExpectation extends Pick<BundleHeader, 'program' | 'ring' | 'weights'> {
+export interface BundleExpectation extends Pick<BundleHeader, 'program' | 'ring' | 'copy'> {
   /** `sha256` (the default) reads all material before the claim; `size` looks at its length only. */
   readonly check?: 'sha256' | 'size';
 }
@@ -149,7 +150,12 @@ class DirectoryStore implements BundleStore {
       },
       finish: async (sha256) => {
         end();
-        const stored: StoredHeader = { version: 1, ...header, materialBytes: length, materialSha256: hash.digest('hex') };
+        const stored: StoredHeader = {
+          version: headerVersion,
+          ...header,
+          materialBytes: length,
+          materialSha256: hash.digest('hex'),
+        };
         if (sha256 !== undefined && sha256 !== stored.materialSha256) {
           await abort();
           throw this.#error(header.id, 'does not have the SHA-256 that was announced', 'fetch or make it again');
@@ -181,7 +187,7 @@ class DirectoryStore implements BundleStore {
     this.#checkId(id);
     if (await exists(join(this.#claims, id))) throw this.#claimedAlready(id);
     const header = await this.#header(id);
-    const { program, ring, weights } = expectation;
+    const { program, ring, copy } = expectation;
     if (header.program !== program) throw this.#error(id, 'belongs to another program', 'claim one of this program');
     if (header.ring.bits !== ring.bits || header.ring.fraction !== ring.fraction) {
       throw this.#error(
@@ -190,7 +196,8 @@ class DirectoryStore implements BundleStore {
         'claim one of this ring',
       );
     }
-    if (header.weights !== weights) throw this.#error(id, 'belongs to other weights', 'make correlations for these weights');
+    if (header.copy !== copy)
+      throw this.#error(id, 'belongs to another copy of the weights', 'make correlations from the copy that is held');
     await this.#checkMaterial(header, expectation.check ?? 'sha256');
     await this.#mark(id);
     this.#claimedHere.set(id, header);

@@ -22,7 +22,6 @@ import {
   greet,
   heedingRefusals,
   manifestControlBytes,
-  publicReason,
   type RunRequest,
   receiveControl,
   receiveManifest,
@@ -32,8 +31,9 @@ import {
 } from './control.ts';
 import { openBeside, runLive } from './live.ts';
 import { manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
+import { refusalOf } from './refusals.ts';
 import { type ClientReport, firstWords, PhaseMeter, roleReport, watchFirst } from './report.ts';
-import { nonce, type RunStore, runBundle, sessionOf } from './session.ts';
+import { freshTicket, type RunStore, runBundle, sessionOf } from './session.ts';
 
 /** What the client wants: a text continued, or a picture named. */
 export type ClientTask =
@@ -46,6 +46,11 @@ export type ClientTask =
       /** The table of a model whose embedding is public. */
       readonly embedding?: EmbeddingSource | undefined;
       readonly sample?: Sampler;
+      /**
+       * Ends the run where the text ends, which then shows to the server: how many tokens it has, by rules that the server's own
+       * configuration makes. Absent or false, the run goes to its scheduled end, whatever was opened.
+       */
+      readonly earlyStop?: boolean | undefined;
       /** The prompt's tokens, before the run. */
       readonly onPrompt?: (ids: readonly number[], tokenizer: Tokenizer) => void;
       readonly onToken?: (id: number) => void;
@@ -73,11 +78,24 @@ export interface ClientHost {
   readonly store: () => Promise<RunStore>;
 }
 
-/** The text ended: the rest of the run is not needed. */
+/** The text ended, and the client's policy lets that show: the rest of the run is not needed. */
 class TextEnded extends Error {}
 
-/** One private run as the client: gets the public manifest, owns the input, learns the output. It never sees a weight. */
+/**
+ * One private run as the client: gets the public manifest, owns the input, learns the output. It never sees a weight. What it opens changes
+ * nothing of what it sends: a value that cannot be right, and whatever a callback throws, is an error only when the run has ended as
+ * it would have without.
+ */
 export async function runClientOn(host: ClientHost, options: ClientOptions): Promise<ClientReport> {
+  const { report, fault } = await runToItsEnd(host, options);
+  if (fault !== undefined) throw fault.error;
+  return report;
+}
+
+async function runToItsEnd(
+  host: ClientHost,
+  options: ClientOptions,
+): Promise<{ report: ClientReport; fault: Fault | undefined }> {
   const { setting = 'dealer' } = options;
   const opened: Channel[] = [];
   try {
@@ -89,27 +107,28 @@ export async function runClientOn(host: ClientHost, options: ClientOptions): Pro
     const prepared = await prepareTask(options, manifest);
     const traced = traceRun(manifest.config, prepared.run);
     server.allow?.(largestFrameBytes(traced.ringProgram, 'serverToClient'));
-    const own = nonce();
-    await sendControl(server, { type: 'request', run: prepared.run, program: traced.hash, nonce: own });
+    const { ticket, nonce } = freshTicket();
+    await sendControl(server, { type: 'request', run: prepared.run, program: traced.hash, nonce });
     const agreed = await receiveControl(server, 'session');
     sameProgram('server', agreed.program, traced.hash);
     // Material made ahead knew no client: what keeps it fresh is the claim of its id, here and at the other two.
-    if (!agreed.ahead && agreed.nonces.client !== own)
+    if (!agreed.ahead && agreed.nonces.client !== nonce)
       throw new SottoError('peer', 'answered another request', { place: { party: 'server' }, remedy: 'start the run again' });
     const dealer = heedingRefusals(await host.connect(options.dealer, setting));
     opened.push(dealer);
     dealer.allow?.(materialFrameBytes);
     await greet(dealer, 'client', [setting]);
-    await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash });
+    await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash, ticket });
     const beside = (): Promise<Channel> =>
       openBeside(server, async () => {
         const material = heedingRefusals(await host.connect(options.server, 'server'));
         opened.push(material);
         return material;
       });
-    return await runPhases(host, options, { server, dealer, beside }, agreed, traced, prepared);
+    const report = await runPhases(host, options, { server, dealer, beside }, agreed, traced, prepared);
+    return { report, fault: prepared.opened.fault };
   } catch (error) {
-    await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
+    await Promise.all(opened.map((channel) => refuse(channel, refusalOf(error))));
     throw error;
   } finally {
     await Promise.all(opened.map((channel) => channel.close()));
@@ -120,9 +139,48 @@ export async function runClientOn(host: ClientHost, options: ClientOptions): Pro
 interface Prepared {
   readonly run: RunRequest;
   readonly promptIds: readonly number[];
-  readonly newIds: number[];
   readonly input: (name: string) => Promise<Tensor>;
-  readonly output: (opened: Float64Array) => void;
+  readonly opened: Opened;
+}
+
+/** What went wrong with an opened value. */
+interface Fault {
+  readonly error: unknown;
+}
+
+/** What a run has opened, and what is shown of it. Nothing here throws. */
+class Opened {
+  readonly newIds: number[] = [];
+  fault: Fault | undefined;
+  /** The text has ended, or something opened was wrong: what comes is for nobody. */
+  #over = false;
+  readonly #take: (opened: Float64Array) => { readonly id?: number; readonly last?: boolean };
+
+  constructor(take: (opened: Float64Array) => { readonly id?: number; readonly last?: boolean }) {
+    this.#take = take;
+  }
+
+  take(opened: Float64Array): void {
+    if (this.#over) return;
+    try {
+      const { id, last = false } = this.#take(opened);
+      if (id !== undefined) this.newIds.push(id);
+      this.#over = last;
+    } catch (error) {
+      this.fault = { error };
+      this.#over = true;
+    }
+  }
+
+  /** The text has come to its own end. */
+  get ended(): boolean {
+    return this.#over && this.fault === undefined;
+  }
+
+  /** What the model reads next: where there is nothing to go on with, one fixed token, which is as good a word as any other. */
+  get next(): number {
+    return this.#over ? 0 : this.newIds.at(-1)!;
+  }
 }
 
 async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>): Promise<Prepared> {
@@ -130,7 +188,11 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
   if (task.kind === 'classify') {
     const pixels = await task.pixels(manifest);
     const run: RunRequest = { task: 'classify', promptTokens: 1, newTokens: 1, ring };
-    return { run, promptIds: [], newIds: [], input: async () => pixels, output: (logits) => options.onLogits?.(logits) };
+    const opened = new Opened((logits) => {
+      options.onLogits?.(logits);
+      return {};
+    });
+    return { run, promptIds: [], input: async () => pixels, opened };
   }
   const tokenizer = await manifestTokenizer(manifest);
   const promptIds = 'ids' in task.prompt ? task.prompt.ids : tokenizer.encode(task.prompt.text);
@@ -150,24 +212,30 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
     });
   const asked = { promptTokens: promptIds.length, newTokens, ring, ...(reveal === 'token' ? { reveal } : {}) };
   const run: RunRequest = { task: 'generate', ...asked };
-  const newIds: number[] = [];
-  return {
-    run,
-    promptIds,
-    newIds,
-    input: async (name) => {
-      const ids = name === 'prompt' ? promptIds : [newIds.at(-1)!];
-      return table?.rows(ids) ?? { shape: [ids.length], values: Int32Array.from(ids) };
-    },
-    output: (opened) => {
-      if (reveal === 'logits') options.onLogits?.(opened);
-      else checkIds([...opened], manifest, 'peer');
-      const id = reveal === 'logits' ? (task.sample ?? greedy)(opened) : opened[0]!;
-      newIds.push(id);
-      task.onToken?.(id);
-    },
+  const config = parseModelConfig(manifest.config);
+  const ends = endIds(config);
+  const opened = new Opened((values) => {
+    if (reveal === 'logits') options.onLogits?.(values);
+    const id = reveal === 'logits' ? (task.sample ?? greedy)(values) : values[0]!;
+    if (config.family !== 'llama' || !isToken(id, config)) throw noToken();
+    task.onToken?.(id);
+    return { id, last: ends.has(id) };
+  });
+  const input = async (name: string): Promise<Tensor> => {
+    const ids = name === 'prompt' ? promptIds : [opened.next];
+    return table?.rows(ids) ?? { shape: [ids.length], values: Int32Array.from(ids) };
   };
+  return { run, promptIds, input, opened };
 }
+
+const isToken = (id: number, { vocabSize }: LlamaConfig): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;
+
+/** Says nothing of the value: who wrote a model so that it opens this may read the error. */
+const noToken = (): SottoError =>
+  new SottoError('peer', 'gave a result that is no token of its vocabulary', {
+    place: { party: 'server' },
+    remedy: 'check the ranges of the plan; the server may also have lied',
+  });
 
 /** The table that the client feeds rows of, where the manifest says that it is public. */
 async function publicTable(
@@ -184,15 +252,14 @@ async function publicTable(
   });
 }
 
-/** Of a prompt before anything is asked for, since later a wrong token would cost a bundle; and of what a run opened. */
-function checkIds(ids: readonly number[], manifest: Control<'manifest'>, kind: 'input' | 'peer' = 'input'): void {
+/** Of a prompt before anything is asked for, since later a wrong token would cost a bundle. */
+function checkIds(ids: readonly number[], manifest: Control<'manifest'>): void {
   const config = parseModelConfig(manifest.config);
   if (config.family !== 'llama') return;
-  const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= config.vocabSize);
+  const wrong = ids.findIndex((id) => !isToken(id, config));
   if (wrong < 0) return;
   const reason = `token ${ids[wrong]} at position ${wrong} is not in 0 … ${config.vocabSize - 1}`;
-  if (kind === 'peer') throw new SottoError(kind, reason, { place: { party: 'server' }, remedy: 'check the ranges of the plan' });
-  throw new SottoError(kind, reason, { place: { field: 'prompt' }, remedy: "use the model's own tokenizer" });
+  throw new SottoError('input', reason, { place: { field: 'prompt' }, remedy: "use the model's own tokenizer" });
 }
 
 async function runPhases(
@@ -208,24 +275,25 @@ async function runPhases(
   const meter = new PhaseMeter([channels.server, channels.dealer], platform.now);
   const maskSeed = await meter.measure('setup', () => clientSetup(platform, session, channels));
   let saw = '';
-  const ends = endIds(traced.config);
+  const { opened, input, promptIds } = prepared;
+  const { task } = options;
+  const mayStop = task.kind === 'generate' && task.earlyStop === true;
   const run = {
     channel: watchFirst(channels.server, (payload) => {
       saw = firstWords(payload);
     }),
     input: async (name) => {
-      if (prepared.newIds.length > 0 && ends.has(prepared.newIds.at(-1)!)) {
-        await sendControl(channels.server, { type: 'stop', tokens: prepared.newIds.length });
+      if (mayStop && opened.ended) {
+        await sendControl(channels.server, { type: 'stop', tokens: opened.newIds.length });
         throw new TextEnded();
       }
-      return await prepared.input(name);
+      return await input(name);
     },
-    output: (_, value) => prepared.output(value.values as Float64Array),
+    output: (_, value) => opened.take(value.values as Float64Array),
   } satisfies Omit<ClientRun, 'bundle'>;
   const fromBundle = async (): Promise<Ledger | undefined> => {
     const store = await host.store();
-    const { bundle: id, weights } = agreed;
-    const header = { id, program: traced.hash, ring: options.ring, weights, createdFor: 'client' } as const;
+    const header = { id: agreed.bundle, program: traced.hash, ring: options.ring, createdFor: 'client' } as const;
     return await runBundle(store, header, channels.server, TextEnded, {
       fill: async (sink) => {
         try {
@@ -254,9 +322,9 @@ async function runPhases(
   return {
     ...roleReport('client', { meter, ledger, peakKernelBytes: platform.kernels.peakBytes, saw }),
     forecast: forecast(traced.ringProgram, options.setting).total,
-    promptIds: prepared.promptIds,
-    newIds: prepared.newIds,
-    stopped: ledger === undefined ? 'eos' : 'length',
+    promptIds,
+    newIds: opened.newIds,
+    stopped: opened.ended ? 'eos' : 'length',
   };
 }
 

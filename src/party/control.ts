@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
+import { Objection, type Refusal, Refused, refusalSchema, roles } from './refusals.ts';
 
 /** The version of everything that parties say to each other: control messages, streams, protocol. */
-export const protocolVersion = 'sotto/2';
+export const protocolVersion = 'sotto/3';
 /** The frame kind of control messages: JSON before and after the phases, and in the middle of a run only `stop`. */
 export const controlFrame = 0;
 
@@ -21,16 +22,16 @@ export const runSchema = z.strictObject({
 });
 export type RunRequest = z.infer<typeof runSchema>;
 
-/** Why a party that is well turns a session away: it may be served later (`full`, `draining`), or asked for less (`limit`). */
-export const refusalCodes = ['full', 'draining', 'limit'] as const;
-export type RefusalCode = (typeof refusalCodes)[number];
-
-const schemas = {
+/**
+ * Every message there is. docs/threat-model.md has a row for each of the fields: who may know it, and what it opens (`test/party/fields.test.ts`
+ * compares). No message carries a text that its sender wrote freely.
+ */
+export const schemas = {
   /** First on every connection. A client's second connection to the server says so by the token that it sent over the first. */
   hello: z.strictObject({
     type: z.literal('hello'),
-    version: z.string().regex(/^[ -~]{1,100}$/),
-    role: z.enum(['client', 'server', 'dealer', 'helper']),
+    version: z.string().regex(/^sotto\/\d{1,6}$/),
+    role: z.enum(roles),
     beside: hex(16).optional(),
   }),
   /** Server → client before the manifest, every few seconds: this many clients are served first. */
@@ -41,22 +42,28 @@ const schemas = {
     config: z.record(z.string(), z.unknown()),
     files: z.record(z.string(), z.string()),
   }),
-  /** Client → server. */
+  /** Client → server. The nonce commits to the ticket by which this client, and nobody else, joins the session at the dealer. */
   request: z.strictObject({ type: z.literal('request'), run: runSchema, program: hex(32), nonce: hex(16) }),
-  /** Server → dealer: this connection stands, and copies of the weights are sent over it. */
-  link: z.strictObject({ type: z.literal('link') }),
-  /** Server → dealer, on its standing connection: hold a masked copy of the weights that this program reads, for later orders. V follows, then `copied` comes. */
+  /** Dealer → server, first on every connection: what is said of this connection's rights is bound to it. */
+  challenge: z.strictObject({ type: z.literal('challenge'), nonce: hex(32) }),
+  /** Server → dealer: this connection stands, and copies of the weights are sent over it. On a plain address the server proves itself. */
+  link: z.strictObject({ type: z.literal('link'), nonce: hex(32), proof: hex(32).optional() }),
+  /** Dealer → server: the secret that vouches for orders by this link's copies; the dealer proves itself as the server did. */
+  linked: z.strictObject({ type: z.literal('linked'), link: hex(16), secret: hex(32), proof: hex(32).optional() }),
+  /** Server → dealer, on its link: hold a masked copy of the weights that this program reads, for later orders. V follows, then `copied` comes. */
   copy: z.strictObject({
     type: z.literal('copy'),
     config: z.record(z.string(), z.unknown()),
     run: runSchema,
     program: hex(32),
-    weights: hex(32),
+    copy: hex(32),
   }),
-  copied: z.strictObject({ type: z.literal('copied'), weights: hex(32) }),
+  copied: z.strictObject({ type: z.literal('copied'), copy: hex(32) }),
+  /** Server → dealer, before an order: whose it is. The MAC is over every byte of the order and over the connection. */
+  voucher: z.strictObject({ type: z.literal('voucher'), link: hex(16), mac: hex(32) }),
   /**
-   * Server → dealer. `setup`: V follows on this connection, or the dealer holds it by the name in `weights`. `ahead`: no client yet; the
-   * dealer stores the client's half for whoever joins by the bundle's id, and the nonce for the client is the server's.
+   * Server → dealer, behind its voucher. `setup`: V follows on this connection, which is the link, or the dealer holds it by the name in
+   * `copy`. `ahead`: no client yet; the dealer stores the client's half, and the nonce for the client is the server's.
    */
   order: z.strictObject({
     type: z.literal('order'),
@@ -65,38 +72,38 @@ const schemas = {
     config: z.record(z.string(), z.unknown()),
     run: runSchema,
     program: hex(32),
-    weights: hex(32),
+    copy: hex(32),
     nonces: z.strictObject({ client: hex(16), server: hex(16) }),
   }),
+  /** Dealer → server: the run is agreed on. In the helper setting the helper speaks for the dealer, and `bundle` is the session. */
+  agreed: z.strictObject({
+    type: z.literal('agreed'),
+    ahead: z.boolean(),
+    bundle: hex(16),
+    program: hex(32),
+    nonces: z.strictObject({ client: hex(16), server: hex(16), dealer: hex(16) }),
+  }),
   /**
-   * Dealer → server → client: the run is agreed on. In the helper setting the helper speaks for the dealer, and `bundle` is the session.
-   * `ahead`: the material was made before this client came, so the client's nonce is not the one it sent.
+   * Server → client: the same. `ahead`: the material was made before this client came, so the client's nonce is not the one it sent.
    */
   session: z.strictObject({
     type: z.literal('session'),
     ahead: z.boolean(),
     bundle: hex(16),
     program: hex(32),
-    weights: hex(32),
     nonces: z.strictObject({ client: hex(16), server: hex(16), dealer: hex(16) }),
   }),
-  /** Client → dealer: which session this connection belongs to. */
-  join: z.strictObject({ type: z.literal('join'), bundle: hex(16), program: hex(32) }),
+  /** Client → dealer: which session this connection belongs to, and what only its client knows. */
+  join: z.strictObject({ type: z.literal('join'), bundle: hex(16), program: hex(32), ticket: hex(32) }),
   /** Both ways before the run: the bundle is claimed durably. */
   claimed: z.strictObject({ type: z.literal('claimed'), bundle: hex(16) }),
   /** Dealer → server, after the material of an order made ahead: the client's half is on disk. */
   stored: z.strictObject({ type: z.literal('stored'), bundle: hex(16) }),
   /** Client → server, in the helper setting: the token in the hello of the connection that it opens next. */
   beside: z.strictObject({ type: z.literal('beside'), token: hex(16) }),
-  /** Client → server in the middle of a run: the text has ended; the rest of the bundle is burned. Server → helper: the same. */
+  /** Client → server in the middle of a run, where its policy lets that show: the text has ended. Server → helper: the same. */
   stop: z.strictObject({ type: z.literal('stop'), tokens: count }),
-  /** Any: the peer gave up, and why. With a code nothing failed: it turns this session away. */
-  refusal: z.strictObject({
-    type: z.literal('refusal'),
-    reason: z.string().max(500),
-    code: z.enum(refusalCodes).optional(),
-    retrySeconds: z.number().int().min(1).max(86_400).optional(),
-  }),
+  refusal: refusalSchema,
 } as const;
 type Schemas = typeof schemas;
 export type ControlType = keyof Schemas;
@@ -114,12 +121,16 @@ export const longControlBytes = longBytes;
 export const shortControlBytes = shortBytes;
 
 export async function sendControl<T extends ControlType>(channel: Channel, message: Control<T>): Promise<void> {
+  await channel.send(controlFrame, encodeControl(message));
+}
+
+export function encodeControl<T extends ControlType>(message: Control<T>): Uint8Array<ArrayBuffer> {
   const payload = new TextEncoder().encode(JSON.stringify(message));
   if (payload.length > limitBytes(message.type))
     throw new SottoError('input', `the public files of the model make a ${message.type} of ${payload.length} bytes`, {
       remedy: `at most ${limitBytes(message.type)} bytes are sent: take a smaller tokenizer.json`,
     });
-  await channel.send(controlFrame, payload);
+  return payload;
 }
 
 /** Reads a control message of one type. A refusal, another type or another frame is a `peer` error that says so. */
@@ -129,9 +140,14 @@ export async function receiveControl<T extends ControlType>(channel: Channel, ty
 
 /** The same where messages of several types may come; they are told apart by their `type`. */
 export async function receiveEither<T extends ControlType>(channel: Channel, types: readonly [T, ...T[]]): Promise<Control<T>> {
-  const frame = await channel.receive();
-  if (frame.kind !== controlFrame) throw unexpected(channel.peer, `a frame of kind ${frame.kind}`, types.join(' or '));
-  return parseControl(frame.payload, channel.peer, ...types);
+  return parseControl(await receiveBytes(channel, types.join(' or ')), channel.peer, ...types);
+}
+
+/** A control message as it came, before anything is made of it. */
+export async function receiveBytes(channel: Channel, due: string): Promise<Uint8Array> {
+  const { kind, payload } = await channel.receive();
+  if (kind !== controlFrame) throw unexpected(channel.peer, `a frame of kind ${kind}`, due);
+  return payload;
 }
 
 /** The manifest, after as many notes as the server sends while others are served. */
@@ -154,35 +170,23 @@ export function parseControl<T extends ControlType>(
   let raw: unknown;
   try {
     raw = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
-  } catch (cause) {
-    throw unexpected(peer, 'bytes that are not JSON', due, cause);
+  } catch {
+    // The parser's own words would quote the peer's.
+    throw unexpected(peer, 'bytes that are not JSON', due);
   }
   const refusal = schemas.refusal.safeParse(raw);
   if (refusal.success) throw new Refused(peer, refusal.data);
   const type = types.find((each) => each === (raw as { type?: unknown } | null)?.type) ?? types[0];
   const result = schemas[type].safeParse(raw);
-  if (!result.success)
-    throw unexpected(peer, `something that is no ${due}: ${result.error.issues[0]!.message}`, due, result.error);
+  if (!result.success) throw unexpected(peer, `something that is no ${due}${wrongField(type, result.error)}`, due);
   if (payload.length > limitBytes(type)) throw unexpected(peer, `${payload.length} bytes`, type);
   return result.data as Control<T>;
 }
 
-/** How a refusal's sentence starts: the launcher tells an echo from its cause by it. */
-export const refusedPrefix = 'refused: ';
-
-/** A peer turned this party away. Of kind `peer` where something failed there; `resource` where it is well and has no room, or a limit. */
-export class Refused extends SottoError {
-  readonly code: RefusalCode | undefined;
-  readonly retrySeconds: number | undefined;
-  constructor(party: string, { reason, code, retrySeconds }: Omit<Control<'refusal'>, 'type'>) {
-    // What a peer writes may end in a terminal.
-    const printable = reason.replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, ' ');
-    const again = retrySeconds === undefined ? 'ask for less' : `try again in ${retrySeconds} s`;
-    const remedy = code === undefined ? "see that party's log" : again;
-    super(code === undefined ? 'peer' : 'resource', `${refusedPrefix}${printable}`, { place: { party }, remedy });
-    this.code = code;
-    this.retrySeconds = retrySeconds;
-  }
+/** Which of a message's own fields is wrong; nothing that the peer wrote. */
+function wrongField(type: ControlType, error: z.ZodError): string {
+  const field = error.issues[0]?.path[0];
+  return typeof field === 'string' && field in schemas[type].shape ? ` (${field})` : '';
 }
 
 /** The same channel, on which a refusal may come at any time: in the middle of a phase it is the peer's reason, not a stray frame. */
@@ -191,6 +195,7 @@ export function heedingRefusals(channel: Channel): Channel {
     peer: channel.peer,
     counters: channel.counters,
     gone: channel.gone,
+    security: channel.security,
     send: (kind, payload) => channel.send(kind, payload),
     close: (reason) => channel.close(reason),
     allow: (bytes) => channel.allow?.(bytes),
@@ -213,11 +218,10 @@ function refuseIfRefused(party: string, payload: Uint8Array): void {
   if (refusal.success) throw new Refused(party, refusal.data);
 }
 
-function unexpected(party: string, what: string, type: string, cause?: unknown): SottoError {
+function unexpected(party: string, what: string, type: string): SottoError {
   return new SottoError('peer', `sent ${what} where ${type} was due`, {
     place: { party },
     remedy: 'check that all parties run the same version of sotto',
-    cause,
   });
 }
 
@@ -230,47 +234,29 @@ export async function greet(
 ): Promise<Control<'hello'>> {
   await sendControl(channel, { type: 'hello', version: protocolVersion, role: own, ...more });
   const hello = await receiveControl(channel, 'hello');
+  const party = channel.peer;
   if (hello.version !== protocolVersion) {
-    await refuse(channel, `version ${protocolVersion} was expected, not ${hello.version}`);
-    throw new SottoError('peer', `speaks ${hello.version}, this party ${protocolVersion}`, {
-      place: { party: channel.peer },
-      remedy: 'install the same version of sotto on both sides',
-    });
+    await refuse(channel, { code: 'version' });
+    const remedy = 'install the same version of sotto on both sides';
+    throw new Objection('version', `speaks ${hello.version}, this party ${protocolVersion}`, { party, remedy });
   }
   if (!expected.includes(hello.role)) {
-    await refuse(channel, `the role ${hello.role} has no business here`);
-    throw new SottoError('peer', `is a ${hello.role}`, {
-      place: { party: channel.peer },
-      remedy: `connect a ${expected.join(' or ')} here`,
-    });
+    await refuse(channel, { code: 'role' });
+    throw new Objection('role', `is a ${hello.role}`, { party, remedy: `connect a ${expected.join(' or ')} here` });
   }
   return hello;
 }
 
-/** Tells the peer why this side gives up. The reason is this side's own sentence and holds no secret. */
-export async function refuse(
-  channel: Channel,
-  reason: string,
-  admission: Pick<Control<'refusal'>, 'code' | 'retrySeconds'> = {},
-): Promise<void> {
-  await sendControl(channel, { type: 'refusal', reason: reason.slice(0, 500), ...admission }).catch(() => undefined);
-}
-
-/**
- * What a peer may learn of an error. A sentence about peers is made of what peers did; any other may tell of the prompt, of a path or of
- * a weight, so that only its kind goes out.
- */
-export function publicReason(error: unknown): string {
-  if (!(error instanceof SottoError)) return 'it failed';
-  if (error.kind !== 'peer') return `it met an error of kind ${error.kind}`;
-  return `${error.place.party === undefined ? '' : `party ${error.place.party}: `}${error.reason}`;
+/** Tells the peer that this side gives up. */
+export async function refuse(channel: Channel, refusal: Refusal): Promise<void> {
+  await sendControl(channel, { type: 'refusal', ...refusal }).catch(() => undefined);
 }
 
 /** Program hashes must agree before anything secret is said. */
 export function sameProgram(party: string, theirs: string, own: string): void {
   if (theirs !== own)
-    throw new SottoError('peer', `runs the program ${theirs.slice(0, 12)}…, this party ${own.slice(0, 12)}…`, {
-      place: { party },
+    throw new Objection('program', `runs the program ${theirs.slice(0, 12)}…, this party ${own.slice(0, 12)}…`, {
+      party,
       remedy: 'use the same model, plan, lengths, ring and version of sotto on all sides',
     });
 }

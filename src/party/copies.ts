@@ -8,7 +8,7 @@ import { stateFolder } from './state-folder.ts';
 
 /** A masked copy of the weights at one dealer, as its server knows it. */
 export interface MaskedCopy {
-  /** Names V; 32 random bytes in hexadecimal, which the dealer and the clients of this copy are told. */
+  /** Names V; 32 random bytes in hexadecimal, which the dealer is told and nobody else. */
   readonly id: string;
   /** Of A. */
   readonly seed: Uint8Array;
@@ -17,7 +17,8 @@ export interface MaskedCopy {
 }
 
 const hex32 = z.string().regex(/^[0-9a-f]{64}$/);
-const recordSchema = z.strictObject({ id: hex32, seed: hex32, weights: hex32 });
+/** Records of version 1 named copies that clients had been told of: they are erased, and what was made from them is burned. */
+const recordSchema = z.strictObject({ version: z.literal(2), id: hex32, seed: hex32, weights: hex32 });
 
 export const freshCopy = (): MaskedCopy => ({ id: randomBytes(32).toString('hex'), seed: randomBytes(32), held: new Set() });
 
@@ -50,7 +51,7 @@ export class CopyRecords {
   /** On disk when it resolves. */
   async keep({ id, seed }: MaskedCopy, weights: string): Promise<void> {
     if (this.#seeds.has(id)) return;
-    const text = JSON.stringify({ id, seed: Buffer.from(seed).toString('hex'), weights });
+    const text = JSON.stringify({ version: 2, id, seed: Buffer.from(seed).toString('hex'), weights });
     await writeDurably(join(this.#directory, `${id}.json`), new TextEncoder().encode(text));
     await syncDirectory(this.#directory);
     this.#seeds.set(id, seed);

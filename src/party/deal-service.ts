@@ -13,20 +13,31 @@ import {
 } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
-import { TurnedAway } from './admission.ts';
 import { attending } from './attend.ts';
 import { type BundleStore, openBundleStore, type StoredHeader } from './bundles.ts';
-import { type Control, parseControl, receiveControl, receiveEither, sameProgram, sendControl } from './control.ts';
+import {
+  type Control,
+  controlFrame,
+  longControlBytes,
+  parseControl,
+  receiveControl,
+  receiveEither,
+  sameProgram,
+  sendControl,
+} from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { dismiss, within } from './doors.ts';
+import { type LinkToken, linkTokenFor } from './link-token.ts';
 import { receiveAtAnyTime, untilStopped } from './live.ts';
 import { lockState } from './lock.ts';
 import type { TracedRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
+import { Objection, TurnedAway } from './refusals.ts';
 import { Rendezvous } from './rendezvous.ts';
 import { type Service, type ServiceOptions, stand, traceCache } from './service.ts';
-import { nonce, sessionOf } from './session.ts';
+import { commitmentTo, nonce, sessionOf } from './session.ts';
 import { type Session, Sessions } from './sessions.ts';
+import { type HeldLink, notVouched, sendChallenge, takeLink, takeOrder } from './vouchers.ts';
 
 export interface DealServiceOptions extends ServiceOptions {
   /** `helper`: makes the correlations while runs go on. */
@@ -37,15 +48,18 @@ export interface DealServiceOptions extends ServiceOptions {
   readonly maximumMaskedBytes: number;
   /** Clients' halves on disk; the oldest is burned for a new one. */
   readonly maximumBundles: number;
+  /** For servers at a plain address: what both know; the usual file where absent. */
+  readonly linkToken?: LinkToken | undefined;
 }
 
 /** A dealer, or a helper, for many sessions at once. Each is as `runDealer` has it; masked weights are held by connection and shared. */
 export async function serveDealer(options: DealServiceOptions): Promise<Service> {
   const { setting, log } = options;
   const credentials = partyCredentials(options.tls, setting, options.listen);
+  const token = await linkTokenFor(options.listen, options.linkToken);
   const sessions = new Sessions({ role: setting, ...options, now: () => performance.now() });
   const halves = setting === 'dealer' ? await Halves.open(options.state, options.maximumBundles, sessions) : undefined;
-  const dealer = new Dealer(options, sessions, halves);
+  const dealer = new Dealer(options, sessions, halves, token);
   sessions.metrics.registry.gauge('sotto_bundles_available', "Clients' halves of material made ahead.", () => [
     [{}, halves?.count ?? 0],
   ]);
@@ -67,97 +81,138 @@ export async function serveDealer(options: DealServiceOptions): Promise<Service>
 
 type Masked = Map<string, Uint8Array>;
 
+/** A server's connection that stands, and what came over it. Copies have names of their own on each. */
+interface Link extends HeldLink {
+  readonly channel: Channel;
+  readonly copies: Map<string, Masked>;
+  /** Sessions that read the copies now. */
+  readers: number;
+  ended: boolean;
+}
+
 class Dealer {
   readonly #options: DealServiceOptions;
   readonly #sessions: Sessions;
   readonly #halves: Halves | undefined;
+  readonly #token: Uint8Array | undefined;
   readonly #trace = traceCache();
   readonly #joins = new Rendezvous();
-  /** V by the name that the server gave it: whoever knows the name was told by that server. */
-  readonly #copies = new Map<string, Masked>();
-  readonly #links = new Set<Channel>();
+  /** Sessions whose client is waited for: what its ticket must be the opening of. */
+  readonly #awaited = new Map<string, string>();
+  readonly #links = new Map<string, Link>();
   #reservedBytes = 0;
 
-  constructor(options: DealServiceOptions, sessions: Sessions, halves: Halves | undefined) {
+  constructor(options: DealServiceOptions, sessions: Sessions, halves: Halves | undefined, token: Uint8Array | undefined) {
     this.#options = options;
     this.#sessions = sessions;
     this.#halves = halves;
+    this.#token = token;
   }
 
   get maskedBytes(): number {
     let sum = 0;
-    for (const copy of this.#copies.values()) for (const bytes of copy.values()) sum += bytes.length;
+    for (const { copies } of this.#links.values())
+      for (const copy of copies.values()) for (const bytes of copy.values()) sum += bytes.length;
     return sum;
   }
 
   async arrived(channel: Channel, { role }: Control<'hello'>): Promise<void> {
     const { handshakeMilliseconds } = this.#options;
-    if (role === 'client') {
-      const join = await within(handshakeMilliseconds, channel, receiveControl(channel, 'join'));
+    const known = role === 'client' ? this.#client(channel) : this.#server(channel);
+    const begin = await within(handshakeMilliseconds, channel, known);
+    begin();
+  }
+
+  /** Who shows the ticket of a session gets its client's half, and nobody else: a session's name opens nothing. */
+  async #client(channel: Channel): Promise<() => void> {
+    const join = await receiveControl(channel, 'join');
+    const unknown = (): Objection =>
+      new Objection('session', 'joined a session that is not known here', {
+        party: 'client',
+        remedy: `connect to the ${this.#options.setting} that the server named`,
+      });
+    if (this.#awaited.get(join.bundle) === commitmentTo(join.ticket)) {
       this.#joined.set(channel, join);
-      if (await this.#joins.meet(join.bundle, channel)) return;
-      const half = this.#halves?.take(join.bundle);
-      if (half === undefined)
-        throw new SottoError('peer', 'joined a session that is not known here', {
-          place: { party: 'client' },
-          remedy: `connect to the ${this.#options.setting} that the server named`,
-        });
-      sameProgram('client', join.program, half.program);
-      void this.#sessions.run('hand', channel, (session) => this.#hand(session, channel, half));
-      return;
+      if (await this.#joins.meet(join.bundle, channel)) return () => undefined;
     }
-    const first = await within(handshakeMilliseconds, channel, receiveEither<'order' | 'link'>(channel, ['order', 'link']));
-    if (first.type === 'link') void this.#link(channel);
-    else void this.#sessions.run(first.ahead ? 'ahead' : 'deal', channel, (session) => this.#deal(session, channel, first));
+    const half = this.#halves?.take(join.bundle);
+    if (half === undefined) throw unknown();
+    sameProgram('client', join.program, half.program);
+    return () => void this.#sessions.run('hand', channel, (session) => this.#hand(session, channel, half));
+  }
+
+  /** A link, or an order with what vouches for it. */
+  async #server(channel: Channel): Promise<() => void> {
+    const challenge = await sendChallenge(channel);
+    const first = await receiveEither<'link' | 'voucher'>(channel, ['link', 'voucher']);
+    if (first.type === 'link') {
+      const held = await takeLink(channel, first, challenge, this.#token);
+      channel.allow?.(longControlBytes);
+      return () => void this.#link({ ...held, channel, copies: new Map(), readers: 0, ended: false }, challenge);
+    }
+    const link = this.#links.get(first.link);
+    const order = await takeOrder(channel, first, challenge, link);
+    if (order.setup !== 'held') throw notVouched();
+    return () => void this.#begin(channel, order, link!);
+  }
+
+  #begin(channel: Channel, order: Control<'order'>, link: Link): Promise<void> {
+    return this.#sessions.run(order.ahead ? 'ahead' : 'deal', channel, (session) => this.#deal(session, channel, order, link));
   }
 
   /** What a client that was brought to its session said when it joined. */
   readonly #joined = new WeakMap<Channel, Control<'join'>>();
 
   async close(): Promise<void> {
-    await Promise.all([...this.#links].map((channel) => channel.close('shutting down')));
+    await Promise.all([...this.#links.values()].map(({ channel }) => channel.close('shutting down')));
   }
 
-  /** Holds the copies that one connection brings, as long as it lives. */
-  async #link(channel: Channel): Promise<void> {
+  /** Holds the copies that one connection brings, as long as it lives. A server of one run orders on it as well. */
+  async #link(link: Link, challenge: string): Promise<void> {
     const { log, timeoutMilliseconds } = this.#options;
-    const own = new Map<string, Masked>();
-    this.#links.add(channel);
+    const { channel } = link;
+    this.#links.set(link.link, link);
     log('info', 'link-opened', { peer: channel.peer });
     try {
       for (;;) {
-        const frame = await receiveAtAnyTime(channel, { timeoutMilliseconds, now: () => performance.now() });
-        const copy = parseControl(frame.payload, channel.peer, 'copy');
-        await this.#hold(channel, copy, own);
-        await sendControl(channel, { type: 'copied', weights: copy.weights });
+        const { kind, payload } = await receiveAtAnyTime(channel, { timeoutMilliseconds, now: () => performance.now() });
+        const said = parseControl(kind === controlFrame ? payload : new Uint8Array(0), channel.peer, 'copy', 'voucher');
+        if (said.type === 'voucher') return await this.#orderHere(link, said, challenge);
+        await this.#hold(link, said);
+        await sendControl(channel, { type: 'copied', copy: said.copy });
       }
     } catch (error) {
       log('info', 'link-ended', { peer: channel.peer, reason: error instanceof SottoError ? error.reason : 'it failed' });
       await dismiss(channel, error);
     } finally {
-      this.#links.delete(channel);
-      for (const [name, copy] of own) {
-        this.#copies.delete(name);
-        for (const bytes of copy.values()) bytes.fill(0);
-      }
+      link.ended = true;
+      this.#clear(link);
     }
   }
 
-  async #hold(channel: Channel, copy: Control<'copy'>, own: Map<string, Masked>): Promise<void> {
-    this.#sessions.admission.check(copy.run);
-    const traced = this.#trace(copy.config, copy.run);
-    sameProgram('server', copy.program, traced.hash);
-    const held = own.get(copy.weights) ?? new Map<string, Uint8Array>();
-    if (!own.has(copy.weights) && this.#copies.has(copy.weights))
-      throw new SottoError('peer', 'names a copy as another connection does', {
-        place: { party: 'server' },
-        remedy: 'start that server again',
-      });
+  /** The copies of a link that has ended, once no session reads them: cleared before, they would make wrong corrections. */
+  #clear(link: Link): void {
+    if (!link.ended || link.readers > 0) return;
+    for (const copy of link.copies.values()) for (const bytes of copy.values()) bytes.fill(0);
+    this.#links.delete(link.link);
+  }
+
+  /** The one order of a server whose copy comes with it; its session owns the connection from here on. */
+  async #orderHere(link: Link, voucher: Control<'voucher'>, challenge: string): Promise<void> {
+    const order = await takeOrder(link.channel, voucher, challenge, voucher.link === link.link ? link : undefined);
+    if (order.setup !== 'here') throw notVouched();
+    await this.#begin(link.channel, order, link);
+  }
+
+  async #hold({ channel, copies }: Link, { config, run, program, copy }: Control<'copy'>): Promise<void> {
+    this.#sessions.admission.check(run);
+    const traced = this.#trace(config, run);
+    sameProgram('server', program, traced.hash);
+    const held = copies.get(copy) ?? new Map<string, Uint8Array>();
     const release = this.#reserve(traced, held);
-    own.set(copy.weights, held);
-    this.#copies.set(copy.weights, held);
+    copies.set(copy, held);
     const session = { program: traced.ringProgram, context: [] };
-    await dealerSetup(nodePlatform(copy.run.ring.bits), session, { server: channel }, held).finally(release);
+    await dealerSetup(nodePlatform(run.ring.bits), session, { server: channel }, held).finally(release);
   }
 
   /** Room for what is still to come of masked weights; the callee gives it back once they are there, and counted, or gone. */
@@ -165,24 +220,33 @@ class Dealer {
     const { maximumMaskedBytes } = this.#options;
     const needed = maskedBytes(traced.ringProgram, held);
     if (this.maskedBytes + this.#reservedBytes + needed > maximumMaskedBytes)
-      throw new TurnedAway('limit', `masked weights of ${needed} more bytes do not fit into the ${maximumMaskedBytes} set aside`);
+      throw new TurnedAway(
+        'limit',
+        `masked weights of ${needed} more bytes do not fit into the ${maximumMaskedBytes} set aside`,
+        {
+          limit: { of: 'maskedBytes', most: maximumMaskedBytes },
+        },
+      );
     this.#reservedBytes += needed;
     return () => {
       this.#reservedBytes -= needed;
     };
   }
 
-  async #deal(session: Session, server: Channel, order: Control<'order'>): Promise<void> {
+  async #deal(session: Session, server: Channel, order: Control<'order'>, link: Link): Promise<void> {
     const { run } = order;
     this.#sessions.admission.check(run);
     const traced = this.#trace(order.config, run);
     sameProgram('server', order.program, traced.hash);
-    const held = order.setup === 'held' ? this.#held(order.weights) : undefined;
+    const held = order.setup === 'held' ? heldBy(link, order.copy, traced) : undefined;
     const release = held === undefined ? this.#reserve(traced, new Map()) : () => undefined;
+    link.readers++;
     try {
       await this.#dealWith(session, server, order, traced, held);
     } finally {
       release();
+      link.readers--;
+      this.#clear(link);
     }
   }
 
@@ -196,11 +260,10 @@ class Dealer {
     const { setting, timeoutMilliseconds } = this.#options;
     const { run } = order;
     const agreed = {
-      type: 'session',
+      type: 'agreed',
       ahead: order.ahead,
       bundle: nonce(),
       program: traced.hash,
-      weights: order.weights,
       nonces: { ...order.nonces, dealer: nonce() },
     } as const;
     const platform = nodePlatform(run.ring.bits);
@@ -210,10 +273,7 @@ class Dealer {
       const masked = held ?? (await setup());
       return await this.#ahead(session, server, { agreed, run, seeds, masked });
     }
-    const joining = this.#joins.expect(agreed.bundle, 'client', timeoutMilliseconds, session.aborted);
-    joining.catch(() => undefined);
-    await sendControl(server, agreed);
-    const client = session.adopt(await attending(server, (attention) => attention.guard(joining)));
+    const client = session.adopt(await this.#clientOf(session, server, agreed));
     sameProgram('client', this.#joined.get(client)!.program, traced.hash);
     const masked = held ?? (await setup());
     const channels = { client, server };
@@ -224,13 +284,17 @@ class Dealer {
     );
   }
 
-  #held(weights: string): Masked {
-    const copy = this.#copies.get(weights);
-    if (copy !== undefined) return copy;
-    throw new SottoError('peer', 'orders by a masked copy that is not held here', {
-      place: { party: 'server' },
-      remedy: 'connect again: the copy is sent anew',
-    });
+  /** Tells the server what is agreed, and waits for the client that holds the ticket. */
+  async #clientOf(session: Session, server: Channel, agreed: Control<'agreed'>): Promise<Channel> {
+    this.#awaited.set(agreed.bundle, agreed.nonces.client);
+    try {
+      const joining = this.#joins.expect(agreed.bundle, 'client', this.#options.timeoutMilliseconds, session.aborted);
+      joining.catch(() => undefined);
+      await sendControl(server, agreed);
+      return await attending(server, (attention) => attention.guard(joining));
+    } finally {
+      this.#awaited.delete(agreed.bundle);
+    }
   }
 
   /** The server's half goes to the server, the client's to the disk, for whoever joins by the bundle's id. */
@@ -238,7 +302,7 @@ class Dealer {
     session: Session,
     server: Channel,
     made: {
-      readonly agreed: Control<'session'>;
+      readonly agreed: Control<'agreed'>;
       readonly run: Control<'order'>['run'];
       readonly seeds: SeedSession;
       readonly masked: Masked;
@@ -250,9 +314,9 @@ class Dealer {
         place: { party: 'server' },
         remedy: 'serve without --prepare, or with a dealer',
       });
-    const { bundle: id, program, weights, nonces } = agreed;
+    const { bundle: id, program, nonces } = agreed;
     await sendControl(server, agreed);
-    await this.#halves.make({ id, program, ring: run.ring, weights, createdFor: 'client', nonces }, (client) =>
+    await this.#halves.make({ id, program, ring: run.ring, createdFor: 'client', nonces }, (client) =>
       session.phase('offline', () =>
         dealStreams(nodePlatform(run.ring.bits), seeds, { client, server: new StreamWriter(server, offlineFrame) }, masked),
       ),
@@ -264,6 +328,13 @@ class Dealer {
   async #hand(session: Session, client: Channel, half: StoredHeader): Promise<void> {
     await session.phase('offline', () => this.#halves!.hand(half, new StreamWriter(client, offlineFrame)));
   }
+}
+
+/** A copy with all that a program reads. */
+function heldBy({ copies, ended }: Link, name: string, { ringProgram }: TracedRun): Masked {
+  const copy = ended ? undefined : copies.get(name);
+  if (copy !== undefined && maskedBytes(ringProgram, copy) === 0) return copy;
+  throw notVouched();
 }
 
 /** Clients' halves of material made ahead, in the store of bundles: claimed before the first byte leaves, burned after it. */
@@ -331,10 +402,10 @@ class Halves {
     bundles.add({ event: 'made' });
   }
 
-  async hand({ id, program, ring, weights, materialBytes }: StoredHeader, client: StreamWriter): Promise<void> {
+  async hand({ id, program, ring, materialBytes }: StoredHeader, client: StreamWriter): Promise<void> {
     const { bundles } = this.#sessions.metrics;
     try {
-      await this.#store.claim(id, { program, ring, weights });
+      await this.#store.claim(id, { program, ring });
       bundles.add({ event: 'claimed' });
       const reader = await this.#store.open(id);
       try {

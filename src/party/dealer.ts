@@ -1,6 +1,5 @@
 import type { Setting } from '../backends/cost/index.ts';
 import { dealerOffline, dealerSetup, helperLive } from '../backends/mpc/index.ts';
-import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { listen } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
@@ -10,7 +9,6 @@ import {
   greet,
   heedingRefusals,
   longControlBytes,
-  publicReason,
   receiveControl,
   refuse,
   sameProgram,
@@ -18,11 +16,14 @@ import {
   shortControlBytes,
 } from './control.ts';
 import { partyCredentials } from './credentials.ts';
+import { type LinkToken, linkTokenFor } from './link-token.ts';
 import { untilStopped } from './live.ts';
 import { traceRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
+import { Objection, refusalOf } from './refusals.ts';
 import { PhaseMeter, type RoleReport, roleReport } from './report.ts';
-import { nonce, sessionOf } from './session.ts';
+import { commitmentTo, nonce, sessionOf } from './session.ts';
+import { notVouched, sendChallenge, takeLink, takeOrder } from './vouchers.ts';
 
 export interface DealerOptions {
   readonly listen: string;
@@ -31,6 +32,8 @@ export interface DealerOptions {
   readonly timeoutMilliseconds: number;
   /** For `tls:` addresses: the certificates of this party and its authority. */
   readonly tls?: TlsFiles | undefined;
+  /** For servers at a plain address: what both know; the usual file where absent. */
+  readonly linkToken?: LinkToken | undefined;
   /** How long the server may take to come, which loads its weights first; the timeout where it is not given. */
   readonly startMilliseconds?: number;
   readonly onListening?: (address: string) => void;
@@ -44,6 +47,7 @@ export interface DealerOptions {
 export async function runDealer(options: DealerOptions): Promise<RoleReport> {
   const { timeoutMilliseconds, setting = 'dealer' } = options;
   const credentials = partyCredentials(options.tls, setting, [options.listen]);
+  const token = await linkTokenFor([options.listen], options.linkToken);
   const listener = await listen({ address: options.listen, peer: 'server', timeoutMilliseconds, credentials });
   const opened: Channel[] = [];
   try {
@@ -54,16 +58,20 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
     opened.push(server);
     server.allow?.(shortControlBytes);
     await greet(server, setting, ['server']);
+    const challenge = await sendChallenge(server);
+    const link = await takeLink(server, await receiveControl(server, 'link'), challenge, token);
     server.allow?.(longControlBytes);
-    const order = await receiveControl(server, 'order');
+    const voucher = await receiveControl(server, 'voucher');
+    const order = await takeOrder(server, voucher, challenge, voucher.link === link.link ? link : undefined);
+    // The copy comes with the order: nothing is held, and nothing is made ahead.
+    if (order.setup !== 'here' || order.ahead) throw notVouched();
     const traced = traceRun(order.config, order.run);
     sameProgram('server', order.program, traced.hash);
     const agreed = {
-      type: 'session',
+      type: 'agreed',
       ahead: false,
       bundle: nonce(),
       program: traced.hash,
-      weights: order.weights,
       nonces: { ...order.nonces, dealer: nonce() },
     } as const;
     await sendControl(server, agreed);
@@ -75,9 +83,9 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
     await greet(client, setting, ['client']);
     const join = await receiveControl(client, 'join');
     sameProgram('client', join.program, traced.hash);
-    if (join.bundle !== agreed.bundle)
-      throw new SottoError('peer', 'joined another session', {
-        place: { party: 'client' },
+    if (join.bundle !== agreed.bundle || commitmentTo(join.ticket) !== order.nonces.client)
+      throw new Objection('session', 'joined another session', {
+        party: 'client',
         remedy: `connect to the ${setting} that the server named`,
       });
     const platform = nodePlatform(order.run.ring.bits);
@@ -94,7 +102,7 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
     );
     return roleReport(setting, { meter, peakKernelBytes: platform.kernels.peakBytes, saw: '' });
   } catch (error) {
-    await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
+    await Promise.all(opened.map((channel) => refuse(channel, refusalOf(error))));
     throw error;
   } finally {
     await Promise.all(opened.map((channel) => channel.close()));

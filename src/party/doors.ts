@@ -3,17 +3,8 @@ import type { Channel } from '../net/contract.ts';
 import { systemAlarm } from '../node/clock.ts';
 import { type Listener, listen } from '../node/sockets.ts';
 import type { TlsCredentials } from '../node/tls.ts';
-import { TurnedAway } from './admission.ts';
-import {
-  type Control,
-  greet,
-  heedingRefusals,
-  longControlBytes,
-  publicReason,
-  Refused,
-  refuse,
-  shortControlBytes,
-} from './control.ts';
+import { type Control, greet, heedingRefusals, refuse, shortControlBytes } from './control.ts';
+import { refusalOf } from './refusals.ts';
 
 /** Connections whose handshake is under way at each address; more wait in the listener, and above its bound are turned away. */
 const handshakes = 32;
@@ -43,7 +34,7 @@ export interface Doors {
 
 /**
  * Listens at several addresses and greets whoever comes, many at once: one that is slow, lies about itself or speaks another language
- * holds up nobody else. Until it has said who it is, a connection may send 4 KiB; a server may send control messages of any length.
+ * holds up nobody else. A connection may send frames of 4 KiB until its party allows more.
  */
 export async function openDoors(options: DoorOptions): Promise<Doors> {
   const { addresses, credentials, origins, timeoutMilliseconds, handshakeMilliseconds } = options;
@@ -91,7 +82,6 @@ async function greetNext(listener: Listener, options: DoorOptions, state: State,
     const expected = certified ? peers.filter((each) => each === peer) : peers;
     const heeding = heedingRefusals(channel);
     const hello = await within(handshakeMilliseconds, channel, greet(heeding, role, expected));
-    if (hello.role === 'server') channel.allow?.(longControlBytes);
     await options.arrived(hello.role === peer ? heeding : knownAs(heeding, hello.role), hello);
     strangers.delete(channel);
   } catch (error) {
@@ -105,17 +95,9 @@ async function greetNext(listener: Listener, options: DoorOptions, state: State,
 
 /** Tells a peer why it is let go, and lets it go. */
 export async function dismiss(channel: Channel, error: unknown): Promise<void> {
-  if (error instanceof TurnedAway) await refuse(channel, error.reason, admissionOf(error));
-  else if (error instanceof Refused && error.code !== undefined)
-    await refuse(channel, `party ${error.place.party}: ${error.reason}`, admissionOf(error));
-  else await refuse(channel, publicReason(error));
+  await refuse(channel, refusalOf(error));
   await channel.close();
 }
-
-const admissionOf = ({ code, retrySeconds }: TurnedAway | Refused): Pick<Control<'refusal'>, 'code' | 'retrySeconds'> => ({
-  ...(code === undefined ? {} : { code }),
-  ...(retrySeconds === undefined ? {} : { retrySeconds }),
-});
 
 /** The promise, or a `peer` error after so long; the channel is then closed. */
 export async function within<T>(milliseconds: number, channel: Channel, work: Promise<T>): Promise<T> {
@@ -154,6 +136,7 @@ function knownAs(channel: Channel, peer: string): Channel {
     peer,
     counters: channel.counters,
     gone: channel.gone,
+    security: channel.security,
     send: (kind, payload) => renamed(channel.send(kind, payload)),
     receive: () => renamed(channel.receive()),
     close: (reason) => channel.close(reason),

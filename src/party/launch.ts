@@ -1,4 +1,5 @@
 import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -10,7 +11,7 @@ import type { SamplingOptions } from '../models/index.ts';
 import { embeddingFile } from '../models/public-embedding.ts';
 import { folderFiles } from '../node/files.ts';
 import { temporaryFolder } from '../node/temporary.ts';
-import { refusedPrefix } from './control.ts';
+import { refusedPrefix } from './refusals.ts';
 import type { ClientReport, Role, RoleReport } from './report.ts';
 
 export interface LaunchOptions {
@@ -21,6 +22,8 @@ export interface LaunchOptions {
         readonly prompt: { readonly text: string } | { readonly ids: readonly number[] };
         readonly newTokens: number;
         readonly reveal?: 'logits' | 'token' | undefined;
+        /** As `ClientTask` has it. */
+        readonly earlyStop?: boolean | undefined;
         readonly sampling?: SamplingOptions | undefined;
       }
     | { readonly kind: 'classify'; readonly image: string };
@@ -45,8 +48,15 @@ export interface LaunchResult {
 
 /** What a role process is started with: exactly what its party may know. */
 export type RoleOrder = { readonly timeoutMilliseconds: number; readonly setting?: 'helper' } & (
-  | { readonly role: Setting; readonly listen: string; readonly startMilliseconds: number }
-  | { readonly role: 'server'; readonly listen: string; readonly dealer: string; readonly model: string; readonly state: string }
+  | { readonly role: Setting; readonly listen: string; readonly startMilliseconds: number; readonly linkToken: Uint8Array }
+  | {
+      readonly role: 'server';
+      readonly listen: string;
+      readonly dealer: string;
+      readonly linkToken: Uint8Array;
+      readonly model: string;
+      readonly state: string;
+    }
   | ({
       readonly role: 'client';
       readonly server: string;
@@ -101,7 +111,9 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
   const address = (name: string): string =>
     transport === 'unix' ? `unix:${join(directory, `${name}.socket`)}` : 'tcp:127.0.0.1:0';
   try {
-    const dealer = start({ role: setting, listen: address(setting), timeoutMilliseconds, startMilliseconds });
+    // What server and dealer know each other by; the client is not told.
+    const linkToken = new Uint8Array(randomBytes(32));
+    const dealer = start({ role: setting, listen: address(setting), timeoutMilliseconds, startMilliseconds, linkToken });
     const dealerAddress = await dealer.listening;
     const state = (name: string): string => join(directory, name);
     const server = start({
@@ -109,6 +121,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
       ...named,
       listen: address('server'),
       dealer: dealerAddress,
+      linkToken,
       model: options.model,
       state: state('server'),
       timeoutMilliseconds,

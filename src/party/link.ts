@@ -9,11 +9,14 @@ import { errorFields, type Log } from './log.ts';
 import type { TracedRun } from './manifest.ts';
 import type { ServedModel } from './model.ts';
 import { nodePlatform } from './platform.ts';
+import { type LinkRight, openLink } from './vouchers.ts';
 
 export interface LinkOptions {
   readonly model: ServedModel;
   /** A greeted connection to the dealer. */
   readonly connect: () => Promise<Channel>;
+  /** For a dealer on a plain address. */
+  readonly token: Uint8Array | undefined;
   readonly timeoutMilliseconds: number;
   readonly log: Log;
 }
@@ -23,9 +26,16 @@ const againMilliseconds = 3000;
 
 interface Link {
   readonly channel: Channel;
+  readonly right: LinkRight;
   readonly copies: Map<string, MaskedCopy>;
   /** The dealer's next word, or the link's failure. */
   copied: { resolve(message: Control<'copied'>): void; reject(error: unknown): void } | undefined;
+}
+
+/** A copy that the dealer holds, and what vouches for orders by it. */
+export interface HeldCopy {
+  readonly copy: MaskedCopy;
+  readonly right: LinkRight;
 }
 
 /**
@@ -49,7 +59,7 @@ export class DealerLink {
   }
 
   /** A copy that the dealer holds with everything that a program reads. One sender at a time. */
-  copyFor(run: RunRequest, traced: TracedRun): Promise<MaskedCopy> {
+  copyFor(run: RunRequest, traced: TracedRun): Promise<HeldCopy> {
     const turn = this.#last.then(() => this.#copyFor(run, traced));
     this.#last = turn.catch(() => undefined);
     return turn;
@@ -78,12 +88,13 @@ export class DealerLink {
     await link?.channel.close();
   }
 
-  async #copyFor(run: RunRequest, traced: TracedRun): Promise<MaskedCopy> {
+  async #copyFor(run: RunRequest, traced: TracedRun): Promise<HeldCopy> {
     const { model } = this.#options;
     const link = await this.#opened();
     const key = ringKey(run.ring);
     const copy = link.copies.get(key) ?? freshCopy();
-    if (link.copies.has(key) && maskedBytes(traced.ringProgram, copy.held) === 0) return copy;
+    const { right } = link;
+    if (link.copies.has(key) && maskedBytes(traced.ringProgram, copy.held) === 0) return { copy, right };
     const held = new Set(copy.held);
     const answer = new Promise<Control<'copied'>>((resolve, reject) => {
       link.copied = { resolve, reject };
@@ -96,22 +107,22 @@ export class DealerLink {
       throw error;
     };
     const sent = async (): Promise<Control<'copied'>> => {
-      await sendControl(link.channel, { type: 'copy', config, run, program: traced.hash, weights: copy.id });
+      await sendControl(link.channel, { type: 'copy', config, run, program: traced.hash, copy: copy.id });
       const session = { program: traced.ringProgram, context: [] };
       await sendMasked(nodePlatform(run.ring.bits), session, link.channel, copy.seed, model.weight, held);
       return await this.#inTime(answer);
     };
     // Where the dealer gives up in the middle, its reason is the error, not the broken connection.
     const refused = answer.then(() => new Promise<never>(() => {}));
-    const { weights } = await Promise.race([sent(), refused]).catch(broken);
-    if (weights !== copy.id)
+    const { copy: name } = await Promise.race([sent(), refused]).catch(broken);
+    if (name !== copy.id)
       throw new SottoError('peer', 'holds another copy than it was sent', {
         place: { party: link.channel.peer },
         remedy: 'run the same version of sotto on both sides',
       });
     copy.held = held;
     link.copies.set(key, copy);
-    return copy;
+    return { copy, right };
   }
 
   async #opened(): Promise<Link> {
@@ -124,8 +135,11 @@ export class DealerLink {
 
   async #open(): Promise<Link> {
     const channel = await this.#options.connect();
-    await sendControl(channel, { type: 'link' });
-    const link: Link = { channel, copies: new Map(), copied: undefined };
+    const right = await openLink(channel, this.#options.token).catch(async (error: unknown) => {
+      await channel.close();
+      throw error;
+    });
+    const link: Link = { channel, right, copies: new Map(), copied: undefined };
     this.#up = true;
     this.#options.log('info', 'link-opened', { peer: channel.peer });
     void this.#listen(link);
@@ -153,6 +167,7 @@ export class DealerLink {
       if (!this.#closed)
         log('warn', 'link-ended', { peer: link.channel.peer, reason: error instanceof SottoError ? error.reason : 'it failed' });
       for (const copy of link.copies.values()) copy.held.clear();
+      link.right.key.fill(0);
       await link.channel.close();
     }
   }

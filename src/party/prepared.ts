@@ -3,13 +3,14 @@ import type { Channel } from '../net/contract.ts';
 import { systemAlarm } from '../node/clock.ts';
 import type { BundleStore, StoredHeader } from './bundles.ts';
 import { type Control, type RunRequest, receiveControl } from './control.ts';
-import { CopyRecords, type MaskedCopy } from './copies.ts';
+import { CopyRecords } from './copies.ts';
+import type { HeldCopy } from './link.ts';
 import { errorFields, type Log } from './log.ts';
 import type { TracedRun } from './manifest.ts';
 import type { ServiceMetrics } from './metrics.ts';
 import type { ServedModel } from './model.ts';
+import { placeOrder } from './orders.ts';
 import { nodePlatform } from './platform.ts';
-import { placeOrder } from './server.ts';
 import { nonce, sessionOf } from './session.ts';
 
 export interface PreparedOptions {
@@ -21,7 +22,7 @@ export interface PreparedOptions {
   readonly count: number;
   readonly trace: (run: RunRequest) => TracedRun;
   /** A copy that the dealer holds now. */
-  readonly copyFor: (run: RunRequest, traced: TracedRun) => Promise<MaskedCopy>;
+  readonly copyFor: (run: RunRequest, traced: TracedRun) => Promise<HeldCopy>;
   /** A greeted connection to the dealer. */
   readonly connect: () => Promise<Channel>;
   /** Whether nobody is served: making ahead takes from no session. */
@@ -33,10 +34,14 @@ export interface PreparedOptions {
 /** One bundle of the server's, claimed for a run: the dealer's part of its material. */
 export interface Half {
   readonly header: StoredHeader;
-  readonly agreed: Control<'session'>;
+  readonly agreed: Control<'agreed'>;
   /** Of the A that the material was made with. */
   readonly seed: Uint8Array;
 }
+
+/** Of the A that a half was made with. */
+const seedOf = (records: CopyRecords, { copy }: StoredHeader): Uint8Array | undefined =>
+  copy === undefined ? undefined : records.seed(copy);
 
 /** How soon after a session it is looked whether another one is served. */
 const busyMilliseconds = 250;
@@ -72,8 +77,8 @@ export class Prepared {
     const needed = new Set<string>();
     for (const { id, state: is, header } of await store.list()) {
       if (is === 'burned') continue;
-      if (is === 'available' && header?.nonces !== undefined && records.seed(header.weights) !== undefined) {
-        needed.add(header.weights);
+      if (is === 'available' && header?.nonces !== undefined && seedOf(records, header) !== undefined) {
+        needed.add(header.copy!);
         prepared.#add(header);
       } else await store.burn(id);
     }
@@ -103,12 +108,12 @@ export class Prepared {
       const header = this.#available.get(traced.hash)?.shift();
       if (header === undefined) return undefined;
       this.#wake();
-      const { id, program, ring, weights } = header;
-      const seed = this.#records.seed(weights);
+      const { id, program, ring, copy } = header;
+      const seed = seedOf(this.#records, header);
       try {
-        await store.claim(id, { program, ring, weights });
+        await store.claim(id, { program, ring, copy });
         metrics.bundles.add({ event: 'claimed' });
-        const agreed = { type: 'session', ahead: true, bundle: id, program, weights, nonces: header.nonces! } as const;
+        const agreed = { type: 'agreed', ahead: true, bundle: id, program, nonces: header.nonces! } as const;
         if (seed !== undefined) return { header, agreed, seed };
       } catch (error) {
         log('warn', 'bundle-refused', errorFields(error));
@@ -162,15 +167,15 @@ export class Prepared {
     const { model, trace, copyFor, connect, store, metrics, log } = this.#options;
     const start = performance.now();
     const traced = trace(run);
-    const copy = await copyFor(run, traced);
+    const { copy, right } = await copyFor(run, traced);
     await this.#records.keep(copy, this.#weights);
     const dealer = await connect();
     try {
       // Nobody has come yet, so the server draws the nonce that a client would.
-      const order = { setup: 'held', ahead: true, weights: copy.id, nonces: { client: nonce(), server: nonce() } } as const;
-      const agreed = await placeOrder(dealer, model.manifest, run, traced, order);
-      const { bundle: id, program, weights, nonces } = agreed;
-      const writer = await store.write({ id, program, ring: run.ring, weights, createdFor: 'server', nonces });
+      const order = { setup: 'held', ahead: true, copy: copy.id, nonces: { client: nonce(), server: nonce() } } as const;
+      const agreed = await placeOrder(dealer, right, { manifest: model.manifest, run, traced }, order);
+      const { bundle: id, program, nonces } = agreed;
+      const writer = await store.write({ id, program, ring: run.ring, copy: copy.id, createdFor: 'server', nonces });
       try {
         const session: SeedSession = sessionOf(traced.ringProgram, agreed);
         await serverFromDealer(nodePlatform(run.ring.bits), session, dealer, (bytes) => writer.append(bytes));

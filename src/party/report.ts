@@ -115,6 +115,7 @@ export function watchFirst(channel: Channel, first: (payload: Uint8Array) => voi
     peer: channel.peer,
     counters: channel.counters,
     gone: channel.gone,
+    security: channel.security,
     send: (kind, payload) => channel.send(kind, payload),
     close: (reason) => channel.close(reason),
     async receive() {

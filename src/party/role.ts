@@ -34,6 +34,7 @@ async function obey(order: RoleOrder): Promise<RoleReport> {
       prompt: task.prompt,
       newTokens: task.newTokens,
       reveal: task.reveal,
+      earlyStop: task.earlyStop,
       ...(order.embedding === undefined ? {} : { embedding: embeddingFrom(order.embedding) }),
       ...(task.sampling === undefined ? {} : { sample: sampler(task.sampling) }),
       onPrompt: (ids, tokenizer) => {

@@ -11,14 +11,15 @@ import { type Control, greet, heedingRefusals, type RunRequest, receiveControl, 
 import { partyCredentials } from './credentials.ts';
 import { within } from './doors.ts';
 import { DealerLink } from './link.ts';
+import { type LinkToken, linkTokenFor } from './link-token.ts';
 import { runLive } from './live.ts';
 import { lockState } from './lock.ts';
 import type { TracedRun } from './manifest.ts';
 import { loadModel, type ServedModel } from './model.ts';
+import { placeOrder, sessionFor, traceRequest } from './orders.ts';
 import { nodePlatform } from './platform.ts';
 import { type Half, Prepared } from './prepared.ts';
 import { Rendezvous } from './rendezvous.ts';
-import { placeOrder, traceRequest } from './server.ts';
 import { serverRun, TextEnded } from './server-run.ts';
 import { type Service, type ServiceOptions, stand, traceCache } from './service.ts';
 import { nonce, runBundle, sessionOf } from './session.ts';
@@ -29,6 +30,8 @@ export interface ServeOptions extends ServiceOptions {
   /** Where the dealer waits, or the helper. */
   readonly dealer: string;
   readonly setting: Setting;
+  /** For a dealer on a plain address: what both know; the usual file where absent. */
+  readonly linkToken?: LinkToken | undefined;
   /** Bundles, claims, seeds of masked copies. One process at a time. */
   readonly state: string;
   /** Material that is made before clients come: how many bundles of each shape. */
@@ -44,6 +47,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
       place: { field: '--prepare' },
       remedy: 'leave it out, or use a dealer',
     });
+  const token = await linkTokenFor([options.dealer], options.linkToken);
   const model = await loadModel(options.model);
   const sessions = new Sessions({ role: 'server', ...options, now: () => performance.now() });
   const toDealer = async (): Promise<Channel> => {
@@ -58,7 +62,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
       throw error;
     }
   };
-  const link = new DealerLink({ model, connect: toDealer, timeoutMilliseconds, log });
+  const link = new DealerLink({ model, connect: toDealer, token, timeoutMilliseconds, log });
   const cached = traceCache();
   const trace = (run: RunRequest): TracedRun => cached(model.manifest.config, run);
   for (const shape of options.prepare.shapes) {
@@ -173,18 +177,19 @@ class Server {
 
   async #ordered(session: Session, { run, traced, clientNonce }: Asked) {
     const { link, toDealer, model } = this.#parts;
-    const copy = await Promise.race([link.copyFor(run, traced), session.aborted]);
+    const { copy, right } = await Promise.race([link.copyFor(run, traced), session.aborted]);
     const dealer = session.adopt(await toDealer(), 'offline');
-    const order = { setup: 'held', ahead: false, weights: copy.id, nonces: { client: clientNonce, server: nonce() } } as const;
-    return { dealer, agreed: await placeOrder(dealer, model.manifest, run, traced, order), copy };
+    const order = { setup: 'held', ahead: false, copy: copy.id, nonces: { client: clientNonce, server: nonce() } } as const;
+    const ordered = { manifest: model.manifest, run, traced };
+    return { dealer, agreed: await placeOrder(dealer, right, ordered, order), copy };
   }
 
   async #fromDealer(session: Session, client: Channel, asked: Asked): Promise<void> {
     const { model, store } = this.#parts;
     const { dealer, agreed, copy } = await this.#order(session, client, asked);
     const { platform, seeds } = await this.#begin(session, client, asked, agreed, copy.seed);
-    const { bundle: id, program, weights } = agreed;
-    await runBundle(store, { id, program, ring: asked.run.ring, weights, createdFor: 'server' }, client, TextEnded, {
+    const { bundle: id, program } = agreed;
+    await runBundle(store, { id, program, ring: asked.run.ring, copy: copy.id, createdFor: 'server' }, client, TextEnded, {
       fill: async (sink) => {
         await session.phase('offline', async () => {
           await attending(client, (attention) => serverFromDealer(platform, seeds, attention.guarded(dealer), sink));
@@ -201,10 +206,10 @@ class Server {
   async #fromHalf(session: Session, client: Channel, asked: Asked, { header, agreed, seed }: Half): Promise<void> {
     const { model, store } = this.#parts;
     const { platform, seeds } = await this.#begin(session, client, asked, agreed, seed);
-    const { program, ring, weights, materialBytes: bytes } = header;
+    const { program, ring, copy, materialBytes: bytes } = header;
     const source = await store.open(header.id);
     try {
-      await runBundle(store, { id: nonce(), program, ring, weights, createdFor: 'server' }, client, TextEnded, {
+      await runBundle(store, { id: nonce(), program, ring, copy, createdFor: 'server' }, client, TextEnded, {
         ahead: { id: header.id, bytes, source },
         fill: (sink) => session.phase('offline', () => serverFromClient(seeds, client, sink)),
         run: (bundle) =>
@@ -236,8 +241,8 @@ class Server {
   }
 
   /** The client hears what was agreed, and gets the seed of A. */
-  async #begin(session: Session, client: Channel, { run, traced }: Asked, agreed: Control<'session'>, seed: Uint8Array) {
-    await sendControl(client, agreed);
+  async #begin(session: Session, client: Channel, { run, traced }: Asked, agreed: Control<'agreed'>, seed: Uint8Array) {
+    await sendControl(client, sessionFor(agreed));
     await session.phase('setup', () => sendMaskSeed(client, seed));
     return { platform: nodePlatform(run.ring.bits), seeds: sessionOf(traced.ringProgram, agreed) };
   }

@@ -1,8 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Setting } from '../backends/cost/index.ts';
 import { type Ledger, serverLive, serverOffline, serverOnline, serverSetup } from '../backends/mpc/index.ts';
-import { SottoError } from '../errors/index.ts';
-import { checkRanges } from '../models/ranges.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect, listen } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
@@ -10,25 +8,18 @@ import { acceptPeer } from './accept.ts';
 import { attending, patienceMilliseconds } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import { openBundleStore } from './bundles.ts';
-import {
-  type Control,
-  greet,
-  heedingRefusals,
-  publicReason,
-  receiveControl,
-  refuse,
-  sameProgram,
-  sendControl,
-  shortControlBytes,
-} from './control.ts';
+import { type Control, greet, heedingRefusals, receiveControl, refuse, sendControl, shortControlBytes } from './control.ts';
 import { partyCredentials } from './credentials.ts';
+import { type LinkToken, linkTokenFor } from './link-token.ts';
 import { acceptBeside, runLive } from './live.ts';
-import { type TracedRun, traceRun } from './manifest.ts';
 import { loadModel, type ServedModel } from './model.ts';
+import { type Ordered, placeOrder, sessionFor, traceRequest } from './orders.ts';
 import { nodePlatform } from './platform.ts';
+import { refusalOf } from './refusals.ts';
 import { PhaseMeter, type RoleReport, roleReport } from './report.ts';
 import { serverRun, TextEnded } from './server-run.ts';
 import { nonce, runBundle, sessionOf } from './session.ts';
+import { openLink } from './vouchers.ts';
 
 export interface ServerOptions {
   readonly model: string;
@@ -41,12 +32,15 @@ export interface ServerOptions {
   readonly timeoutMilliseconds: number;
   /** For `tls:` addresses: the certificates of this party and its authority. */
   readonly tls?: TlsFiles | undefined;
+  /** For a dealer on a plain address. */
+  readonly linkToken?: LinkToken | undefined;
   readonly onListening?: (address: string) => void;
 }
 
 /** One private run as the server: owns the weights, learns the run's shape and when a text ends, and nothing of its content. */
 export async function runServer(options: ServerOptions): Promise<RoleReport> {
   const credentials = partyCredentials(options.tls, 'server', [options.listen, options.dealer]);
+  const token = await linkTokenFor([options.dealer], options.linkToken);
   const model = await loadModel(options.model);
   const { timeoutMilliseconds, setting = 'dealer' } = options;
   const patience = patienceMilliseconds(timeoutMilliseconds);
@@ -58,6 +52,7 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
     opened.push(dealer);
     dealer.allow?.(materialFrameBytes);
     await greet(dealer, 'server', [setting]);
+    const right = await openLink(dealer, token);
     const client = heedingRefusals(await acceptPeer(listener, { peer: 'client', timeoutMilliseconds }));
     opened.push(client);
     client.allow?.(shortControlBytes);
@@ -69,9 +64,9 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
         material.allow?.(shortControlBytes);
         return material;
       });
-    return await serveOne(options, { client, dealer, beside }, model);
+    return await serveOne(options, { client, dealer, beside }, model, right);
   } catch (error) {
-    await Promise.all(opened.map((channel) => refuse(channel, publicReason(error))));
+    await Promise.all(opened.map((channel) => refuse(channel, refusalOf(error))));
     throw error;
   } finally {
     await Promise.all(opened.map((channel) => channel.close()));
@@ -83,6 +78,7 @@ async function serveOne(
   options: ServerOptions,
   channels: { client: Channel; dealer: Channel; beside: () => Promise<Channel> },
   model: ServedModel,
+  right: Awaited<ReturnType<typeof openLink>>,
 ): Promise<RoleReport> {
   const { client, dealer } = channels;
   await sendControl(client, model.manifest);
@@ -93,7 +89,10 @@ async function serveOne(
   // While the dealer is waited for the client may go, and has nothing to say.
   const attended = <T>(work: (both: { client: Channel; dealer: Channel }) => Promise<T>): Promise<T> =>
     attending(client, (attention) => work({ client, dealer: attention.guarded(dealer) }));
-  const agreed = await attended((both) => agree(both, model.manifest, request, traced));
+  // Names this masked copy of the weights: a new A, made in this setup, is a new identity, so old material never fits it.
+  const copy = randomBytes(32).toString('hex');
+  const ordered = { manifest: model.manifest, run: request.run, traced };
+  const agreed = await attended((both) => agree(both, ordered, { copy, right, clientNonce: request.nonce }));
   const session = sessionOf(traced.ringProgram, agreed);
   const platform = nodePlatform(request.run.ring.bits);
   const meter = new PhaseMeter([client, dealer], platform.now);
@@ -101,8 +100,7 @@ async function serveOne(
   const { run, saw } = serverRun(client, model);
   const fromBundle = async (): Promise<Ledger | undefined> => {
     const store = await openBundleStore(options.state, 'server');
-    const { bundle: id, weights } = agreed;
-    const header = { id, program: traced.hash, ring: request.run.ring, weights, createdFor: 'server' } as const;
+    const header = { id: agreed.bundle, program: traced.hash, ring: request.run.ring, copy, createdFor: 'server' } as const;
     return await runBundle(store, header, client, TextEnded, {
       fill: async (sink) => {
         await meter.measure('offline', () => attended((both) => serverOffline(platform, session, both, sink)));
@@ -123,42 +121,15 @@ async function serveOne(
   return roleReport('server', { meter, ledger, peakKernelBytes: platform.kernels.peakBytes, saw: saw() });
 }
 
-/** The program of what a client asks for, which is that of both, within the ranges that the model was calibrated for. */
-export function traceRequest(model: ServedModel, request: Control<'request'>, trace = traceRun): TracedRun {
-  checkRanges(model.plan, request.run.ring, model.folder);
-  const traced = trace(model.manifest.config, request.run);
-  sameProgram('client', request.program, traced.hash);
-  return traced;
-}
-
-/** The client's request goes to the dealer with the public configuration; the dealer names the bundle; the client gets the same. */
+/** The client's request goes to the dealer with the public configuration; the dealer names the bundle; the client hears of it. */
 async function agree(
   { client, dealer }: { client: Channel; dealer: Channel },
-  manifest: Control<'manifest'>,
-  request: Control<'request'>,
-  traced: TracedRun,
-): Promise<Control<'session'>> {
-  // Names this masked copy of the weights: a new A, made in this setup, is a new identity, so old material never fits it.
-  const weights = randomBytes(32).toString('hex');
-  const order = { setup: 'here', ahead: false, weights, nonces: { client: request.nonce, server: nonce() } } as const;
-  const agreed = await placeOrder(dealer, manifest, request.run, traced, order);
-  await sendControl(client, agreed);
+  ordered: Ordered,
+  by: { readonly copy: string; readonly right: Awaited<ReturnType<typeof openLink>>; readonly clientNonce: string },
+): Promise<Control<'agreed'>> {
+  const { copy, right, clientNonce } = by;
+  const order = { setup: 'here', ahead: false, copy, nonces: { client: clientNonce, server: nonce() } } as const;
+  const agreed = await placeOrder(dealer, right, ordered, order, right.challenge);
+  await sendControl(client, sessionFor(agreed));
   return agreed;
-}
-
-/** Orders material from a dealer, or a helper's session; its answer must be for this order. */
-export async function placeOrder(
-  dealer: Channel,
-  { config }: Control<'manifest'>,
-  run: Control<'request'>['run'],
-  traced: TracedRun,
-  order: Pick<Control<'order'>, 'setup' | 'ahead' | 'weights' | 'nonces'>,
-): Promise<Control<'session'>> {
-  await sendControl(dealer, { type: 'order', config, run, program: traced.hash, ...order });
-  const agreed = await receiveControl(dealer, 'session');
-  sameProgram(dealer.peer, agreed.program, traced.hash);
-  const { client, server } = agreed.nonces;
-  const same = client === order.nonces.client && server === order.nonces.server;
-  if (same && agreed.weights === order.weights && agreed.ahead === order.ahead) return agreed;
-  throw new SottoError('peer', 'answered for another run', { place: { party: dealer.peer }, remedy: 'start the run again' });
 }

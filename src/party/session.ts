@@ -1,4 +1,5 @@
-import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js';
+import { sha256 } from '@noble/hashes/sha2.js';
+import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from '@noble/hashes/utils.js';
 import type { MaterialSink, MaterialSource, Session } from '../backends/mpc/index.ts';
 import type { RingProgram } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
@@ -8,8 +9,21 @@ import { type Control, receiveControl, sendControl } from './control.ts';
 
 export const nonce = (): string => bytesToHex(crypto.getRandomValues(new Uint8Array(16)));
 
+/**
+ * What a client shows the dealer to join its session, and the nonce in its request that commits to it: who is told only the nonce, or the
+ * session's name, cannot join in its place.
+ */
+export function freshTicket(): { readonly ticket: string; readonly nonce: string } {
+  const ticket = bytesToHex(crypto.getRandomValues(new Uint8Array(32)));
+  return { ticket, nonce: commitmentTo(ticket) };
+}
+
+/** The first 16 bytes of SHA-256 over a label and the ticket. */
+export const commitmentTo = (ticket: string): string =>
+  bytesToHex(sha256(concatBytes(utf8ToBytes('sotto ticket/v1'), hexToBytes(ticket)))).slice(0, 32);
+
 /** What binds every seed of a run to it: program, bundle and a nonce of each party. */
-export function sessionOf(program: RingProgram, agreed: Control<'session'>): Session {
+export function sessionOf(program: RingProgram, agreed: Pick<Control<'session'>, 'program' | 'bundle' | 'nonces'>): Session {
   const { client, server, dealer } = agreed.nonces;
   const context = [agreed.program, agreed.bundle, client, server, dealer].map((hex) => hexToBytes(hex));
   return { program, context };
@@ -63,7 +77,7 @@ export async function runBundle<T>(
   const writer = await store.write(header);
   try {
     await filled(writer, fill);
-    await store.claim(header.id, { program: header.program, ring: header.ring, weights: header.weights });
+    await store.claim(header.id, { program: header.program, ring: header.ring, copy: header.copy });
     await confirmClaims(channel, ahead?.id ?? header.id);
     const reader = await store.open(header.id);
     try {

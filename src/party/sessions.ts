@@ -2,11 +2,12 @@ import { randomBytes } from 'node:crypto';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { systemAlarm } from '../node/clock.ts';
-import { Admission, type Limits, type Ticket, TurnedAway } from './admission.ts';
-import { Refused, sendControl } from './control.ts';
+import { Admission, type Limits, type Ticket } from './admission.ts';
+import { sendControl } from './control.ts';
 import { dismiss } from './doors.ts';
 import { errorFields, type Log, type LogFields } from './log.ts';
 import { type ServiceMetrics, serviceMetrics } from './metrics.ts';
+import { Refused, TurnedAway } from './refusals.ts';
 
 /** How often a client that waits hears how many are before it. */
 const waitingMilliseconds = 2000;
@@ -69,7 +70,7 @@ export class Sessions {
     const all = Promise.all(this.#running.values());
     const cancel = systemAlarm(milliseconds, () => {
       for (const session of this.#running.keys())
-        session.abort(new TurnedAway('draining', 'this party is shutting down and ends its sessions', 30));
+        session.abort(new TurnedAway('draining', 'this party is shutting down and ends its sessions', { retrySeconds: 30 }));
     });
     await all;
     cancel();
@@ -99,7 +100,7 @@ export class Sessions {
       await session.close();
     } catch (thrown) {
       const error = session.reason ?? thrown;
-      const turned = error instanceof TurnedAway || (error instanceof Refused && error.code !== undefined);
+      const turned = error instanceof TurnedAway || (error instanceof Refused && error.turnedAway);
       if (turned) this.metrics.refusals.add({ code: String(error.code) });
       this.metrics.sessions.add({ kind, outcome: turned ? 'refused' : error instanceof SottoError ? error.kind : 'unexpected' });
       const level = turned ? 'info' : error instanceof SottoError ? 'warn' : 'error';

@@ -26,7 +26,7 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 let stores = 0;
 const freshDirectory = () => join(root, `store${stores++}`);
 
-const expectation = { program: 'ab'.repeat(32), ring: { bits: 64, fraction: 16 }, weights: 'cd'.repeat(32) };
+const expectation = { program: 'ab'.repeat(32), ring: { bits: 64, fraction: 16 }, copy: 'cd'.repeat(32) };
 const headerFor = (change: Partial<BundleHeader> = {}): BundleHeader => ({
   id: randomBytes(16).toString('hex'),
   ...expectation,
@@ -157,13 +157,13 @@ describe('the bundle store', () => {
     expect(new Set(Object.values(await states(store)))).toEqual(new Set(['claimed']));
   }, 15_000);
 
-  it('does not claim a bundle of another program, ring, weights or party', async () => {
+  it('does not claim a bundle of another program, ring, copy or party', async () => {
     const directory = freshDirectory();
     const store = await openBundleStore(directory, 'client');
     const id = await added(store);
     for (const change of [
       { program: '00'.repeat(32) },
-      { weights: '00'.repeat(32) },
+      { copy: '00'.repeat(32) },
       { ring: { bits: 32, fraction: 16 } },
       { ring: { bits: 64, fraction: 12 } },
     ])
@@ -304,7 +304,7 @@ describe('the bundle store', () => {
 
 describe('a bundle header', () => {
   const stored: StoredHeader = {
-    version: 1,
+    version: 2,
     ...headerFor({ id: '0f'.repeat(16) }),
     materialBytes: 12,
     materialSha256: 'ee'.repeat(32),
@@ -317,9 +317,11 @@ describe('a bundle header', () => {
 
   it('is refused, naming the field, when one is missing, wrong or unknown', () => {
     for (const field of Object.keys(stored)) {
-      for (const value of [undefined, null, -1, 1.5, 'x', [], {}, '0f'.repeat(17)])
+      // A client's half is of no copy that it knows.
+      for (const value of [...(field === 'copy' ? [] : [undefined]), null, -1, 1.5, 'x', [], {}, '0f'.repeat(17)])
         expect(() => parse({ ...stored, [field]: value }), `${field} ${value}`).toThrow(SottoError);
     }
+    expect(() => parse({ ...stored, version: 1 })).toThrow(/version is 1, of an older sotto/);
     expect(() => parse({ ...stored, ring: { bits: 65, fraction: 1 } })).toThrow(/ring.bits/);
     expect(() => parse({ ...stored, ring: { bits: 16, fraction: 16 } })).toThrow(/ring.fraction/);
     expect(() => parse({ ...stored, ring: { bits: 16, fraction: 2, more: 1 } })).toThrow(/more/);

@@ -21,9 +21,9 @@ describe('who waits for one party while another one may go', () => {
   it('says the reason that it gave before it went', async () => {
     const { client, own } = pairs();
     const waiting = attending(own.client, (attention) => attention.guard(never()));
-    await refuse(client, 'the token is not there');
+    await refuse(client, { code: 'failed', party: 'dealer' });
     await client.close();
-    await expect(waiting).rejects.toMatchObject({ kind: 'peer', reason: 'refused: the token is not there' });
+    await expect(waiting).rejects.toMatchObject({ kind: 'peer', reason: 'refused: it was let down by party dealer' });
   });
 
   it('gets what it waited for, and afterwards everything that the other one said before it went', async () => {

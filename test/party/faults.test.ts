@@ -103,7 +103,7 @@ describe.concurrent('a party that dies or falls silent', () => {
           else expect(['claimed', 'burned', 'incomplete']).toContain(state);
           // After a restart, too.
           const store = await openBundleStore(join(directory, role), role);
-          const claim = store.claim(id, { program: '0'.repeat(64), weights: '0'.repeat(64), ring });
+          const claim = store.claim(id, { program: '0'.repeat(64), copy: '0'.repeat(64), ring });
           const reason = expect.stringMatching(/was claimed already|is not in the store/);
           await expect(claim).rejects.toMatchObject({ kind: 'material', reason });
         }
@@ -180,7 +180,7 @@ describe.concurrent('a server that a stranger talks to', () => {
 
   it('refuses another version, another role, and says so', async () => {
     for (const [message, reason] of [
-      [{ ...hello, version: 'sotto/0' }, /speaks sotto\/0, this party sotto\/2/],
+      [{ ...hello, version: 'sotto/2' }, /speaks sotto\/2, this party sotto\/3/],
       [{ ...hello, role: 'dealer' }, /is a dealer/],
     ] as const) {
       const error = await serverFor((address) =>
@@ -233,7 +233,9 @@ describe.concurrent('a server that a stranger talks to', () => {
         const program = traceRun(config, { ...request, ...traced }).hash;
         await sendControl(channel, { type: 'request', run: { ...request, ...asked }, program, nonce: '0'.repeat(32) });
         // The reason of an error that is not about the client stays at home.
-        await expect(receiveControl(channel, 'session')).rejects.toThrow(/refused: (it met an error of kind|party client: runs)/);
+        await expect(receiveControl(channel, 'session')).rejects.toThrow(
+          /refused: (it met an error of its own|the programs of the two sides differ)/,
+        );
       });
     expect(await serverFor(asking({ ring: { bits: 48, fraction: 14 } }, {}))).toMatchObject(blamed(/runs the program/));
     expect(await serverFor(asking({ ring: { bits: 16, fraction: 15 } }, {}))).toMatchObject({ name: 'SottoError' });
@@ -270,7 +272,7 @@ describe.concurrent('a client that leaves the protocol', () => {
     const once = await run({
       directory,
       onFrame: ({ from, kind, payload }) => {
-        if (from === 'dealer' && kind === controlFrame && json(payload).type === 'session') first = json(payload).bundle;
+        if (from === 'dealer' && kind === controlFrame && json(payload).type === 'agreed') first = json(payload).bundle;
       },
     });
     expect([once.client.error, once.server.error, once.dealer.error]).toEqual([undefined, undefined, undefined]);
@@ -280,7 +282,7 @@ describe.concurrent('a client that leaves the protocol', () => {
       onFrame: ({ from, to, kind, payload }) => {
         if (kind !== controlFrame) return undefined;
         const message = json(payload);
-        if (from === 'dealer' && message.type === 'session') {
+        if (from === 'dealer' && message.type === 'agreed') {
           fresh = message.bundle;
           return { kind, payload: encode({ ...message, bundle: first }) };
         }

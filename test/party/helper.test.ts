@@ -61,7 +61,8 @@ describe.concurrent('client, server and helper as processes', { timeout: 60_000 
   });
 
   it('end cleanly where the text ends early', async () => {
-    const result = await launch({ model: ending });
+    const task = { kind: 'generate', prompt: { ids: promptIds }, newTokens, earlyStop: true } as const;
+    const result = await launch({ model: ending, task });
     expect(result.client.stopped).toBe('eos');
     expect(result.client.newIds).toEqual(right.ids.slice(0, 2));
     expect(result.server.sentBytes.online).toBeLessThan(result.client.forecast.online.serverToClientBytes);

@@ -167,8 +167,17 @@ describe.concurrent('three processes', () => {
     expect(measured(result)).toEqual(result.client.forecast);
   });
 
-  it('stop where the text ends: the server ends cleanly, and less is sent than for the whole length', async () => {
+  it('go to the whole length where the text ends early, and show as much of it as there is', async () => {
     const { result } = await launch({ model: ending });
+    succeeded(result);
+    expect(result.client.stopped).toBe('eos');
+    expect(result.client.newIds).toEqual(right[64].ids.slice(0, 2));
+    expect(measured(result)).toEqual(result.client.forecast);
+  });
+
+  it('stop where the text ends if they may: the server ends cleanly, and less is sent than for the whole length', async () => {
+    const task = { kind: 'generate', prompt: { ids: promptIds }, newTokens, earlyStop: true } as const;
+    const { result } = await launch({ model: ending, task });
     succeeded(result);
     expect(result.client.stopped).toBe('eos');
     expect(result.client.newIds).toEqual(right[64].ids.slice(0, 2));
@@ -193,8 +202,8 @@ describe.concurrent('three processes', () => {
     expect(existsSync(folder)).toBe(false);
     expect(result.text.startsWith(marked)).toBe(true);
     const keys = (role: string) => Object.keys(roles.get(role)!.order!).sort();
-    expect(keys('dealer')).toEqual(['listen', 'role', 'startMilliseconds', 'timeoutMilliseconds']);
-    expect(keys('server')).toEqual(['dealer', 'listen', 'model', 'role', 'state', 'timeoutMilliseconds']);
+    expect(keys('dealer')).toEqual(['linkToken', 'listen', 'role', 'startMilliseconds', 'timeoutMilliseconds']);
+    expect(keys('server')).toEqual(['dealer', 'linkToken', 'listen', 'model', 'role', 'state', 'timeoutMilliseconds']);
     expect(keys('client')).toEqual(['dealer', 'ring', 'role', 'sendLogits', 'server', 'state', 'task', 'timeoutMilliseconds']);
     expect(JSON.stringify(roles.get('client')!.order)).not.toContain(folder);
     for (const role of ['server', 'dealer']) {

@@ -45,11 +45,11 @@ describe('a client with a wrong input', () => {
     expect(server.error).toMatchObject({
       kind: 'peer',
       place: { party: 'client' },
-      reason: 'refused: it met an error of kind input',
+      reason: 'refused: it met an error of its own',
     });
     expect(dealer.error).toMatchObject({
       kind: 'peer',
-      reason: expect.stringMatching(/^refused: party client: refused: it met/),
+      reason: 'refused: it was let down by party client',
     });
     expect(stored).toEqual({ client: [], server: [] });
   });

@@ -184,6 +184,7 @@ const outcome = <T>(report: Promise<T>): Promise<Outcome<T>> =>
     (error) => ({ error, at: performance.now() }),
   );
 
+let runs = 0;
 /** Runs the three roles to their ends. Never rejects for what a role does. */
 export async function runParties(options: PartiesOptions): Promise<Outcomes> {
   const { directory, timeoutMilliseconds, apart } = options;
@@ -191,6 +192,7 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
   const setting = options.setting === undefined ? {} : { setting: options.setting };
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const socket = (name: string): string => `unix:${join(directory, name)}`;
+  const linkToken = new Uint8Array(32).fill(runs++);
   const state = { client: join(directory, 'client'), server: join(directory, 'server') };
   const lines: Line[] = [];
   const logits: Float64Array[] = [];
@@ -231,6 +233,7 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
       listen: socket('d'),
       timeoutMilliseconds,
       startMilliseconds: options.startMilliseconds ?? 60_000,
+      linkToken,
     } as const;
     const dealing = listened(dealerOrder, (onListening) => runDealer({ ...dealerOrder, onListening }));
     const dealer = outcome(dealing);
@@ -241,6 +244,7 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
       ...setting,
       listen: socket('s'),
       dealer: socket('sd'),
+      linkToken,
       model: options.model,
       state: state.server,
       timeoutMilliseconds,

@@ -97,7 +97,10 @@ describe('records of masked copies', () => {
     await records.keep(foreign, other);
     const junk = fc.sample(fc.oneof(fc.string(), fc.json()), 20);
     for (const [at, text] of junk.entries()) writeFileSync(join(state, 'copies', `${at}.json`), text);
-    writeFileSync(join(state, 'copies', `${'0'.repeat(64)}.json`), JSON.stringify({ id: kept.id, seed: kept.id, weights }));
+    writeFileSync(
+      join(state, 'copies', `${'0'.repeat(64)}.json`),
+      JSON.stringify({ version: 1, id: '0'.repeat(64), seed: kept.id, weights }),
+    );
     const again = await CopyRecords.open(state, weights);
     expect(again.seed(kept.id)).toEqual(new Uint8Array(kept.seed));
     expect(again.seed(foreign.id)).toBeUndefined();
@@ -109,7 +112,7 @@ describe('records of masked copies', () => {
 
 describe('the header of material made ahead', () => {
   const hex = (bytes: number) => '0a'.repeat(bytes);
-  const header = { id: hex(16), program: hex(32), ring: { bits: 64, fraction: 16 }, weights: hex(32), createdFor: 'server' };
+  const header = { id: hex(16), program: hex(32), ring: { bits: 64, fraction: 16 }, copy: hex(32), createdFor: 'server' };
   const nonces = { client: hex(16), server: hex(16), dealer: hex(16) };
 
   it('has the nonces of its seeds, all three and nothing else', () => {

@@ -38,6 +38,7 @@ export class Trouble {
       peer: channel.peer,
       counters: channel.counters,
       gone: channel.gone,
+      security: channel.security,
       send: (kind, payload) => this.guard(channel.send(kind, payload)),
       receive: () => this.guard(channel.receive()),
       close: (reason) => channel.close(reason),
