@@ -6,6 +6,8 @@ import { isFloat } from './dtypes.ts';
 import { printableField } from './fields.ts';
 import { type Files, fileLabel } from './files.ts';
 import { type Plan, planOf } from './plan.ts';
+import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
+import { withinVocabulary } from './vocabulary.ts';
 import { weightShapes } from './weights.ts';
 
 /** A model as its folder describes it. */
@@ -14,6 +16,8 @@ export interface ModelFolder {
   readonly checkpoint: Checkpoint;
   readonly config: ModelConfig;
   readonly plan: Plan;
+  /** The folder's tokenizer, which gives no token beyond the model's vocabulary. */
+  tokenizer(): Promise<Tokenizer>;
 }
 
 /**
@@ -41,6 +45,7 @@ export async function openModelFolder(files: Files): Promise<ModelFolder> {
     },
     config,
     plan,
+    tokenizer: async () => withinVocabulary(await loadTokenizer(files), config.family === 'vit' ? Infinity : config.vocabSize),
   };
 }
 

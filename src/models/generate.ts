@@ -4,6 +4,7 @@ import type { LlamaConfig } from './config.ts';
 import { rotaryRows, traceLlamaStep } from './llama.ts';
 import type { Plan } from './plan.ts';
 import { greedy, type Logits, type Sampler } from './sample.ts';
+import { checkVocabulary } from './vocabulary.ts';
 
 export interface FloatModel {
   readonly config: LlamaConfig;
@@ -152,13 +153,7 @@ function checkPrompt(config: LlamaConfig, { promptIds, maxNewTokens }: Generatio
   if (promptIds.length === 0) refuse('the prompt is empty', 'prompt', 'give at least the beginning-of-text token');
   if (promptIds.length > capacity)
     refuse(`the prompt has ${promptIds.length} tokens, the context ${capacity}`, 'prompt', 'shorten the prompt');
-  const strange = promptIds.find((id) => !Number.isInteger(id) || id < 0 || id >= config.vocabSize);
-  if (strange !== undefined)
-    refuse(
-      `token ${strange} of a vocabulary of ${config.vocabSize}`,
-      'prompt',
-      'encode the prompt with the tokenizer of this model',
-    );
+  checkVocabulary(promptIds, config.vocabSize, 'prompt');
   if (!Number.isInteger(maxNewTokens) || maxNewTokens < 0)
     refuse(`${maxNewTokens} new tokens`, 'maxNewTokens', 'ask for a whole number from 0 on');
 }

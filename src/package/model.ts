@@ -5,7 +5,6 @@ import {
   companionFiles,
   type Files,
   foldWeights,
-  loadTokenizer,
   loadWeights,
   type ModelConfig,
   memoryFiles,
@@ -38,12 +37,12 @@ export interface LoadedModel {
 /** Opens a folder in the Hugging Face layout, on disk by its path or any other `Files`. Throws `input` and `model` errors. */
 export async function openModel(folder: string | Files): Promise<LoadedModel> {
   const files = typeof folder === 'string' ? folderFiles(folder) : folder;
-  const { checkpoint, config, plan } = await openModelFolder(files);
+  const { checkpoint, config, plan, tokenizer } = await openModelFolder(files);
   return {
     checkpoint,
     config,
     plan,
-    tokenizer: once(() => loadTokenizer(files)),
+    tokenizer: once(tokenizer),
     weights: once(() => loadWeights(checkpoint, config, plan)),
     privateWeights: once(() => fold(checkpoint, config, plan)),
     pixels: (picture) => readPicture(files, config, picture),

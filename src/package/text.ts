@@ -15,6 +15,7 @@ import {
   traceLlamaPrivate,
 } from '../models/index.ts';
 import { type EmbeddingTable, embeddingTable, embeddingTensor } from '../models/public-embedding.ts';
+import { checkVocabulary } from '../models/vocabulary.ts';
 import { type Device, onnxBackend } from '../node/onnx.ts';
 import { nodePlatform } from '../party/platform.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
@@ -230,11 +231,10 @@ export async function rehearseText(model: LoadedModel, request: TextRequest): Pr
 }
 
 function checkIds(config: LlamaConfig, ids: readonly number[]): void {
-  const refuse = (reason: string, remedy: string): never => {
-    throw new SottoError('input', reason, { place: { field: 'prompt' }, remedy });
-  };
-  if (ids.length === 0) refuse('the prompt is empty', 'give at least the beginning-of-text token');
-  const strange = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= config.vocabSize);
-  if (strange !== undefined)
-    refuse(`token ${strange} of a vocabulary of ${config.vocabSize}`, 'encode the prompt with the tokenizer of this model');
+  if (ids.length === 0)
+    throw new SottoError('input', 'the prompt is empty', {
+      place: { field: 'prompt' },
+      remedy: 'give at least the beginning-of-text token',
+    });
+  checkVocabulary(ids, config.vocabSize, 'prompt');
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
 import type { Files } from '../models/files.ts';
-import { loadTokenizer } from '../models/tokenizer.ts';
+import { openModelFolder } from '../models/folder.ts';
 import type { Tensor } from '../program/index.ts';
 import { openTextPart, type TextSource, type TokenBatch, type TokenPart, tokenisedWith, tokenMixture } from './data/index.ts';
 import type { DistillRecipe } from './recipe.ts';
@@ -19,7 +19,7 @@ export async function mixedText(
   recipe: MixedRecipe,
   places: { readonly data: string; readonly caches: string; readonly model: Files },
 ): Promise<StudentText> {
-  const tokenizer = await loadTokenizer(places.model);
+  const tokenizer = await (await openModelFolder(places.model)).tokenizer();
   const made = await tokenisedWith(places.model, tokenizer, places.caches);
   const opened: TokenPart[] = [];
   const close = (): void => {

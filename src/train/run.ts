@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
 import type { Files } from '../models/files.ts';
+import { openModelFolder } from '../models/folder.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
-import { loadTokenizer } from '../models/tokenizer.ts';
 import { folderFiles } from '../node/files.ts';
 import type { OnnxBackend } from '../node/onnx.ts';
 import { encodeDocuments, splitDocuments, splitItems } from './data.ts';
@@ -66,7 +66,7 @@ async function textWork(recipe: TextRecipe, options: RunOptions): Promise<(folde
   return async (folder) => {
     const train = [...texts.train, ...(await writtenTexts(recipe, options, folder))];
     if (recipe.kind === 'pretrain') return pretrain(recipe, folder, { train, heldOut: texts.heldOut }, options);
-    const tokenizer = await loadTokenizer(options.models(recipe.teacher));
+    const tokenizer = await (await openModelFolder(options.models(recipe.teacher))).tokenizer();
     const [own, held] = [train, texts.heldOut].map((some) => encodeDocuments(some, tokenizer)) as [Int32Array[], Int32Array[]];
     const text = documentText(recipe, { train: own, heldOut: held }, recipe.conversion.calibrationRows);
     return distill(recipe, folder, text, options);

@@ -5,7 +5,6 @@ import type { LlamaConfig } from '../models/config.ts';
 import type { Files } from '../models/files.ts';
 import { llama, openModelFolder, type Plan, rotaryRows } from '../models/index.ts';
 import { greedy } from '../models/sample.ts';
-import { loadTokenizer } from '../models/tokenizer.ts';
 import type { OnnxBackend } from '../node/onnx.ts';
 import { type Program, type Ref, type Tensor, trace } from '../program/index.ts';
 import type { Weights } from './loop.ts';
@@ -164,13 +163,13 @@ export async function writeTexts(
   files: Files,
   options: { texts: number; length: number; temperature: number; seed: number; backend: OnnxBackend },
 ): Promise<string[]> {
-  const { checkpoint, config, plan } = await openModelFolder(files);
+  const { checkpoint, config, plan, ...folder } = await openModelFolder(files);
   if (config.family !== 'llama')
     throw new SottoError('model', `a ${config.family} does not write text`, {
       place: { file: files.name },
       remedy: 'name the folder of a llama',
     });
-  const tokenizer = await loadTokenizer(files);
+  const tokenizer = await folder.tokenizer();
   const begin = tokenizer.bosId ?? config.bosTokenId ?? 0;
   // Where texts were packed end to end, a begin token ends one as well.
   const stopIds = [...config.eosTokenIds, begin];
