@@ -17,7 +17,7 @@ export const layers = [
   ['program', portable, ['errors']],
   ['backends/reference', portable, ['errors', 'math', 'program']],
   ['backends/onnx', portable, ['errors', 'program']],
-  ['backends/ring', portable, ['errors', 'math', 'program']],
+  ['backends/ring', portable, ['errors', 'math', 'kernels', 'program']],
   ['net', portable, ['errors']],
   ['backends/cost', portable, ['errors', 'math', 'program', 'backends/ring', 'net']],
   ['backends/fixed', portable, ['errors', 'math', 'kernels', 'program', 'backends/ring']],

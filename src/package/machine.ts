@@ -4,11 +4,8 @@ import {
   amountsOf,
   fitRates,
   forecast,
-  keyLevelsOf,
   type MachineProfile,
   type OperationSeconds,
-  operationKey,
-  pointsOf,
   type RingSeconds,
   type Sample,
   workUnits,
@@ -19,7 +16,18 @@ import { weightMask } from '../backends/mpc/correlations/weights.ts';
 import { encodeWeight, type Platform, rehearse } from '../backends/mpc/index.ts';
 import type { NumberedNode, Protocol, Step } from '../backends/mpc/protocol.ts';
 import { pads } from '../backends/mpc/random.ts';
-import { dealtOperations, maskedNodes, quantise, type RingNodeOf, type RingProgram } from '../backends/ring/index.ts';
+import {
+  formOf,
+  isDealt,
+  isLate,
+  maskedNodes,
+  quantise,
+  type RingNode,
+  type RingNodeOf,
+  type RingProgram,
+  rowOf,
+  workOf,
+} from '../backends/ring/index.ts';
 import { nodePlatform } from '../party/platform.ts';
 import { type Program, size } from '../program/index.ts';
 import { measureBetween, measureBundle } from './machine-between.ts';
@@ -51,7 +59,7 @@ function timed(protocol: Protocol, side: Side, now: () => number, times: Times):
         note(node, part, spent);
         return result.value;
       }
-      if ('receive' in result.value || node.operation === 'piecewise') {
+      if ('receive' in result.value || isLate(node)) {
         note(node, part, spent);
         part = 'after';
         spent = 0;
@@ -135,8 +143,8 @@ async function timeOffline(ringProgram: RingProgram): Promise<{ dealer: Sample[]
         const node = ringProgram.nodes[from]!;
         const own = {
           ...amountsOf(node, ringProgram),
-          keyLevels: keyLevelsOf(node),
-          weights: node.operation === 'serverInput' && masked[from] === 1 ? size(node.shape) : 0,
+          keyLevels: workOf(node).keyLevels ?? 0,
+          weights: rowOf(node).source === 'server' && masked[from] === 1 ? size(node.shape) : 0,
         };
         if (!products.has(node.operation)) Object.assign(own, { panelProducts: 0, rowProducts: 0 });
         for (const [unit, count] of Object.entries(own)) amounts[unit] = (amounts[unit] ?? 0) + count;
@@ -147,10 +155,10 @@ async function timeOffline(ringProgram: RingProgram): Promise<{ dealer: Sample[]
     return samples;
   };
   // Which node a message belongs to follows from the order: every node that has material emits once.
-  const emitters = (has: (operation: string) => boolean): number[] =>
-    ringProgram.nodes.flatMap((node, index) => (has(node.operation) ? [index] : []));
-  const dealt = emitters((operation) => dealtOperations.has(operation));
-  const halves = emitters((operation) => operation === 'linear' || operation === 'diagonal');
+  const emitters = (has: (node: RingNode) => boolean): number[] =>
+    ringProgram.nodes.flatMap((node, index) => (has(node) ? [index] : []));
+  const dealt = emitters(isDealt);
+  const halves = emitters((node) => rowOf(node).masksWeight === true);
   const mask = async (node: RingNodeOf<'serverInput'>) => weightMask(kernels, node, new Uint8Array(32), platform);
   const dealer = await collect(
     async (emitted) => {
@@ -248,11 +256,12 @@ async function measureRing(ring: { bits: number; fraction: number }): Promise<Ri
       const node = ringProgram.nodes[Number(index)]!;
       let seconds = median(values);
       if (node.operation === 'lookup' && part === (side === 'client' ? 'after' : 'start')) {
-        const inner = pointsOf(node) * node.parameters.tables.length * innerPoint;
-        expanded.push({ amounts: { points: pointsOf(node) }, seconds: Math.max(0, seconds - inner) });
+        const points = workOf(node).expandedPoints ?? 0;
+        const inner = points * node.parameters.tables.length * innerPoint;
+        expanded.push({ amounts: { points }, seconds: Math.max(0, seconds - inner) });
         seconds = inner;
       }
-      const name = `${side} ${part} ${operationKey(node, ringProgram)}`;
+      const name = `${side} ${part} ${formOf(node, ringProgram)}`;
       const known = samples.get(name) ?? [];
       if (known.length === 0) samples.set(name, known);
       known.push({ amounts: amountsOf(node, ringProgram), seconds });

@@ -1,5 +1,5 @@
 import { purpose } from '../../src/backends/mpc/correlations/contract.ts';
-import { correctionWidths, piecewiseShape, type RingNode, type RingProgram } from '../../src/backends/ring/index.ts';
+import { correctionsOf, piecewiseShape, type RingNode, type RingProgram } from '../../src/backends/ring/index.ts';
 import { size } from '../../src/program/index.ts';
 
 export type Side = 'client' | 'server';
@@ -55,7 +55,7 @@ export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
     case 'unmask':
     case 'narrowSquare':
     case 'narrowProduct':
-      return correctionWidths(node, L).flatMap((width, field) =>
+      return correctionsOf(node, program).flatMap((width, field) =>
         width === 0 ? [] : [words('client', purpose.fields + field, width)],
       );
     case 'lookup': {

@@ -11,7 +11,7 @@ import { pads, purposes } from '../../src/backends/mpc/random.ts';
 import { memoryBundle } from '../../src/backends/mpc/rehearse.ts';
 import { serverProtocol } from '../../src/backends/mpc/server.ts';
 import {
-  correctionWidths,
+  correctionsOf,
   materialOf,
   messagesOf,
   packedBytes,
@@ -358,9 +358,7 @@ async function drive(
       const fields = [{ count: size(node.shape), width: L }];
       if (sloped) received.server.push({ node: index, fields, bytes: fromDealer.subarray(end) });
     } else if (material.dealerToServer > 0) {
-      const several = correctionWidths(node, L);
-      const widths = node.operation === 'truncate' ? [node.parameters.bits] : several.length > 0 ? several : [mapWidth(node, L)];
-      const fields = widths.map((width) => ({ count: size(node.shape), width }));
+      const fields = correctionsOf(node, program).map((width) => ({ count: size(node.shape), width }));
       received.server.push({ node: index, fields, bytes: fromDealer });
     }
     if (material.clientToServer > 0) {

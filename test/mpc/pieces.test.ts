@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import type { MaterialSource } from '../../src/backends/mpc/correlations/bundle.ts';
-import { pieceBytes, piecesOf } from '../../src/backends/mpc/correlations/pieces.ts';
 import {
   clientOffline,
   clientOnline,
@@ -13,7 +12,7 @@ import {
   serverOnline,
   serverSetup,
 } from '../../src/backends/mpc/index.ts';
-import { materialOf, quantise } from '../../src/backends/ring/index.ts';
+import { materialOf, pieceBytes, piecesOf, quantise } from '../../src/backends/ring/index.ts';
 import { memoryPair } from '../../src/net/memory.ts';
 import { type Tensor, trace } from '../../src/program/index.ts';
 import { platforms } from './platform.ts';

@@ -1,15 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { dueAfter } from '../../src/backends/mpc/correlations/hold-back.ts';
 import { rehearse } from '../../src/backends/mpc/index.ts';
 import type { NumberedNode, Protocol } from '../../src/backends/mpc/protocol.ts';
 import { onlineFrame } from '../../src/backends/mpc/runner.ts';
-import { awaited, isLate, quantise, type RingProgram, readiness, type Side, schedule } from '../../src/backends/ring/index.ts';
+import { quantise, type RingProgram, readiness, type Side, schedule } from '../../src/backends/ring/index.ts';
 import type { Tensor } from '../../src/program/index.ts';
 import { models, planNamed, weightsOf } from '../goldens/models.ts';
 import { unbufferedEnds, within } from '../mpc/channels.ts';
 import { suite } from '../mpc/conformance.ts';
 import { platforms } from '../mpc/platform.ts';
-import { oldAwaited, oldDue, oldSchedule } from './readiness-twins.ts';
 
 const sides = ['client', 'server'] as const;
 const ring = { bits: 64, fraction: 16 };
@@ -99,29 +97,11 @@ describe.each(programs)('who waits for whom: $name', (given) => {
         if (program.nodes[index]!.state !== 'server')
           expect(frames, `${side} ${program.nodes[index]!.operation} ${index}`).toBe(starts[side][index]);
   });
+});
 
-  it('is what the schedule, the hold-back and the runner said each for itself', () => {
-    expect(schedule(program)).toEqual(oldSchedule(program));
-    const [now, before] = [dueAfter(program), oldDue(program)];
-    // The old one did not know that the server computes some nodes behind their frame: it let material through early.
-    if (program.nodes.some(isLate)) expect([...now].filter((due, index) => due < before[index]!)).toEqual([]);
-    else expect(now).toEqual(before);
-    for (const side of sides) {
-      const reached = new Map<number, Set<number>>();
-      awaited(program, side).forEach((others, index) => {
-        const all = new Set(others);
-        // Through an earlier input.
-        for (const other of others)
-          if (program.nodes[other]!.operation === 'clientInput' && program.nodes[index]!.operation === 'clientInput') {
-            all.delete(other);
-            for (const more of reached.get(other)!) all.add(more);
-          }
-        reached.set(index, all);
-      });
-      for (const [index, others] of oldAwaited(program, side).entries()) expect(reached.get(index)).toEqual(others);
-    }
-  });
-
+/** Every family, and a cache with decode steps. */
+describe.each(programs.filter(({ name }) => /^llama|^vit|^bert|cache/.test(name)))('material of a helper: $name', (given) => {
+  const { program } = given;
   it.each([0, 1, 20_000])('a helper serves it where a party keeps %i bytes and no channel holds a frame', async (keptBytes) => {
     const read = async (name: string): Promise<Tensor> => given.tensors.get(name)!;
     const run = rehearse({

@@ -1,6 +1,6 @@
 import { SottoError } from '../../errors/index.ts';
 import { size } from '../../program/index.ts';
-import { type RingNode, type RingProgram, wordBitsOf } from '../ring/index.ts';
+import { type RingNode, type RingProgram, wordBitsOf, workOf } from '../ring/index.ts';
 
 /** What nodes are made of: how much of each a node has, or seconds for one of each. */
 export const workUnits = ['nodes', 'words', 'panelProducts', 'rowProducts', 'comparisons', 'windowPoints'] as const;
@@ -44,12 +44,6 @@ export interface MachineProfile {
 /** Products of fewer rows than this read the second matrix row by row. */
 const panelRows = { 32: 12, 64: 6 } as const;
 
-/** The row of a table that a node is in: truncations and narrowings of pinned values are others than those of floating ones. */
-export function operationKey(node: RingNode, program: RingProgram): string {
-  if (node.operation !== 'truncate' && node.operation !== 'narrow') return node.operation;
-  return program.nodes[node.inputs[0]!]!.state === 'pinned' ? `${node.operation} pinned` : node.operation;
-}
-
 /** A node's amounts; for linear and matrix products one multiplication a product. */
 export function amountsOf(node: RingNode, program: RingProgram): Record<WorkUnit, number> {
   const own = size(node.shape);
@@ -57,28 +51,11 @@ export function amountsOf(node: RingNode, program: RingProgram): Record<WorkUnit
     const { state, shape } = program.nodes[input]!;
     return state === 'server' ? most : Math.max(most, size(shape));
   }, own);
-  const amounts = { nodes: 1, words, panelProducts: 0, rowProducts: 0, comparisons: 0, windowPoints: 0 };
-  if (node.operation === 'linear' || node.operation === 'matrixProduct') {
-    const { m, k, n } = node.parameters;
-    const batch = node.operation === 'matrixProduct' ? node.parameters.batch : 1;
-    amounts[m >= panelRows[wordBitsOf(program.ring.bits)] ? 'panelProducts' : 'rowProducts'] = batch * m * k * n;
-  }
-  if (node.operation === 'piecewise') {
-    const { bits, drop, knots, coefficients } = node.parameters;
-    if (knots.length > 0) amounts.comparisons = own * (knots.length + 1) * (bits - drop);
-    amounts.windowPoints = own * 2 * (coefficients[0]?.length ?? 0);
-  }
+  const { products, comparisons = 0, windowPoints = 0 } = workOf(node);
+  const amounts = { nodes: 1, words, panelProducts: 0, rowProducts: 0, comparisons, windowPoints };
+  if (products !== undefined)
+    amounts[products.rows >= panelRows[wordBitsOf(program.ring.bits)] ? 'panelProducts' : 'rowProducts'] = products.count;
   return amounts;
-}
-
-/** Points of a lookup's keys. */
-export const pointsOf = (node: RingNode): number =>
-  node.operation === 'lookup' ? (size(node.shape) / node.parameters.tables.length) * 2 ** node.parameters.indexBits : 0;
-
-/** Levels of all keys that the dealer makes for a node. */
-export function keyLevelsOf(node: RingNode): number {
-  if (node.operation === 'lookup') return (size(node.shape) / node.parameters.tables.length) * node.parameters.indexBits;
-  return node.operation === 'piecewise' ? size(node.shape) * (node.parameters.bits - node.parameters.drop) : 0;
 }
 
 export function secondsFor(

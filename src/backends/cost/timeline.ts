@@ -2,19 +2,23 @@ import { frameHeaderBytes } from '../../net/frame.ts';
 import type { Network } from '../../net/shaped.ts';
 import { size } from '../../program/index.ts';
 import {
+  formOf,
   isLate,
   maskedNodes,
   maskedWeights,
   materialOf,
   packedBytes,
   ReadyNodes,
+  type RingNode,
   type RingProgram,
+  rowOf,
   type Side,
   schedule,
   wordBitsOf,
+  workOf,
 } from '../ring/index.ts';
 import { type Setting, streamChunkBytes } from './forecast.ts';
-import { amountsOf, keyLevelsOf, type MachineProfile, operationKey, pointsOf, type RingSeconds, secondsFor } from './machine.ts';
+import { amountsOf, type MachineProfile, type RingSeconds, secondsFor } from './machine.ts';
 
 /** Seconds of a run's online phase, and what they consist of; the parties' computing overlaps with nothing but the other's. */
 export interface OnlineSeconds {
@@ -58,8 +62,9 @@ class Party {
     const { nodes } = program;
     this.#ready = new ReadyNodes(program, side);
     this.#loaded = new Uint8Array(nodes.length);
-    this.#ahead = nodes.flatMap((node, index) => (node.operation === 'lookup' ? [index] : []));
-    for (const index of this.#ahead) this.#expanding.set(index, pointsOf(nodes[index]!) * rates.expandedPoint);
+    this.#ahead = nodes.flatMap((node, index) => (workOf(node).expandedPoints === undefined ? [] : [index]));
+    for (const index of this.#ahead)
+      this.#expanding.set(index, (workOf(nodes[index]!).expandedPoints ?? 0) * rates.expandedPoint);
   }
 
   compute(): void {
@@ -100,13 +105,13 @@ class Party {
     const node = this.#program.nodes[index]!;
     for (const input of node.inputs) this.#plain(input);
     if (this.#side === 'client') return;
-    if (node.operation === 'serverInput') this.#take(size(node.shape) * this.#rates.encodedWeight);
+    if (rowOf(node).source === 'server') this.#take(size(node.shape) * this.#rates.encodedWeight);
     else this.#spend(index, 'start');
   }
 
   #spend(index: number, part: 'start' | 'after'): void {
     const node = this.#program.nodes[index]!;
-    const rates = this.#rates[this.#side][operationKey(node, this.#program)]?.[part];
+    const rates = this.#rates[this.#side][formOf(node, this.#program)]?.[part];
     if (rates !== undefined) this.#take(secondsFor(amountsOf(node, this.#program), rates));
   }
 
@@ -126,7 +131,7 @@ class Party {
     this.#spend(index, 'start');
     const later = this.#receives[index] === 1 || (isLate(node) && this.#side === 'server');
     if (!later) {
-      if (node.operation === 'lookup') this.#expanded(index);
+      this.#expanded(index);
       this.#ready.settle(index);
     } else if (this.#heard.delete(index)) this.#finish(index);
     else this.#waiting.add(index);
@@ -134,14 +139,15 @@ class Party {
 
   #finish(index: number): void {
     this.#waiting.delete(index);
-    if (this.#program.nodes[index]!.operation === 'lookup') this.#expanded(index);
+    this.#expanded(index);
     this.#spend(index, 'after');
     this.#ready.settle(index);
   }
 
+  /** What is left of its keys. */
   #expanded(index: number): void {
     this.#take(this.#expanding.get(index) ?? 0);
-    this.#expanding.set(index, 0);
+    this.#expanding.delete(index);
   }
 }
 
@@ -214,8 +220,8 @@ export function offlineSeconds(program: RingProgram, machine: MachineProfile, ne
   const streams = { server: new Stream(network), client: new Stream(network), halves: new Stream(network) };
   let [dealer, client, stored] = [0, 0, 0];
   for (const [index, node] of program.nodes.entries()) {
-    const weights = node.operation === 'serverInput' && masked[index] === 1 ? size(node.shape) : 0;
-    const amounts = { ...amountsOf(node, program), keyLevels: keyLevelsOf(node), weights };
+    const weights = rowOf(node).source === 'server' && masked[index] === 1 ? size(node.shape) : 0;
+    const amounts = { ...amountsOf(node, program), keyLevels: workOf(node).keyLevels ?? 0, weights };
     const material = materialOf(node, program);
     dealer += secondsFor(amounts, rates.dealer);
     // Large material goes out in pieces, to both in turn.
@@ -227,8 +233,8 @@ export function offlineSeconds(program: RingProgram, machine: MachineProfile, ne
     client += secondsFor(
       {
         ...amounts,
-        panelProducts: linearOnly(node.operation, amounts.panelProducts),
-        rowProducts: linearOnly(node.operation, amounts.rowProducts),
+        panelProducts: maskedOnly(node, amounts.panelProducts),
+        rowProducts: maskedOnly(node, amounts.rowProducts),
       },
       rates.prepare,
     );
@@ -241,7 +247,8 @@ export function offlineSeconds(program: RingProgram, machine: MachineProfile, ne
   );
 }
 
-const linearOnly = (operation: string, products: number): number => (operation === 'linear' ? products : 0);
+/** Products of masked weights are what a client makes before a run. */
+const maskedOnly = (node: RingNode, products: number): number => (rowOf(node).masksWeight === true ? products : 0);
 
 /** The server masks its weights and sends them to the dealer, once a model. */
 export function setupSeconds(program: RingProgram, machine: MachineProfile, network: Network): number {

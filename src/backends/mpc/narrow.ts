@@ -1,6 +1,6 @@
 import type { Block } from '../../kernels/index.ts';
 import { size } from '../../program/index.ts';
-import { correctionWidths } from '../ring/index.ts';
+import { correctionsOf } from '../ring/index.ts';
 import { type ClientCorrelations, purpose, type ServerCorrelations } from './correlations/contract.ts';
 import { type Held, type Machine, type NumberedNode, type Protocol, receive, Scratch, type Step, send } from './protocol.ts';
 
@@ -108,7 +108,7 @@ export function clientNarrow(machine: Machine & { correlations: ClientCorrelatio
   const { kernels, ring, program } = machine;
   const { pads } = machine.correlations;
   const shares = (node: NumberedNode, length: number): Block[] =>
-    correctionWidths(node, ring.bits).map((width, field) => pads.bits(node.index, purpose.fields + field, length, width));
+    correctionsOf(node, program).map((width, field) => pads.bits(node.index, purpose.fields + field, length, width));
   return {
     ...common(machine, true, shares),
     narrow(node, x) {
@@ -149,7 +149,7 @@ export function serverNarrow(machine: Machine & { correlations: ServerCorrelatio
   const { kernels, ring, program, correlations } = machine;
   const { pads } = correlations;
   const shares = (node: NumberedNode, length: number): Block[] =>
-    correlations.fields(node.index, length, correctionWidths(node, ring.bits));
+    correlations.fields(node.index, length, correctionsOf(node, program));
   return {
     ...common(machine, false, shares),
     narrow(node, x) {

@@ -1,11 +1,10 @@
 import type { Block, RingKernels } from '../../kernels/index.ts';
 import { constant } from '../../kernels/index.ts';
 import { size } from '../../program/index.ts';
-import { piecewiseShape, type RingNodeOf } from '../ring/index.ts';
+import { type Piece, piecesOf, piecewiseShape, type RingNodeOf } from '../ring/index.ts';
 import { type ClientCorrelations, type PointFunctionCipher, purpose, type ServerCorrelations } from './correlations/contract.ts';
 import { compareInto, comparisonBytes } from './correlations/dcf.ts';
 import { windowsInto } from './correlations/dcf-window.ts';
-import { type Piece, piecesOf } from './correlations/pieces.ts';
 import { type Held, type Machine, type Numbered, receive, Scratch, type Step, send } from './protocol.ts';
 
 /**

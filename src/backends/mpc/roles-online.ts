@@ -3,7 +3,7 @@ import type { Prg } from '../../math/random.ts';
 import type { Channel, Frame } from '../../net/contract.ts';
 import type { Tensor } from '../../program/index.ts';
 import { seedBytes } from '../cost/index.ts';
-import { dealtOperations } from '../ring/index.ts';
+import { isDealt } from '../ring/index.ts';
 import { clientProtocol } from './client.ts';
 import {
   type MaterialSource,
@@ -145,7 +145,7 @@ export async function serverParty(
           .weight(node.parameters.name)
           .then((tensor) => void weights.set(node.index, encodeWeight(platform, program, node, tensor)));
       if (node.operation === 'lookup') return lookups.load(node.index);
-      return dealtOperations.has(node.operation) ? correlations.load(node.index) : undefined;
+      return isDealt(node) ? correlations.load(node.index) : undefined;
     },
   });
   return await running.finally(() => lookups.end());

@@ -1,18 +1,23 @@
-/** Programs in the ring: fixed-point lowering, hops and declared sizes. */
+/** Programs in the ring: operations, fixed-point lowering, hops and declared sizes. */
 
 export {
-  correctionWidths,
-  dealtOperations,
-  type Material,
+  correctionsOf,
+  formOf,
+  isDealt,
   maskedNodes,
   maskedWeights,
   materialOf,
-  piecewiseShape,
-  pointFunctionBytes,
-  wordBitsOf,
-} from './material.ts';
-export { type Direction, messagesOf, packedBytes } from './messages.ts';
+  messagesOf,
+  pieceBytes,
+  piecesOf,
+  rowOf,
+  workOf,
+} from './declared.ts';
+export { type FixedValue, RangeGuard, type RoundingOffsets } from './exact.ts';
+export { pointFunctionBytes } from './operations/lookup.ts';
+export { piecewiseShape } from './operations/piecewise.ts';
 export { defaultQuantisation, type QuantiseOptions, quantise } from './quantise.ts';
-export { awaited, isLate, ReadyNodes, readiness, type Side } from './readiness.ts';
+export { isLate, ReadyNodes, readiness, type Side } from './readiness.ts';
 export { type Hop, type Message, mostFrameBytes, schedule } from './schedule.ts';
+export { type Direction, type Material, type Piece, packedBytes, wordBitsOf } from './sizes.ts';
 export type * from './types.ts';

@@ -1,4 +1,5 @@
-import { type Direction, messagesOf } from './messages.ts';
+import { messagesOf, rowOf } from './declared.ts';
+import type { Direction } from './sizes.ts';
 import type { RingNode, RingProgram } from './types.ts';
 
 /**
@@ -8,7 +9,7 @@ import type { RingNode, RingProgram } from './types.ts';
 export type Side = 'client' | 'server';
 
 /** Whether the server computes a node only when what it says for it has left: the client works on its part at the same time. */
-export const isLate = (node: RingNode): boolean => node.operation === 'piecewise';
+export const isLate = (node: RingNode): boolean => rowOf(node).late === true;
 
 /**
  * For every node, the nodes whose values must be there before this side starts it; each once. The server's plaintexts hold nobody up. A
@@ -19,8 +20,8 @@ export function awaited({ nodes }: RingProgram, side: Side): number[][] {
   let latest: number[] = [];
   return nodes.map((node, index) => {
     if (node.state === 'server') return [];
-    if (node.operation === 'reveal') latest.push(index);
-    if (node.operation !== 'clientInput' || side === 'server')
+    if (rowOf(node).reveals === true) latest.push(index);
+    if (rowOf(node).source !== 'client' || side === 'server')
       return [...new Set(node.inputs.filter((input) => nodes[input]!.state !== 'server'))];
     const before = latest;
     latest = [index];

@@ -1,11 +1,12 @@
-import { type Direction, messagesOf, packedBytes } from './messages.ts';
+import { messagesOf } from './declared.ts';
 import { type Carry, readiness } from './readiness.ts';
+import { type Direction, type Fields, packedBytes } from './sizes.ts';
 import type { RingProgram } from './types.ts';
 
-/** One node's words in one frame. `bits` lists the packed fields: count elements of width bits each. */
+/** One node's words in one frame. */
 export interface Message {
   readonly node: number;
-  readonly fields: readonly { readonly count: number; readonly width: number }[];
+  readonly fields: Fields;
   readonly bytes: number;
 }
 
@@ -23,8 +24,7 @@ export interface Hop {
 /** No frame of a run is longer, whatever the model: what a party builds, a channel holds and a peer takes at once. */
 export const mostFrameBytes = 16 * 2 ** 20;
 
-const bytesOf = (fields: readonly { count: number; width: number }[]): number =>
-  fields.reduce((sum, field) => sum + packedBytes(field.count, field.width), 0);
+const bytesOf = (fields: Fields): number => fields.reduce((sum, field) => sum + packedBytes(field.count, field.width), 0);
 
 /**
  * A time of a run, by turns: 2 t once turn t is over, 2 t − 1 once the first frame of the server's turn t has left. Turns alternate, the

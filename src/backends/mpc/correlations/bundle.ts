@@ -1,9 +1,8 @@
 import type { Block, RingKernels } from '../../../kernels/index.ts';
 import type { Prg } from '../../../math/random.ts';
-import { materialOf, packedBytes, type RingProgram } from '../../ring/index.ts';
+import { materialOf, packedBytes, piecesOf, type RingProgram } from '../../ring/index.ts';
 import { pads } from '../random.ts';
 import type { ClientCorrelations, ServerCorrelations } from './contract.ts';
-import { piecesOf } from './pieces.ts';
 
 /** Where a party's stored material is read from; offsets count from the end of its seed. The bytes belong to the caller. */
 export interface MaterialSource {

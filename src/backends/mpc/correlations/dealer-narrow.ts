@@ -1,6 +1,6 @@
 import type { Block } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
-import { correctionWidths } from '../../ring/index.ts';
+import { correctionsOf } from '../../ring/index.ts';
 import { type Held, type NumberedNode, nothing, type Protocol, Scratch } from '../protocol.ts';
 import { purpose } from './contract.ts';
 import type { DealerOptions, Outbox } from './dealer.ts';
@@ -13,11 +13,11 @@ type NarrowCorrections = Pick<Offline, 'openNarrow' | 'openedSign' | 'unmask' | 
  * differences to the client's pads of κ, M, α_x α_y and M α. The value that stands for `unmask` here is α.
  */
 export function narrowCorrections(options: DealerOptions, outbox: Outbox): NarrowCorrections {
-  const { kernels, clientPads, serverPads, ring } = options;
+  const { kernels, clientPads, serverPads, ring, program } = options;
   const L = ring.bits;
   /** Emits every f_i less the client's pad of it, in its own width. */
   const emit = (node: NumberedNode, scratch: Scratch, values: readonly Block[]): void => {
-    const parts = correctionWidths(node, L).map((width, field) => {
+    const parts = correctionsOf(node, program).map((width, field) => {
       const value = values[field]!;
       const pad = scratch.own(clientPads.bits(node.index, purpose.fields + field, value.length, width));
       kernels.subtract(pad, value, pad);

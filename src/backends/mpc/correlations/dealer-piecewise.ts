@@ -1,11 +1,10 @@
 import type { Block } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
-import { piecewiseShape, type RingNodeOf } from '../../ring/index.ts';
+import { type Piece, piecesOf, piecewiseShape, type RingNodeOf } from '../../ring/index.ts';
 import { type Held, type Numbered, nothing, Scratch } from '../protocol.ts';
 import { purpose } from './contract.ts';
 import { generateComparisonKeys } from './dcf.ts';
 import type { DealerOptions, Outbox } from './dealer.ts';
-import { type Piece, piecesOf } from './pieces.ts';
 
 type Node = Numbered<RingNodeOf<'piecewise'>>;
 

@@ -1,11 +1,10 @@
 import { SottoError } from '../../../errors/index.ts';
 import { sectionEnds } from '../../cost/index.ts';
-import { materialOf, type RingProgram } from '../../ring/index.ts';
+import { materialOf, piecesOf, type RingProgram } from '../../ring/index.ts';
 import type { Trouble } from '../trouble.ts';
 import { type MaterialSource, materialLayout, storedClientCorrelations, storedServerCorrelations } from './bundle.ts';
 import type { ClientCorrelations, ServerCorrelations } from './contract.ts';
 import { dueAfter } from './hold-back.ts';
-import { piecesOf } from './pieces.ts';
 
 /** One stream of material, node by node in the program's order. */
 export interface MaterialStream {

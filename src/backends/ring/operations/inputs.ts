@@ -1,0 +1,58 @@
+import { SottoError } from '../../../errors/index.ts';
+import { oneHot } from '../../../kernels/index.ts';
+import { size } from '../../../program/index.ts';
+import type { Exact, FixedValue } from '../exact.ts';
+import type { AnyNode, Numbered } from '../node.ts';
+import type { RingRow } from './row.ts';
+
+/** The client's secret: real numbers with `fraction` bits, or a one-hot row of `depth` for every index. */
+export const clientInput: RingRow<
+  'clientInput',
+  {
+    readonly name: string;
+    readonly encoding: 'real' | 'oneHot';
+    readonly fraction: number;
+    /** Shared modulo 2^modulus; the whole ring where absent. */
+    readonly modulus?: number;
+  }
+> = {
+  source: 'client',
+  messages: ({ shape, parameters }, { ring }) => ({
+    clientToServer: [{ count: size(shape), width: parameters.modulus ?? ring.bits }],
+  }),
+  meaning: (exact, node) => {
+    const { name, encoding } = node.parameters;
+    if (encoding === 'oneHot') return { block: oneHot(exact.kernels, exact.source().values, node.shape.at(-1)!, name), most: 1 };
+    return encoded(exact, node, name, 1);
+  },
+};
+
+/** The server's tensor times `factor`, with `fraction` bits. */
+export const serverInput: RingRow<'serverInput', { readonly name: string; readonly fraction: number; readonly factor: number }> =
+  {
+    source: 'server',
+    meaning: (exact, node) => encoded(exact, node, node.parameters.name, node.parameters.factor),
+  };
+
+function encoded({ kernels, guard, program, source }: Exact, node: Numbered<AnyNode>, name: string, factor: number): FixedValue {
+  const values = Float64Array.from(source().values, (value) => value * factor);
+  if (values.length !== size(node.shape))
+    throw new SottoError('input', `${values.length} values for shape [${node.shape}]`, {
+      place: { tensor: name },
+      remedy: 'check that the checkpoint fits its config.json',
+    });
+  const block = kernels.allocate(values.length);
+  try {
+    kernels.encode(block, values, node.fraction, program.ring.bits);
+  } catch (error) {
+    kernels.free(block);
+    throw error instanceof SottoError
+      ? new SottoError(error.kind, error.reason, {
+          place: { ...error.place, tensor: name, scope: node.scope },
+          remedy: error.remedy,
+          cause: error,
+        })
+      : error;
+  }
+  return guard.measured(block);
+}
