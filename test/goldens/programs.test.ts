@@ -48,7 +48,7 @@ function lowered(program: Program, ring: { bits: number; fraction: number }): st
   return `${digest(ringText(made))}; ${hops.length} hops ${digest(...words)}; ${bytes}; ${digest(JSON.stringify(sectionsOf(made)))}`;
 }
 
-it('every plan of every family gives the program, the hops and the bytes that it gave', async () => {
+it('every plan of every family gives the program, the hops and the bytes that it gave', { timeout: 120_000 }, async () => {
   const entries: Record<string, string> = {};
   for (const { name, config, trace } of models)
     for (const planName of planNames) {

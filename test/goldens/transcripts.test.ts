@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { secureRows } from '../../src/backends/mpc/operations/index.ts';
 import { quantise, type RingOperation, type RingProgram } from '../../src/backends/ring/index.ts';
 import { size, type Tensor } from '../../src/program/index.ts';
 import { cases } from '../mpc/cases.ts';
@@ -38,7 +39,7 @@ async function transcripts(program: RingProgram, tensors: ReadonlyMap<string, Te
   return made.join(' ');
 }
 
-it('every operation, in every ring and setting, sends the frames that it sent', async () => {
+it('every operation, in every ring and setting, sends the frames that it sent', { timeout: 120_000 }, async () => {
   const entries: Record<string, string> = {};
   const used = new Set<RingOperation>();
   for (const { name, build } of cases)
@@ -59,7 +60,7 @@ it('every operation, in every ring and setting, sends the frames that it sent', 
   await golden('transcripts', entries);
 });
 
-it('whole models, in both settings, send the frames that they sent', async () => {
+it('whole models, in both settings, send the frames that they sent', { timeout: 120_000 }, async () => {
   const entries: Record<string, string> = {};
   for (const { name, config, trace, inputs } of models)
     for (const planName of ['exact', 'full-p2']) {
@@ -73,5 +74,22 @@ it('whole models, in both settings, send the frames that they sent', async () =>
 
 it('every operation draws its pads from the streams that it drew them from, and keys are derived under the labels they were', async () => {
   const streams = Object.fromEntries([...draws].sort().map(([form, found]) => [form, [...found].sort()]));
+  const declared = Object.entries(secureRows).flatMap(([operation, { pads = {} }]) =>
+    Object.entries(pads).map(([name, pad]) => ({ operation, name, draw: `${pad.by} ${pad.stream}`, several: 'several' in pad })),
+  );
+  const of = (form: string) => declared.filter(({ operation }) => operation === form.split(' ')[0]);
+  for (const [form, found] of Object.entries(streams))
+    for (const draw of found)
+      expect(
+        of(form).some((pad) => pad.several || pad.draw === draw),
+        `${form} draws ${draw}`,
+      ).toBe(true);
+  for (const { operation, name, draw } of declared) {
+    const forms = Object.entries(streams).filter(([form]) => form.split(' ')[0] === operation);
+    expect(
+      forms.some(([, found]) => found.includes(draw)),
+      `${operation} declares ${name}`,
+    ).toBe(true);
+  }
   await golden('pads', { ...streams, labels: [...labels].sort() });
 });

@@ -1,6 +1,18 @@
-import { purpose } from '../../src/backends/mpc/correlations/contract.ts';
 import { correctionsOf, piecewiseShape, type RingNode, type RingProgram } from '../../src/backends/ring/index.ts';
 import { size } from '../../src/program/index.ts';
+
+/** The streams of pads by what they are for, apart from the rows that draw them: these numbers are frozen. */
+export const purpose = {
+  share: 0,
+  blind: 1,
+  wrap: 0,
+  low: 1,
+  top: 1,
+  pinned: 2,
+  fields: 0,
+  mask: 0,
+  seeds: 1,
+} as const;
 
 export type Side = 'client' | 'server';
 

@@ -1,4 +1,3 @@
-import { clientProtocol } from '../../src/backends/mpc/client.ts';
 import {
   materialLayout,
   storedClientCorrelations,
@@ -6,10 +5,10 @@ import {
 } from '../../src/backends/mpc/correlations/bundle.ts';
 import { deal } from '../../src/backends/mpc/correlations/dealer.ts';
 import { prepare } from '../../src/backends/mpc/correlations/prepare.ts';
+import { clientOf, serverOf } from '../../src/backends/mpc/party.ts';
 import type { Held, NumberedNode, Protocol } from '../../src/backends/mpc/protocol.ts';
 import { pads, purposes } from '../../src/backends/mpc/random.ts';
 import { memoryBundle } from '../../src/backends/mpc/rehearse.ts';
-import { serverProtocol } from '../../src/backends/mpc/server.ts';
 import {
   correctionsOf,
   materialOf,
@@ -317,7 +316,7 @@ async function drive(
   const clientCorrelations = storedClientCorrelations({ ...common, source: toClient.source, prg: prg.client });
   const outputs = new Map<string, Float64Array>();
   const options = { ...machine, cipher };
-  const plainClient = clientProtocol({
+  const plainClient = clientOf({
     ...options,
     correlations: clientCorrelations,
     input: (name) => {
@@ -332,13 +331,13 @@ async function drive(
     },
     output: (name, value) => void outputs.set(name, Float64Array.from(value.values)),
   });
-  const plainServer = serverProtocol({
+  const plainServer = serverOf({
     ...options,
     correlations: serverCorrelations,
     weight: (index) => weight(program.nodes[index] as RingNode & { operation: 'serverInput' }),
   });
-  const client = fault.client?.(plainClient, kernels) ?? plainClient;
-  const server = fault.server?.(plainServer, kernels) ?? plainServer;
+  const client = fault.client?.(plainClient.protocol, kernels) ?? plainClient.protocol;
+  const server = fault.server?.(plainServer.protocol, kernels) ?? plainServer.protocol;
 
   const received: Record<Side, Received[]> = { client: [], server: [] };
   const values: Record<Side, Held[]> = { client: [], server: [] };
@@ -382,7 +381,7 @@ async function drive(
   };
   const pad = (side: Side, node: number, at: number): Uint32Array => {
     const draw = drawsOf(program.nodes[node]!, program).find((other) => other.side === side && other.purpose === at)!;
-    const block = pads(kernels, prg[side]).words(node, at, draw.count);
+    const block = pads(kernels, prg[side]).words(node, { stream: at, by: side }, draw.count);
     const words = wordsOf(kernels, block, draw.width);
     kernels.free(block);
     return words;

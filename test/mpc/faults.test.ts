@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { purpose } from '../../src/backends/mpc/correlations/contract.ts';
 import { purposes } from '../../src/backends/mpc/random.ts';
 import type { RingOperation } from '../../src/backends/ring/index.ts';
 import type { RingKernels } from '../../src/kernels/index.ts';
 import { type Case, cases } from './cases.ts';
+import { purpose } from './draws.ts';
 import { wrongResults, wrongTruncations } from './exactness.ts';
 import type { Fault, Side } from './exhaustive.ts';
 import { judge } from './secrecy.ts';

@@ -3,8 +3,7 @@ import type { Prg } from '../../math/random.ts';
 import type { Channel, Frame } from '../../net/contract.ts';
 import type { Tensor } from '../../program/index.ts';
 import { seedBytes } from '../cost/index.ts';
-import { isDealt } from '../ring/index.ts';
-import { clientProtocol } from './client.ts';
+import { type RingNodeOf, rowOf, type Side } from '../ring/index.ts';
 import {
   type MaterialSource,
   materialLayout,
@@ -14,11 +13,11 @@ import {
 import type { ClientCorrelations, ServerCorrelations } from './correlations/contract.ts';
 import { withLease } from './lease.ts';
 import type { Ledger } from './ledger.ts';
-import { type Ahead, Lookups } from './lookup.ts';
+import type { Arriving } from './operations/row.ts';
+import { clientOf, type Party, serverOf } from './party.ts';
 import type { Protocol } from './protocol.ts';
 import { encodeWeight, machine, type Platform, type Session } from './roles.ts';
 import { runParty } from './runner.ts';
-import { serverProtocol } from './server.ts';
 
 /** The generator of a stored bundle; the copy of its seed is cleared. */
 async function storedPrg(platform: Platform, bundle: MaterialSource): Promise<Prg> {
@@ -57,15 +56,13 @@ export async function clientParty(
   platform: Platform,
   session: Session,
   run: Omit<ClientRun, 'bundle'>,
-  correlations: ClientCorrelations & Ahead,
+  correlations: ClientCorrelations & Arriving,
 ): Promise<Ledger> {
   const inputs = new Map<string, Tensor>();
-  const lookups = new Lookups({ ...machine(platform, session), party: 0, cipher: platform.cipher, correlations });
-  const protocol = clientProtocol({
+  const party = clientOf({
     ...machine(platform, session),
     correlations,
     cipher: platform.cipher,
-    lookups,
     input: (name) => {
       const value = inputs.get(name)!;
       inputs.delete(name);
@@ -73,22 +70,10 @@ export async function clientParty(
     },
     output: run.output,
   });
-  const running = runParty({
-    ...machine(platform, session),
+  return await runOf(platform, session, run, correlations, party, {
     side: 'client',
-    protocol: run.observe?.(protocol) ?? protocol,
-    channel: run.channel,
-    now: platform.now,
-    ...idleWork(platform, lookups),
-    reached: (frames) => correlations.reached?.(frames),
-    load: (node) => {
-      if (node.operation === 'lookup') return lookups.load(node.index);
-      if (node.operation === 'piecewise') return correlations.load(node.index);
-      if (node.operation !== 'clientInput') return undefined;
-      return run.input(node.parameters.name).then((value) => void inputs.set(node.parameters.name, value));
-    },
+    source: (name) => run.input(name).then((value) => void inputs.set(name, value)),
   });
-  return await running.finally(() => lookups.end());
 }
 
 export interface ServerRun {
@@ -114,49 +99,64 @@ export async function serverParty(
   platform: Platform,
   session: Session,
   run: Omit<ServerRun, 'bundle'>,
-  correlations: ServerCorrelations & Ahead,
+  correlations: ServerCorrelations & Arriving,
 ): Promise<Ledger> {
-  const { program } = session;
   const weights = new Map<number, Block>();
-  const lookups = new Lookups({ ...machine(platform, session), party: 1, cipher: platform.cipher, correlations });
-  const protocol = serverProtocol({
+  const party = serverOf({
     ...machine(platform, session),
     correlations,
     cipher: platform.cipher,
-    lookups,
     weight: (node) => {
       const block = weights.get(node)!;
       weights.delete(node);
       return block;
     },
   });
-  const running = runParty({
-    ...machine(platform, session),
+  return await runOf(platform, session, run, correlations, party, {
     side: 'server',
-    protocol: run.observe?.(protocol) ?? protocol,
-    channel: run.channel,
-    now: platform.now,
-    ...idleWork(platform, lookups),
-    reached: (frames) => correlations.reached?.(frames),
-    ...(run.interrupt === undefined ? {} : { interrupt: run.interrupt }),
-    load: (node) => {
-      if (node.operation === 'serverInput')
-        return run
-          .weight(node.parameters.name)
-          .then((tensor) => void weights.set(node.index, encodeWeight(platform, program, node, tensor)));
-      if (node.operation === 'lookup') return lookups.load(node.index);
-      return isDealt(node) ? correlations.load(node.index) : undefined;
-    },
+    source: (name, index) =>
+      run.weight(name).then((tensor) => {
+        const node = session.program.nodes[index] as RingNodeOf<'serverInput'>;
+        weights.set(index, encodeWeight(platform, session.program, node, tensor));
+      }),
   });
-  return await running.finally(() => lookups.end());
 }
 
-/** Expands lookups while the peer is waited for. */
-function idleWork({ breathe }: Platform, lookups: Lookups): { idle?: () => Promise<boolean> } {
+interface Own {
+  readonly side: Side;
+  /** Makes a tensor of this side's ready, by its name and node. */
+  readonly source: (name: string, index: number) => Promise<void>;
+}
+
+/** One party through a run: its tensors and its material are loaded as nodes come to them, keys are expanded while the peer is waited for. */
+async function runOf(
+  platform: Platform,
+  session: Session,
+  run: Pick<ClientRun & ServerRun, 'channel' | 'observe' | 'interrupt'>,
+  correlations: Arriving,
+  party: Party,
+  { side, source }: Own,
+): Promise<Ledger> {
+  const running = runParty({
+    ...machine(platform, session),
+    side,
+    protocol: run.observe?.(party.protocol) ?? party.protocol,
+    channel: run.channel,
+    now: platform.now,
+    ...idleWork(platform, party),
+    reached: (frames) => correlations.reached?.(frames),
+    ...(run.interrupt === undefined ? {} : { interrupt: run.interrupt }),
+    load: (node) =>
+      rowOf(node).source === side && 'name' in node.parameters ? source(node.parameters.name, node.index) : party.load(node),
+  });
+  return await running.finally(() => party.end());
+}
+
+function idleWork({ breathe }: Platform, party: Party): { idle?: () => Promise<boolean> } {
   if (breathe === undefined) return {};
   return {
     idle: async () => {
-      const worked = await lookups.ahead();
+      const worked = await party.ahead();
       await breathe();
       return worked;
     },

@@ -14,7 +14,9 @@ export {
   workOf,
 } from './declared.ts';
 export { type FixedValue, RangeGuard, type RoundingOffsets } from './exact.ts';
-export { pointFunctionBytes } from './operations/lookup.ts';
+export { ofPinned } from './node.ts';
+export { type RingOperation, ringRows } from './operations/index.ts';
+export { lookupRows, pointFunctionBytes } from './operations/lookup.ts';
 export { piecewiseShape } from './operations/piecewise.ts';
 export { defaultQuantisation, type QuantiseOptions, quantise } from './quantise.ts';
 export { isLate, ReadyNodes, readiness, type Side } from './readiness.ts';

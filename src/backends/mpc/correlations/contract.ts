@@ -9,7 +9,7 @@ import type { EncryptBlocks } from './dpf.ts';
  */
 export interface ServerCorrelations {
   /** b of openings and wrap bits, σ of lookups, point function seeds. */
-  readonly pads: Pads;
+  readonly pads: Pads<'server'>;
   /** Makes the corrections of a node ready; everything below then answers at once. Of a piecewise polynomial, the first piece. */
   load(node: number): Promise<void>;
   /** Makes the next piece of a piecewise polynomial ready (pieces.ts). */
@@ -27,33 +27,11 @@ export interface ServerCorrelations {
 }
 
 export interface ClientCorrelations {
-  readonly pads: Pads;
+  readonly pads: Pads<'client'>;
   load(node: number): Promise<void>;
   more(node: number): Promise<void>;
   lookup(node: number): Uint8Array;
 }
-
-/** What every role's pads are for, by operation: the second argument of `Pads`. */
-export const purpose = {
-  /** client: the share that an input, a pin, a linear map or a floating truncation is pinned to; q_c of products. */
-  share: 0,
-  /** client: k, which hides the dealer's and the client's halves of a linear correlation from the server. */
-  blind: 1,
-  /** client: q_c of a wrap bit. */
-  wrap: 0,
-  /** client: r, the low bits that a truncation is pinned to. */
-  low: 1,
-  /** client: a, which masks the client's top bit of a floating value. */
-  top: 1,
-  /** client: the share of a truncated floating value. */
-  pinned: 2,
-  /** client: its shares of the several correlations of one node, from this purpose on. */
-  fields: 0,
-  /** server: b of an opening or of a wrap bit; σ of a lookup. */
-  mask: 0,
-  /** both: seeds of point functions. */
-  seeds: 1,
-} as const;
 
 /** The cipher that point functions are expanded with. */
 export type PointFunctionCipher = EncryptBlocks;

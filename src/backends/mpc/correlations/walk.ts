@@ -1,11 +1,19 @@
 import { BlockCounts } from '../../../kernels/index.ts';
-import { maskedNodes } from '../../ring/index.ts';
-import { type Held, type Machine, type NumberedNode, nothing } from '../protocol.ts';
-import type { Offline } from './pinned.ts';
+import { maskedNodes, type RingNodeOf, type RingOperation, ringRows, rowOf } from '../../ring/index.ts';
+import { type Held, type Machine, type Numbered, type NumberedNode, nothing } from '../protocol.ts';
+
+/** A table without messages: what can be known of a program before it runs. */
+export type Offline = { [P in RingOperation]: (node: Numbered<RingNodeOf<P>>, ...inputs: Held[]) => Held };
+
+/** A table from the rows of all operations; nothing is known where `work` gives none. */
+export function offlineTable(work: (operation: RingOperation) => Offline[RingOperation] | undefined): Offline {
+  const operations = Object.keys(ringRows) as RingOperation[];
+  return Object.fromEntries(operations.map((operation) => [operation, work(operation) ?? (() => nothing)])) as Offline;
+}
 
 export interface WalkOptions {
   /** The weight mask, or the masked weight, that this role holds for a `serverInput` of a linear map. */
-  readonly weight: (node: NumberedNode & { operation: 'serverInput' }) => Promise<Held>;
+  readonly weight: (node: Numbered<RingNodeOf<'serverInput'>>) => Promise<Held>;
   /** Sends what the table made for this node. */
   readonly emitted: (node: NumberedNode) => Promise<void>;
 }
@@ -28,11 +36,11 @@ export async function walk(machine: Machine, table: Offline, options: WalkOption
       const node = { ...program.nodes[index]!, index } as NumberedNode;
       const inputs = node.inputs.map((input) => values[input]!);
       const value =
-        node.operation === 'serverInput'
-          ? masked[index] === 1
-            ? await options.weight(node)
-            : nothing
-          : apply(table, node, inputs);
+        rowOf(node).source !== 'server'
+          ? apply(table, node, inputs)
+          : masked[index] === 1
+            ? await options.weight(node as Numbered<RingNodeOf<'serverInput'>>)
+            : nothing;
       if (value.block !== undefined) held.hold(value.block);
       values.push(value);
       await options.emitted(node);

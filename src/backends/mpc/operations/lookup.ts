@@ -1,10 +1,18 @@
-import type { Block } from '../../kernels/index.ts';
-import { size } from '../../program/index.ts';
-import { pointFunctionBytes, type RingNodeOf, wordBitsOf } from '../ring/index.ts';
-import { type PointFunctionCipher, purpose } from './correlations/contract.ts';
-import { expandInto } from './correlations/dpf.ts';
-import type { Held, Machine, Numbered } from './protocol.ts';
-import type { Pads } from './random.ts';
+import type { Block } from '../../../kernels/index.ts';
+import { size } from '../../../program/index.ts';
+import { lookupRows, pointFunctionBytes, type RingNodeOf, wordBitsOf } from '../../ring/index.ts';
+import { expandInto, generateKeys } from '../correlations/dpf.ts';
+import { type Held, type Numbered, nothing, receive, type Step, send } from '../protocol.ts';
+import { byClient, byServer } from '../random.ts';
+import type { Client, Kept, SecureRow, Server } from './row.ts';
+
+const own = {
+  /** σ, which masks the index. */
+  mask: byServer(0),
+  /** Seeds of the point functions' keys. */
+  clientSeeds: byClient(1),
+  serverSeeds: byServer(1),
+};
 
 type LookupNode = Numbered<RingNodeOf<'lookup'>>;
 
@@ -13,22 +21,11 @@ const chunkBytes = 2 ** 20;
 /** Vectors expanded ahead of their lookup, while the party waits for its peer, take at most this much memory. */
 const aheadBytes = 64 * 2 ** 20;
 
-/** A source whose material may still be on its way says whether `load` would answer at once; absent where it always does. */
-export interface Ahead {
-  ready?(node: number): boolean;
-  /** Is told how many frames of the run have gone, both ways. */
-  reached?(frames: number): void;
-}
-
 /** What a party expands lookups with. */
-export interface LookupSide extends Machine {
+interface LookupSide extends Pick<Client & Server, 'kernels' | 'ring' | 'program' | 'cipher'> {
   readonly party: 0 | 1;
-  readonly cipher: PointFunctionCipher;
-  readonly correlations: Ahead & {
-    readonly pads: Pads;
-    load(node: number): Promise<void>;
-    lookup(node: number): Uint8Array;
-  };
+  readonly correlations: Pick<Client['correlations'], 'load' | 'lookup' | 'ready'>;
+  readonly seeds: (node: number, length: number) => Uint8Array;
 }
 
 interface Rows {
@@ -50,13 +47,13 @@ class Expansion {
   next = 0;
 
   constructor(side: LookupSide, node: LookupNode) {
-    const { indexBits, tables } = node.parameters;
+    const { indexBits } = node.parameters;
     this.#side = side;
     this.#node = node;
-    this.rows = size(node.shape) / tables.length;
+    this.rows = lookupRows(node);
     this.points = 2 ** indexBits;
     this.#keyBytes = pointFunctionBytes(indexBits, wordBitsOf(side.ring.bits));
-    this.#seeds = side.correlations.pads.bytes(node.index, purpose.seeds, this.rows * 16);
+    this.#seeds = side.seeds(node.index, this.rows * 16);
     this.#keys = side.correlations.lookup(node.index);
   }
 
@@ -84,7 +81,7 @@ class Expansion {
  * The lookups of one party's run. Keys are expanded at the latest when the index arrives, and before that in the time in which the
  * party waits for its peer.
  */
-export class Lookups {
+class Lookups {
   readonly #side: LookupSide;
   readonly #nodes: LookupNode[];
   readonly #open = new Map<number, Expansion>();
@@ -169,3 +166,72 @@ export class Lookups {
     this.#open.clear();
   }
 }
+
+function kept(side: LookupSide, run: (lookups: Lookups) => Kept<'lookup'>['run']): Kept<'lookup'> {
+  const lookups = new Lookups(side);
+  return {
+    run: run(lookups),
+    load: (node) => lookups.load(node),
+    ahead: () => lookups.ahead(),
+    end: () => lookups.end(),
+  };
+}
+
+export const lookup: SecureRow<'lookup'> = {
+  pads: own,
+  /** 1. δ = i_s − σ, from the server. 2. Inner products of v_c with the tables rotated by δ. */
+  client: (party) => {
+    const { kernels, correlations } = party;
+    const seeds = (node: number, length: number) => correlations.pads.bytes(node, own.clientSeeds, length);
+    return kept(
+      { ...party, party: 0, seeds },
+      (lookups) =>
+        function* (node): Step {
+          const message = yield* receive();
+          const delta = kernels.allocate(lookupRows(node));
+          kernels.unpack(delta, message, node.parameters.indexBits);
+          return lookups.shares(node, delta);
+        },
+    );
+  },
+  /** 1. Send δ = i_s − σ. 2. Inner products of v_s with the tables rotated by δ. */
+  server: (party) => {
+    const { kernels, correlations } = party;
+    const seeds = (node: number, length: number) => correlations.pads.bytes(node, own.serverSeeds, length);
+    return kept(
+      { ...party, party: 1, seeds },
+      (lookups) =>
+        function* (node, i): Step {
+          const { indexBits } = node.parameters;
+          const delta = correlations.pads.words(node.index, own.mask, lookupRows(node));
+          kernels.subtract(delta, i!.block!, delta);
+          kernels.mask(delta, delta, indexBits);
+          yield* send(kernels.pack(delta, indexBits));
+          return lookups.shares(node, delta);
+        },
+    );
+  },
+  /** Keys of the point function at j = i_c + σ, for every row. */
+  dealer:
+    ({ kernels, ring, clientPads, serverPads, cipher, outbox }) =>
+    (node, i) => {
+      const { indexBits } = node.parameters;
+      const rows = lookupRows(node);
+      const sigma = serverPads.words(node.index, own.mask, rows);
+      kernels.add(sigma, sigma, i!.block!);
+      kernels.mask(sigma, sigma, indexBits);
+      const alpha = Uint32Array.from(kernels.decode(sigma, 0, kernels.wordBits));
+      kernels.free(sigma);
+      const keys = generateKeys({
+        seeds0: clientPads.bytes(node.index, own.clientSeeds, rows * 16),
+        seeds1: serverPads.bytes(node.index, own.serverSeeds, rows * 16),
+        alpha,
+        k: indexBits,
+        wordBits: wordBitsOf(ring.bits),
+        encryptBlocks: cipher,
+      });
+      outbox.toServer = keys;
+      outbox.toClient = keys;
+      return nothing;
+    },
+};

@@ -1,49 +1,15 @@
-import type { Block, RingKernels } from '../../kernels/index.ts';
-import { constant } from '../../kernels/index.ts';
-import { size } from '../../program/index.ts';
-import { type Piece, piecesOf, piecewiseShape, type RingNodeOf } from '../ring/index.ts';
-import { type ClientCorrelations, type PointFunctionCipher, purpose, type ServerCorrelations } from './correlations/contract.ts';
-import { compareInto, comparisonBytes } from './correlations/dcf.ts';
-import { windowsInto } from './correlations/dcf-window.ts';
-import { type Held, type Machine, type Numbered, receive, Scratch, type Step, send } from './protocol.ts';
+import { type Block, constant, type RingKernels } from '../../../kernels/index.ts';
+import { piecewiseShape, type RingNodeOf } from '../../ring/index.ts';
+import type { PointFunctionCipher } from '../correlations/contract.ts';
+import { compareInto, comparisonBytes } from '../correlations/dcf.ts';
+import { windowsInto } from '../correlations/dcf-window.ts';
+import { type Machine, type Numbered, Scratch } from '../protocol.ts';
 
-/**
- * Piecewise polynomials of a secret: comparisons, ReLU, exponentials, wide reciprocals. One hop, whatever the function.
- *
- * Sources: Boyle et al. (EUROCRYPT 2021) for splines on masked values, with the client's share as part of the mask; dcf.ts for the keys.
- * x is pinned, n = bits, f = drop, k = n − f; σ is the server's pad, so that y = x_c + σ mod 2^n is known to the dealer.
- *   1. The server sends δ = x_s − σ mod 2^n. Both set e = δ + 2^{n−1} mod 2^n, E = e ≫ f. With X = x + 2^{n−1} and j = y ≫ f,
- *      X = e + y − 2^n w and the index of X is (E + j) mod 2^k: one less than ⌊X / 2^f⌋ where the low bits carry.
- *   2. Keys for α = j, β = (1, y), γ = (1, r, r²) with r = y mod 2^f. D(u) stands for the shares of β · [j > u].
- *   3. A knot at index T (offset by 2^{k−1}): a = (T − 1 − E) mod 2^k, b = 2^k − 1 − E, ω = [T ≤ E]:
- *        [I ≥ T] = D₁(a) − D₁(b) + ω,
- *        [I ≥ T] X = e (D₁(a) − D₁(b)) + D_y(a) − D_y(b) + ω (e + y) − ω 2^n D₁(a);
- *      the sum wraps (w = 1) exactly for the indices below E. Shares of the integer y: a pad of the client's and a correction.
- *   4. A table from index T₀ on: its 2^m nodes are a cyclic window of j, which lies in two aligned ones; inner products of the shares of
- *      γ [j = ·] with the rotated coefficients, and x − i 2^f = (e mod 2^f) + r.
- * The result is floating: shares of the exact integer in the whole ring, though only n bits of x were looked at.
- *
- * Adversary: semi-honest server or dealer or client, one of them. The client sees δ, masked by σ; keys say nothing of α, β, γ.
- * Bits online: n from the server. Offline: dcf.ts a key to each side, L more to the server where a knot has a slope.
- * Error: the index may be one too small (as in any truncation with a random offset): pieces must fit on twice their width.
- */
+/** Steps 3 and 4 of piecewise.ts: a side's shares of knots and tables from its keys, some rows at a time. */
 type Node = Numbered<RingNodeOf<'piecewise'>>;
 
-/** Where a side's keys come from, and what it adds to every element. */
-interface Side {
-  readonly party: 0 | 1;
-  /** δ; freed here. */
-  readonly delta: Block;
-  readonly seeds: Uint8Array;
-  readonly correlations: Pick<ClientCorrelations, 'more' | 'lookup'>;
-  /** This side's share of y for some rows, where a knot has a slope: `behind` is what follows their keys. A part, or freed here. */
-  readonly mask: (piece: Piece, behind: Uint8Array) => Block;
-  /** Frees what `mask` came from. */
-  readonly end: () => void;
-}
-
 /** The rows of one piece of keys. */
-interface Rows {
+export interface Rows {
   readonly party: 0 | 1;
   readonly seeds: Uint8Array;
   readonly keys: Uint8Array;
@@ -54,90 +20,6 @@ interface Rows {
 const pointsAtOnce = 2 ** 16;
 /** Points of windows expanded at a time. */
 const leavesAtOnce = 2 ** 17;
-
-export function* clientPiecewise(
-  machine: Machine & { cipher: PointFunctionCipher; correlations: ClientCorrelations },
-  node: Node,
-): Step {
-  const { kernels, correlations } = machine;
-  const count = size(node.shape);
-  const message = yield* receive();
-  const delta = kernels.allocate(count);
-  kernels.unpack(delta, message, node.parameters.bits);
-  const sloped = piecewiseShape(node.parameters).valueWords === 2;
-  const pad = sloped ? correlations.pads.words(node.index, purpose.share, count) : undefined;
-  return yield* shares(machine, node, {
-    party: 0,
-    delta,
-    seeds: correlations.pads.bytes(node.index, purpose.seeds, count * 16),
-    correlations,
-    mask: ({ first, rows }) => {
-      const own = kernels.allocate(rows);
-      kernels.copy(own, part(kernels, pad!, first, rows));
-      return own;
-    },
-    end: () => {
-      if (pad !== undefined) kernels.free(pad);
-    },
-  });
-}
-
-export function* serverPiecewise(
-  machine: Machine & { cipher: PointFunctionCipher; correlations: ServerCorrelations },
-  node: Node,
-  x: Held,
-): Step {
-  const { kernels, correlations, ring } = machine;
-  const count = size(node.shape);
-  const { bits } = node.parameters;
-  const delta = correlations.pads.words(node.index, purpose.mask, count);
-  kernels.subtract(delta, x.block!, delta);
-  kernels.mask(delta, delta, bits);
-  yield* send(kernels.pack(delta, bits));
-  return yield* shares(machine, node, {
-    party: 1,
-    delta,
-    seeds: correlations.pads.bytes(node.index, purpose.seeds, count * 16),
-    correlations,
-    mask: ({ rows }, behind) => {
-      const own = kernels.allocate(rows);
-      kernels.unpack(own, behind, ring.bits);
-      return own;
-    },
-    end: () => {},
-  });
-}
-
-/** Steps 1 (from δ), 3 and 4, a piece of the keys at a time: between two of them the next one is loaded. */
-function* shares(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Side): Step {
-  const { kernels, program } = machine;
-  const { bits, knots, coefficients } = node.parameters;
-  const shape = piecewiseShape(node.parameters);
-  const keyBytes = comparisonBytes({ ...shape, wordBits: kernels.wordBits });
-  const e = side.delta;
-  kernels.addScalar(e, e, 1n << BigInt(bits - 1));
-  kernels.mask(e, e, bits);
-  const out = kernels.allocate(e.length);
-  kernels.fill(out, 0n);
-  for (const piece of piecesOf(node, program)) {
-    const { first, rows } = piece;
-    if (first > 0) yield { load: () => side.correlations.more(node.index) };
-    const material = side.correlations.lookup(node.index);
-    const here: Rows = {
-      party: side.party,
-      seeds: side.seeds.subarray(16 * first, 16 * (first + rows)),
-      keys: material.subarray(0, rows * keyBytes),
-      mask: shape.valueWords === 2 ? side.mask(piece, material.subarray(rows * keyBytes)) : undefined,
-    };
-    const [eHere, outHere] = [part(kernels, e, first, rows), part(kernels, out, first, rows)];
-    if (knots.length > 0) addKnots(machine, node, here, eHere, outHere);
-    if (coefficients.length > 0) addTable(machine, node, here, eHere, outHere);
-    if (here.mask !== undefined) kernels.free(here.mask);
-  }
-  kernels.free(e);
-  side.end();
-  return { block: out };
-}
 
 /** A block of integers modulo 2^wordBits. */
 function words(kernels: RingKernels, values: readonly bigint[]): Block {
@@ -151,13 +33,13 @@ function words(kernels: RingKernels, values: readonly bigint[]): Block {
   return block;
 }
 
-const part = (kernels: RingKernels, block: Block, first: number, length: number): Block => ({
+export const part = (kernels: RingKernels, block: Block, first: number, length: number): Block => ({
   offset: block.offset + (first * kernels.wordBits) / 8,
   length,
 });
 
 /** Step 3, a bounded number of elements at a time. */
-function addKnots(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Rows, e: Block, out: Block): void {
+export function addKnots(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Rows, e: Block, out: Block): void {
   const { kernels } = machine;
   const { bits, drop, knots, offsets, slopes } = node.parameters;
   const shape = piecewiseShape(node.parameters);
@@ -243,7 +125,7 @@ function addKnots(machine: Machine & { cipher: PointFunctionCipher }, node: Node
 }
 
 /** Step 4. */
-function addTable(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Rows, e: Block, out: Block): void {
+export function addTable(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Rows, e: Block, out: Block): void {
   const { kernels } = machine;
   const { bits, drop, start, coefficients } = node.parameters;
   const shape = piecewiseShape(node.parameters);

@@ -1,0 +1,256 @@
+import type { Block } from '../../../kernels/index.ts';
+import { size } from '../../../program/index.ts';
+import { correctionsOf } from '../../ring/index.ts';
+import { type Held, type Machine, type NumberedNode, nothing, receive, Scratch, type Step, send } from '../protocol.ts';
+import { byServer, oneOf, severalByClient } from '../random.ts';
+import { alone, type Client, type Dealer, type SecureRow, type Server, type Work } from './row.ts';
+
+/**
+ * Elementwise products of values in smaller rings Z_2^m (narrow.ts), in the whole ring: variants A and B of the design.
+ *
+ * |x| < 2^{m−2}. 1. The server sends e = x_s + 2^{m−2} − b mod 2^m, which both then know. 2. α = x_c + b mod 2^m is known to
+ * the dealer; M is its top bit and κ the carry of the sum. X = x + 2^{m−2} lies in [0, 2^{m−1}), so its two addends e and α wrap exactly
+ * when at least one has its top bit: X = e + α − 2^m (m_e ∨ M). 3. With Ê = e − 2^m m_e − 2^{m−2} and μ = 1 − m_e:
+ * x = Ê + A, A = α − 2^m μ M, α = (x_c mod 2^m) + b − 2^m κ. 4. A product is Ê_x Ê_y + Ê_x A_y + Ê_y A_x + A_x A_y, and
+ * A_x A_y = α_x α_y − 2^{m_x} μ_x M_x α_y − 2^{m_y} μ_y M_y α_x, because m_x + m_y ≥ L.
+ * A full-width operand (m = L) has e = x_s − b, α = x_c + b and no wrap.
+ *
+ * Correlations: shares of κ and M modulo 2^{L−m}, of α_x α_y modulo 2^L, of M α modulo 2^{L−m}.
+ * Adversary: as in party.ts. The client sees e, masked by b; the server sees nothing.
+ * Hops: one for an opening.
+ */
+const opening = {
+  /** b, which `unmask` draws again as the server's addend of α. */
+  mask: byServer(0),
+};
+const own = {
+  /** The client's shares of a node's several correlations, from this stream on. */
+  fields: severalByClient(0),
+};
+
+/** Ê from e: e's top bit counts negatively, and the offset is taken off. In place; a full-width e stays as it is. */
+function centred({ kernels, ring }: Machine, e: Block, modulus: number): void {
+  if (modulus === ring.bits) return;
+  kernels.shiftRightSigned(e, e, 0, modulus);
+  kernels.addScalar(e, e, -(1n << BigInt(modulus - 2)));
+}
+
+export const openNarrow: SecureRow<'openNarrow'> = {
+  pads: opening,
+  client: (party) =>
+    function* (node): Step {
+      const message = yield* receive();
+      const e = party.kernels.allocate(size(node.shape));
+      party.kernels.unpack(e, message, node.parameters.modulus);
+      centred(party, e, node.parameters.modulus);
+      return { block: e };
+    },
+  server: (party) =>
+    function* (node, x): Step {
+      const { kernels, ring, correlations } = party;
+      const { modulus } = node.parameters;
+      const e = correlations.pads.bits(node.index, opening.mask, size(node.shape), modulus);
+      kernels.subtract(e, x!.block!, e);
+      if (modulus < ring.bits) kernels.addScalar(e, e, 1n << BigInt(modulus - 2));
+      yield* send(kernels.pack(e, modulus));
+      centred(party, e, modulus);
+      return { block: e };
+    },
+  /** b. */
+  dealer:
+    ({ serverPads }) =>
+    (node) => ({ block: serverPads.bits(node.index, opening.mask, size(node.shape), node.parameters.modulus) }),
+};
+
+/** Both know Ê; before a run nobody does. */
+export const openedSign: SecureRow<'openedSign'> = {
+  ...alone<'openedSign'>(({ kernels, ring }) => (node, e) => {
+    const out = kernels.allocate(e!.block!.length);
+    if (node.parameters.modulus === ring.bits) kernels.fill(out, 0n);
+    else {
+      kernels.addScalar(out, e!.block!, 1n << BigInt(node.parameters.modulus - 2));
+      kernels.shiftRight(out, out, ring.bits - 1, ring.bits);
+      kernels.negate(out, out);
+      kernels.addScalar(out, out, 1n);
+    }
+    return { block: out };
+  }),
+  share: () => () => nothing,
+};
+
+/** A side's shares of a node's correlations. */
+type Shares = (node: NumberedNode, length: number) => Block[];
+const clientShares =
+  ({ correlations, program }: Client): Shares =>
+  (node, length) =>
+    correctionsOf(node, program).map((width, at) => correlations.pads.bits(node.index, oneOf(own.fields, at), length, width));
+const serverShares =
+  ({ correlations, program }: Server): Shares =>
+  (node, length) =>
+    correlations.fields(node.index, length, correctionsOf(node, program));
+
+/** A's share: own addend of α, less its share of the carry and of the wrap. */
+function unmasked({ kernels, ring }: Machine, addend: Block, sign: Held, modulus: number, shares: () => Block[]): Held {
+  if (modulus === ring.bits) return { block: addend };
+  const scratch = new Scratch(kernels);
+  const [carry, top] = shares().map((block) => scratch.own(block)) as [Block, Block];
+  kernels.multiplyAdd(carry, top, sign.block!);
+  kernels.shiftLeft(carry, carry, modulus);
+  kernels.subtract(addend, addend, carry);
+  return scratch.end(addend);
+}
+
+export const unmask: SecureRow<'unmask'> = {
+  pads: own,
+  client: (party) => {
+    const shares = clientShares(party);
+    return (node, x, _, sign) => {
+      const { modulus } = node.parameters;
+      const addend = party.kernels.allocate(size(node.shape));
+      party.kernels.mask(addend, x!.block!, modulus);
+      return unmasked(party, addend, sign!, modulus, () => shares(node, addend.length));
+    };
+  },
+  server: (party) => {
+    const shares = serverShares(party);
+    return (node, _, __, sign) => {
+      const { modulus } = node.parameters;
+      const addend = party.correlations.pads.bits(node.inputs[1]!, opening.mask, size(node.shape), modulus);
+      return unmasked(party, addend, sign!, modulus, () => shares(node, addend.length));
+    };
+  },
+  /** The carry κ and the top bit M of α, which stands for the node. */
+  dealer: (dealer) => (node, x, b) => {
+    const { kernels, ring } = dealer;
+    const { modulus } = node.parameters;
+    const alpha = kernels.allocate(size(node.shape));
+    kernels.mask(alpha, x!.block!, modulus);
+    kernels.add(alpha, alpha, b!.block!);
+    if (modulus === ring.bits) return { block: alpha };
+    const scratch = new Scratch(kernels);
+    const carry = scratch.new(alpha.length);
+    // x_c mod 2^m + b < 2^(m + 1) ≤ 2^L: the bit above m is the carry.
+    kernels.shiftRight(carry, alpha, modulus, ring.bits);
+    kernels.mask(alpha, alpha, modulus);
+    emit(dealer, node, scratch, [carry, topBit(dealer, scratch, alpha, modulus)]);
+    scratch.freeAll();
+    return { block: alpha };
+  },
+};
+
+/** The client holds Ê, so it is the one who adds it. */
+export const widen: SecureRow<'widen'> = {
+  client:
+    ({ kernels }) =>
+    (_, e, rest) => {
+      const sum = kernels.allocate(rest!.block!.length);
+      kernels.add(sum, e!.block!, rest!.block!);
+      return { block: sum };
+    },
+  server: () => (_, __, rest) => rest!,
+};
+
+/** sum −= 2^m · μ · q, for one correlation of a top bit. */
+function takeWrapped({ kernels }: Machine, scratch: Scratch, sum: Block, m: number, mu: Block, q: Block): void {
+  scratch.own(q);
+  kernels.multiply(q, q, mu);
+  kernels.shiftLeft(q, q, m);
+  kernels.subtract(sum, sum, q);
+}
+
+export const narrowSquare: SecureRow<'narrowSquare'> = {
+  pads: own,
+  client: (party) => squared(party, true, clientShares(party)),
+  server: (party) => squared(party, false, serverShares(party)),
+  dealer: (dealer) => (node, _, alpha) => {
+    const scratch = new Scratch(dealer.kernels);
+    const a = alpha!.block!;
+    const top = topBit(dealer, scratch, a, node.parameters.modulus);
+    emit(dealer, node, scratch, [times(dealer, scratch, a, a), times(dealer, scratch, top, a)]);
+    scratch.freeAll();
+    return nothing;
+  },
+};
+
+function squared(machine: Machine, carriesOpening: boolean, shares: Shares): Work<'narrowSquare', Held> {
+  const { kernels } = machine;
+  return (node, e, rest, sign) => {
+    const scratch = new Scratch(kernels);
+    const [alpha2, wrapped] = shares(node, size(node.shape)) as [Block, Block];
+    takeWrapped(machine, scratch, alpha2, node.parameters.modulus + 1, sign!.block!, wrapped);
+    const factor = scratch.new(alpha2.length);
+    kernels.add(factor, rest!.block!, rest!.block!);
+    if (carriesOpening) kernels.add(factor, factor, e!.block!);
+    kernels.multiplyAdd(alpha2, e!.block!, factor);
+    return scratch.end(alpha2);
+  };
+}
+
+export const narrowProduct: SecureRow<'narrowProduct'> = {
+  pads: own,
+  client: (party) => multiplied(party, true, clientShares(party)),
+  server: (party) => multiplied(party, false, serverShares(party)),
+  dealer: (dealer) => (node, _, alphaX, __, ___, alphaY) => {
+    const scratch = new Scratch(dealer.kernels);
+    const [x, y] = [alphaX!.block!, alphaY!.block!];
+    const wrapped = [
+      [x, y],
+      [y, x],
+    ] as const;
+    const values = node.parameters.moduli.flatMap((modulus, side) => {
+      const [mine, other] = wrapped[side]!;
+      if (modulus === dealer.ring.bits) return [];
+      return [times(dealer, scratch, topBit(dealer, scratch, mine, modulus), other)];
+    });
+    emit(dealer, node, scratch, [times(dealer, scratch, x, y), ...values]);
+    scratch.freeAll();
+    return nothing;
+  },
+};
+
+function multiplied(machine: Machine, carriesOpening: boolean, shares: Shares): Work<'narrowProduct', Held> {
+  const { kernels, ring } = machine;
+  return (node, ex, restX, signX, ey, restY, signY) => {
+    const scratch = new Scratch(kernels);
+    const [product, ...wrapped] = shares(node, size(node.shape)) as [Block, ...Block[]];
+    const signs = [signX!.block!, signY!.block!];
+    node.parameters.moduli.forEach((m, side) => {
+      if (m < ring.bits) takeWrapped(machine, scratch, product, m, signs[side]!, wrapped.shift()!);
+    });
+    const factor = scratch.new(product.length);
+    if (carriesOpening) kernels.add(factor, restY!.block!, ey!.block!);
+    else kernels.copy(factor, restY!.block!);
+    kernels.multiplyAdd(product, ex!.block!, factor);
+    kernels.multiplyAdd(product, ey!.block!, restX!.block!);
+    return scratch.end(product);
+  };
+}
+
+/** The dealer's part: every f_i less the client's pad of it, in its own width. */
+function emit({ kernels, clientPads, program, outbox }: Dealer, node: NumberedNode, scratch: Scratch, values: readonly Block[]) {
+  const parts = correctionsOf(node, program).map((width, at) => {
+    const value = values[at]!;
+    const pad = scratch.own(clientPads.bits(node.index, oneOf(own.fields, at), value.length, width));
+    kernels.subtract(pad, value, pad);
+    return kernels.pack(pad, width);
+  });
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  outbox.toServer = bytes;
+}
+
+function topBit({ kernels }: Machine, scratch: Scratch, alpha: Block, modulus: number): Block {
+  const top = scratch.new(alpha.length);
+  kernels.shiftRight(top, alpha, modulus - 1, modulus);
+  return top;
+}
+
+function times({ kernels }: Machine, scratch: Scratch, a: Block, b: Block): Block {
+  const out = scratch.new(a.length);
+  kernels.multiply(out, a, b);
+  return out;
+}

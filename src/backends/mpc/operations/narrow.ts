@@ -1,0 +1,68 @@
+import { size } from '../../../program/index.ts';
+import { ofPinned, type RingNodeOf } from '../../ring/index.ts';
+import { type Held, type Numbered, receive, Scratch, type Step, send } from '../protocol.ts';
+import { byClient } from '../random.ts';
+import type { Before, SecureRow } from './row.ts';
+
+/**
+ * Values in the smaller ring Z_2^m, m = L − f. (x_c ≫ f) + ((x_s + 2^f − 1) ≫ f) is a sharing of ⌊(x + 2^f − 1 − ρ) / 2^f⌋ modulo 2^m,
+ * ρ = x_c mod 2^f: nothing is sent for a pinned x; for a floating one the client sends (x_c ≫ f) − y_c, m bits.
+ *
+ * Adversary: as in party.ts. The server sees (x_c ≫ f) − y_c, masked by y_c. Hops: one for a floating value. Error: that of truncation.
+ */
+type Node = Numbered<RingNodeOf<'narrow'>>;
+const own = {
+  /** y_c of a floating value. */
+  share: byClient(0),
+};
+
+export const narrow: SecureRow<'narrow'> = {
+  pads: own,
+  client: (party) => {
+    const { kernels, ring, program, correlations } = party;
+    const before = share({ ...party, pads: correlations.pads });
+    return (node, x) => {
+      if (ofPinned(node, program)) return before(node, x!);
+      return floating();
+      /** 1. y_c ← pad. 2. Send (x_c ≫ f) − y_c mod 2^m. */
+      function* floating(): Step {
+        const f = node.parameters.bits;
+        const y = correlations.pads.words(node.index, own.share, size(node.shape));
+        const scratch = new Scratch(kernels);
+        const message = scratch.new(y.length);
+        kernels.shiftRight(message, x!.block!, f, ring.bits);
+        kernels.subtract(message, message, y);
+        yield* send(kernels.pack(message, ring.bits - f));
+        return scratch.end(y);
+      }
+    };
+  },
+  server:
+    ({ kernels, ring, program }) =>
+    (node, x) => {
+      const f = node.parameters.bits;
+      const y = kernels.allocate(size(node.shape));
+      kernels.addScalar(y, x!.block!, (1n << BigInt(f)) - 1n);
+      kernels.shiftRight(y, y, f, ring.bits);
+      if (ofPinned(node, program)) return { block: y };
+      return floating();
+      function* floating(): Step {
+        const message = yield* receive();
+        const scratch = new Scratch(kernels);
+        const t = scratch.new(y.length);
+        kernels.unpack(t, message, ring.bits - f);
+        kernels.add(y, y, t);
+        return scratch.end(y);
+      }
+    },
+  share: (before) => share(before),
+};
+
+function share({ kernels, ring, program, pads }: Before): (node: Node, x?: Held) => Held {
+  return (node, x) => {
+    if (!ofPinned(node, program)) return { block: pads.words(node.index, own.share, size(node.shape)) };
+    const y = kernels.allocate(size(node.shape));
+    kernels.shiftRight(y, x!.block!, node.parameters.bits, ring.bits);
+    return { block: y };
+  };
+}
