@@ -83,7 +83,7 @@ Tasks and what --data names for them:
   arc_easy, arc_challenge, piqa, winogrande, sciq, lambada    JSONL; prompts and scores of lm-evaluation-harness
   arc_easy_generative, arc_challenge_generative               the answer written out and matched to a choice
   sst2, qnli, mnli      texts with a class (GLUE): .tsv, .jsonl, .json or .parquet; on onnx, reference or fixed
-  humaneval             JSONL; programs run confined, three seconds each (Linux alone)
+  humaneval             JSONL; programs run confined by bubblewrap, three seconds each (Linux alone)
   mt_bench              JSONL of two-turn questions; --judge, --judge-prompts and, for their categories, --references
   wmt22_de_en           a folder with src.de and ref.A.en, or lines of German with --references: BLEU (13a) and chrF2
 

@@ -2,7 +2,7 @@ import { outputOf } from './completions.ts';
 import { bootstrapped, type Metrics, passAtK, proportion } from './metric.ts';
 import type { Watch } from './model.ts';
 import type { Row } from './rows.ts';
-import { defaultLimits, type Execution, type PythonSandbox, type SandboxLimits } from './sandbox.ts';
+import { type CheckedProgram, defaultLimits, type Execution, type PythonSandbox, type SandboxLimits } from './sandbox.ts';
 
 /** A task of HumanEval (Chen et al. 2021). */
 export interface CodeTask {
@@ -29,8 +29,13 @@ function entryPoint(row: Row): string {
 /** Where a model's text stops being the body of the function. */
 export const codeStops = ['\nclass', '\ndef', '\n#', '\nif', '\nprint'] as const;
 
-export const checkProgram = ({ prompt, test, entryPoint }: CodeTask, completion: string): string =>
-  `${prompt}${completion}\n${test}\ncheck(${entryPoint})`;
+/** The published harness runs prompt, completion, test and `check(entry point)` as one program; here the test has a process of its own. */
+export const checkedProgram = ({ prompt, test, entryPoint }: CodeTask, completion: string): CheckedProgram => ({
+  program: `${prompt}${completion}\n`,
+  entryPoint,
+  prompt,
+  test,
+});
 
 /** The samples of a completion row. */
 export const codeCompletion = (row: Row): string => outputOf(row);
@@ -48,7 +53,9 @@ export async function runCode(
   options: { limits?: SandboxLimits; parallel?: number; watch?: Watch } = {},
 ): Promise<CodeScore[]> {
   const { limits = defaultLimits, parallel = 2, watch } = options;
-  const jobs = tasks.flatMap((task, index) => samples[index]!.map((sample) => ({ index, program: checkProgram(task, sample) })));
+  const jobs = tasks.flatMap((task, index) =>
+    samples[index]!.map((sample) => ({ index, program: checkedProgram(task, sample) })),
+  );
   const executions: Execution[][] = tasks.map(() => []);
   let [next, done] = [0, 0];
   const work = async (): Promise<void> => {
