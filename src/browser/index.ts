@@ -5,7 +5,9 @@ import { SottoError } from '../errors/index.ts';
 import { type SamplingOptions, type StreamingDecoder, sampler, streamingDecoder } from '../models/index.ts';
 import type { Channel, ChannelCounters } from '../net/contract.ts';
 import { type ClientTask, runClientOn } from '../party/client.ts';
+import { parseManifestHash } from '../party/known-manifests.ts';
 import type { ClientReport } from '../party/report.ts';
+import { pageStorage, storedManifests } from './manifests.ts';
 import { type Picture, picturePixels } from './picture.ts';
 import { pagePlatform } from './platform.ts';
 import { memoryStore } from './store.ts';
@@ -25,6 +27,11 @@ export interface ClientSettings {
   readonly ring?: { readonly bits: number; readonly fraction: number };
   /** How long each wait may take; 120 where absent. */
   readonly timeoutSeconds?: number;
+  /**
+   * SHA-256 of the model's public manifest (`sotto inspect` prints it): another one is refused. Without it the first one that a server shows is
+   * remembered in the page's storage, a later change is refused, and prompts are padded to steps of their bytes.
+   */
+  readonly manifestHash?: string;
 }
 
 export interface GenerateRequest extends Watching {
@@ -33,6 +40,8 @@ export interface GenerateRequest extends Watching {
   readonly newTokens: number;
   /** Ends the run where the text ends, which shows to the server. Absent or false, the run goes to its whole length. */
   readonly earlyStop?: boolean;
+  /** What shows of the prompt's length: `steps` of its bytes, or with `none` the number of its tokens. Absent: `none` where the manifest's hash is given. */
+  readonly padding?: 'steps' | 'none';
   /** The likeliest token each time where absent. */
   readonly sampling?: SamplingOptions;
   /** Once, before the run: the prompt as the model reads it. */
@@ -85,11 +94,12 @@ export interface BrowserClient {
 
 /** Of all clients of this page, so that no id is used twice. */
 const store = memoryStore();
+const manifests = storedManifests(pageStorage());
 
 /** A client in this page. Each call is one private run with connections of its own. */
 export function connectClient(settings: ClientSettings): BrowserClient {
   return {
-    async generate({ prompt, newTokens, earlyStop, sampling, onPrompt, onToken, onTraffic }) {
+    async generate({ prompt, newTokens, earlyStop, padding, sampling, onPrompt, onToken, onTraffic }) {
       const pieces: string[] = [];
       let decoder: StreamingDecoder | undefined;
       const task: ClientTask = {
@@ -97,6 +107,7 @@ export function connectClient(settings: ClientSettings): BrowserClient {
         prompt: typeof prompt === 'string' ? { text: prompt } : { ids: prompt },
         newTokens,
         earlyStop,
+        padding,
         ...(sampling === undefined ? {} : { sample: sampler(sampling) }),
         onPrompt: (ids, tokenizer) => {
           decoder = streamingDecoder(tokenizer);
@@ -125,7 +136,7 @@ export function connectClient(settings: ClientSettings): BrowserClient {
 }
 
 async function run(
-  { server, dealer, setting, ring = { bits: 64, fraction: 16 }, timeoutSeconds = 120 }: ClientSettings,
+  { server, dealer, setting, ring = { bits: 64, fraction: 16 }, timeoutSeconds = 120, manifestHash }: ClientSettings,
   task: ClientTask,
   onTraffic?: (traffic: Traffic) => void,
   onLogits?: (logits: Float64Array) => void,
@@ -138,8 +149,10 @@ async function run(
       return watch.over(await pageChannel(new WebSocket(url), url.href, { peer, timeoutMilliseconds: 1000 * timeoutSeconds }));
     },
     store: async () => store,
+    manifests,
   };
-  const report = await runClientOn(host, { server, dealer, setting, ring, task, ...(onLogits ? { onLogits } : {}) });
+  const given = manifestHash === undefined ? {} : { manifestHash: parseManifestHash(manifestHash, 'manifestHash') };
+  const report = await runClientOn(host, { server, dealer, setting, ring, task, ...given, ...(onLogits ? { onLogits } : {}) });
   return { report, traffic: watch.traffic() };
 }
 

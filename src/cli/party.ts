@@ -3,7 +3,16 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Setting } from '../backends/cost/index.ts';
 import { sampler, streamingDecoder } from '../models/index.ts';
-import { type ClientTask, embeddingFrom, type RoleReport, readPixels, runClient, runDealer, runServer } from '../party/index.ts';
+import {
+  type ClientTask,
+  embeddingFrom,
+  parseManifestHash,
+  type RoleReport,
+  readPixels,
+  runClient,
+  runDealer,
+  runServer,
+} from '../party/index.ts';
 import {
   checkReveal,
   earlyStopOptions,
@@ -146,6 +155,8 @@ interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags {
   readonly reveal: 'logits' | 'token';
   readonly earlyStop: boolean;
   readonly embedding?: string;
+  readonly manifestHash?: string;
+  readonly padding?: 'steps' | 'none';
 }
 
 function registerClient(party: Command, terminal: Terminal): void {
@@ -163,6 +174,18 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(revealOption())
     .addOption(earlyStopOptions()[0]!)
     .addOption(earlyStopOptions()[1]!)
+    .addOption(
+      new Option(
+        '--manifest-hash <sha256>',
+        'of the tokenizer and configuration that the server must show; without it the first are remembered',
+      ).argParser((text) => parseManifestHash(text, '--manifest-hash')),
+    )
+    .addOption(
+      new Option(
+        '--padding <policy>',
+        "what shows of a text's length: steps of its bytes, or the number of its tokens (default: steps, none with --manifest-hash)",
+      ).choices(['steps', 'none']),
+    )
     .option('--embedding <file>', 'the table of a model whose embedding is public, as published with it')
     .addOption(temperatureOption())
     .addOption(topPOption())
@@ -194,7 +217,9 @@ async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
   };
   const { task, end } = taskOf(flags, say);
   const onLogits = flags.image === undefined ? {} : { onLogits: (opened: Float64Array) => void logits.push(opened) };
-  const report = await runClient({ server, dealer, setting, state, ring: ringOf(flags), ...common(flags), task, ...onLogits });
+  const given = flags.manifestHash === undefined ? {} : { manifestHash: flags.manifestHash };
+  const options = { server, dealer, setting, state, ring: ringOf(flags), ...common(flags), ...given };
+  const report = await runClient({ ...options, task, ...onLogits });
   end();
   if (flags.json)
     return printJson(terminal, {
@@ -218,6 +243,7 @@ function taskOf(flags: ClientFlags, say: (piece: string) => void): { task: Clien
     newTokens: flags.maxNewTokens,
     reveal: flags.reveal,
     earlyStop: flags.earlyStop,
+    padding: flags.padding,
     ...(flags.embedding === undefined ? {} : { embedding: embeddingFrom(flags.embedding) }),
     ...(flags.temperature > 0 ? { sample: sampler(samplingOf(flags)) } : {}),
     onPrompt: (ids, tokenizer) => {

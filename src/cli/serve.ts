@@ -49,7 +49,7 @@ interface StandingFlags extends TlsFlags {
   readonly drain: number;
 }
 
-type Shape = Pick<RunRequest, 'task' | 'promptTokens' | 'newTokens' | 'reveal'>;
+type Shape = Pick<RunRequest, 'task' | 'promptTokens' | 'newTokens' | 'reveal' | 'padded'>;
 
 interface ServeFlags extends StandingFlags, RingFlags {
   readonly model: string;
@@ -83,7 +83,7 @@ export function registerServe(program: Command, terminal: Terminal): void {
     .addOption(
       new Option(
         '--prepare-tokens <shape>',
-        'a shape to make bundles for: its tokens, with :token where no logits are revealed, or picture; may be given again',
+        'a shape to make bundles for: its tokens, with :token where no logits are revealed and :padded for texts of secret length, or picture; may be given again',
       )
         .argParser((text: string, shapes: Shape[]) => [...shapes, shapeOf(text)])
         .default([], 'none'),
@@ -204,11 +204,12 @@ function originOf(text: string): string {
 
 function shapeOf(text: string): Shape {
   if (text === 'picture') return { task: 'classify', promptTokens: 1, newTokens: 1 };
-  const parts = /^(\d{1,6}):(\d{1,6})(:token)?$/.exec(text);
+  const parts = /^(\d{1,6}):(\d{1,6})(:token)?(:padded)?$/.exec(text);
   const [promptTokens, newTokens] = [Number(parts?.[1]), Number(parts?.[2])];
   if (parts === null || promptTokens < 1 || newTokens < 1)
     throw new InvalidArgumentError('Expected the tokens of prompt and text, such as 16:32, or picture.');
-  return { task: 'generate', promptTokens, newTokens, ...(parts[3] === undefined ? {} : { reveal: 'token' }) };
+  const reveal = parts[3] === undefined ? {} : ({ reveal: 'token' } as const);
+  return { task: 'generate', promptTokens, newTokens, ...reveal, ...(parts[4] === undefined ? {} : { padded: true }) };
 }
 
 /** Stands until a signal has drained the service; a second signal ends the process at once. */

@@ -246,6 +246,15 @@ function readLabels(byId: Record<string, string> | null | undefined, count: numb
 const families = { llama: parseLlamaConfig, vit: parseVitConfig, bert: parseBertConfig, roberta: parseBertConfig } as const;
 export const supportedModelTypes = Object.keys(families) as (keyof typeof families)[];
 
+const schemas = { llama: llamaSchema, vit: vitSchema, bert: bertSchema, roberta: bertSchema } as const;
+
+/** The fields of config.json that the definition of an architecture reads. */
+export function usedFields(type: unknown): readonly string[] {
+  if (typeof type !== 'string' || !Object.hasOwn(schemas, type)) return [];
+  const fields = Object.keys(schemas[type as keyof typeof schemas].shape);
+  return type === 'llama' ? [...fields, ...ropeFields] : fields;
+}
+
 /** Reads config.json of any supported architecture, chosen by `model_type`. */
 export function parseModelConfig(raw: unknown, file = 'config.json'): ModelConfig {
   const type = isObject(raw) ? raw.model_type : undefined;

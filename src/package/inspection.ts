@@ -1,6 +1,6 @@
 import { type Files, isPolynomial, type ModelConfig, openSafetensors, type Plan, type TensorEntry } from '../models/index.ts';
 import { isObject, readJsonObject } from '../models/json.ts';
-import { readManifest } from '../party/index.ts';
+import { manifestHash, readManifest } from '../party/index.ts';
 import { size } from '../program/index.ts';
 import { type LoadedModel, openModel } from './model.ts';
 
@@ -15,7 +15,12 @@ export interface Inspection {
   /** True where the ring can run it. */
   readonly polynomial: boolean;
   /** What a private run's client is given: the configuration without ranges, and files by their bytes. */
-  readonly manifest: { readonly configBytes: number; readonly files: Readonly<Record<string, number>> };
+  readonly manifest: {
+    /** By which clients know it. */
+    readonly sha256: string;
+    readonly configBytes: number;
+    readonly files: Readonly<Record<string, number>>;
+  };
   /** What stays with the server. */
   readonly weights: { readonly tensors: number; readonly bytes: number };
   readonly tensors: readonly Pick<TensorEntry, 'name' | 'dtype' | 'shape' | 'byteLength' | 'file'>[];
@@ -47,7 +52,12 @@ async function manifestOf({ checkpoint }: LoadedModel): Promise<Inspection['mani
   const manifest = await readManifest(checkpoint.files, checkpoint.config);
   const bytes = (text: string): number => new TextEncoder().encode(text).length;
   const files = Object.entries(manifest.files).map(([name, text]) => [name, bytes(text)]);
-  return { configBytes: bytes(JSON.stringify(manifest.config)), files: Object.fromEntries(files) as Record<string, number> };
+  const sha256 = manifestHash(manifest);
+  return {
+    sha256,
+    configBytes: bytes(JSON.stringify(manifest.config)),
+    files: Object.fromEntries(files) as Record<string, number>,
+  };
 }
 
 async function entries(files: Files): Promise<TensorEntry[]> {

@@ -4,6 +4,7 @@ import { patienceMilliseconds } from './attend.ts';
 import { openBundleStore } from './bundles.ts';
 import { type ClientOptions, runClientOn } from './client.ts';
 import { partyCredentials } from './credentials.ts';
+import { knownManifests } from './known-manifests-node.ts';
 import { nodePlatform } from './platform.ts';
 import type { ClientReport } from './report.ts';
 
@@ -26,6 +27,7 @@ export async function runClient(options: NodeClientOptions): Promise<ClientRepor
       return connect({ address, peer, timeoutMilliseconds: patience, connectMilliseconds: timeoutMilliseconds, credentials });
     },
     store: () => openBundleStore(state, 'client'),
+    manifests: knownManifests(state),
   };
   return await runClientOn(host, options);
 }

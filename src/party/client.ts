@@ -29,8 +29,10 @@ import {
   sameProgram,
   sendControl,
 } from './control.ts';
+import { acceptManifest, type KnownManifests } from './known-manifests.ts';
 import { openBeside, runLive } from './live.ts';
-import { manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
+import { checkManifest, checkSize, manifestHash, manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
+import { type PaddingPolicy, preparePrompt, type ReadPrompt } from './prompt.ts';
 import { refusalOf } from './refusals.ts';
 import { type ClientReport, firstWords, PhaseMeter, roleReport, watchFirst } from './report.ts';
 import { freshTicket, type RunStore, runBundle, sessionOf } from './session.ts';
@@ -43,6 +45,8 @@ export type ClientTask =
       readonly newTokens: number;
       /** `token`: the likeliest token of each step is all that is opened; no sampler then. `logits` where absent. */
       readonly reveal?: 'logits' | 'token' | undefined;
+      /** What shows of the prompt's length. `steps` where absent, unless the manifest's hash is given or the prompt is ids: `none`. */
+      readonly padding?: PaddingPolicy | undefined;
       /** The table of a model whose embedding is public. */
       readonly embedding?: EmbeddingSource | undefined;
       readonly sample?: Sampler;
@@ -65,6 +69,8 @@ export interface ClientOptions {
   readonly dealer: string;
   readonly setting?: Setting | undefined;
   readonly ring: { readonly bits: number; readonly fraction: number };
+  /** SHA-256 of the manifest, in hexadecimal, from somebody who knows the model: another manifest is refused. */
+  readonly manifestHash?: string | undefined;
   readonly task: ClientTask;
   /** Each set of logits as it is opened. */
   readonly onLogits?: (logits: Float64Array) => void;
@@ -76,6 +82,7 @@ export interface ClientHost {
   readonly connect: (address: string, peer: string) => Promise<Channel>;
   /** Where material lies between its making and the run. */
   readonly store: () => Promise<RunStore>;
+  readonly manifests: KnownManifests;
 }
 
 /** The text ended, and the client's policy lets that show: the rest of the run is not needed. */
@@ -83,8 +90,8 @@ class TextEnded extends Error {}
 
 /**
  * One private run as the client: gets the public manifest, owns the input, learns the output. It never sees a weight. What it opens changes
- * nothing of what it sends: a value that cannot be right, and whatever a callback throws, is an error only when the run has ended as
- * it would have without.
+ * nothing of what it sends, nor does an input of a secret length: a value that cannot be right, and whatever a callback throws, is an
+ * error only when the run has ended as it would have without.
  */
 export async function runClientOn(host: ClientHost, options: ClientOptions): Promise<ClientReport> {
   const { report, fault } = await runToItsEnd(host, options);
@@ -104,11 +111,15 @@ async function runToItsEnd(
     server.allow?.(manifestControlBytes);
     await greet(server, 'client', ['server']);
     const manifest = await receiveManifest(server);
+    checkManifest(manifest);
+    await acceptManifest({ server: options.server, given: options.manifestHash }, manifestHash(manifest), host.manifests);
     const prepared = await prepareTask(options, manifest);
+    checkSize(manifest.config, prepared.run);
     const traced = traceRun(manifest.config, prepared.run);
     server.allow?.(largestFrameBytes(traced.ringProgram, 'serverToClient'));
     const { ticket, nonce } = freshTicket();
     await sendControl(server, { type: 'request', run: prepared.run, program: traced.hash, nonce });
+    await prepared.begin();
     const agreed = await receiveControl(server, 'session');
     sameProgram('server', agreed.program, traced.hash);
     // Material made ahead knew no client: what keeps it fresh is the claim of its id, here and at the other two.
@@ -138,12 +149,14 @@ async function runToItsEnd(
 /** The client's inputs by name, and what its outputs do. */
 interface Prepared {
   readonly run: RunRequest;
-  readonly promptIds: readonly number[];
+  /** Reads what the request must not wait for. */
+  readonly begin: () => Promise<void>;
+  readonly promptIds: () => readonly number[];
   readonly input: (name: string) => Promise<Tensor>;
   readonly opened: Opened;
 }
 
-/** What went wrong with an opened value. */
+/** What went wrong with an opened value, or with an input whose length is secret. */
 interface Fault {
   readonly error: unknown;
 }
@@ -167,9 +180,14 @@ class Opened {
       if (id !== undefined) this.newIds.push(id);
       this.#over = last;
     } catch (error) {
-      this.fault = { error };
-      this.#over = true;
+      this.fail({ error });
     }
+  }
+
+  /** Nothing more is shown; the run goes on. */
+  fail(fault: Fault): void {
+    this.fault = fault;
+    this.#over = true;
   }
 
   /** The text has come to its own end. */
@@ -192,40 +210,53 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
       options.onLogits?.(logits);
       return {};
     });
-    return { run, promptIds: [], input: async () => pixels, opened };
+    return { run, begin: async () => undefined, promptIds: () => [], input: async () => pixels, opened };
   }
+  const config = parseModelConfig(manifest.config);
+  if (config.family !== 'llama')
+    throw new SottoError('usage', `a ${config.family} does not generate`, { remedy: 'use classify' });
   const tokenizer = await manifestTokenizer(manifest);
-  const promptIds = 'ids' in task.prompt ? task.prompt.ids : tokenizer.encode(task.prompt.text);
-  if (promptIds.length === 0)
-    throw new SottoError('input', 'the prompt has no tokens', {
-      place: { field: 'prompt' },
-      remedy: 'give a text or the ids of at least one token',
-    });
-  checkIds(promptIds, manifest);
   const table = await publicTable(task.embedding, manifest);
-  task.onPrompt?.(promptIds, tokenizer);
   const { reveal = 'logits', newTokens } = task;
+  const trusted = options.manifestHash !== undefined || 'ids' in task.prompt;
+  const padding = task.padding ?? (trusted ? 'none' : 'steps');
+  const prompt = await preparePrompt({ prompt: task.prompt, newTokens, padding, config, tokenizer });
   if (reveal === 'token' && task.sample !== undefined)
     throw new SottoError('usage', 'a token is drawn from logits, and none are revealed', {
       place: { field: 'reveal' },
       remedy: 'leave the temperature out, or reveal logits',
     });
-  const asked = { promptTokens: promptIds.length, newTokens, ring, ...(reveal === 'token' ? { reveal } : {}) };
+  const asked = { ...prompt.asked, newTokens, ring, ...(reveal === 'token' ? { reveal } : {}) };
   const run: RunRequest = { task: 'generate', ...asked };
-  const config = parseModelConfig(manifest.config);
   const ends = endIds(config);
   const opened = new Opened((values) => {
     if (reveal === 'logits') options.onLogits?.(values);
     const id = reveal === 'logits' ? (task.sample ?? greedy)(values) : values[0]!;
-    if (config.family !== 'llama' || !isToken(id, config)) throw noToken();
+    if (!isToken(id, config)) throw noToken();
     task.onToken?.(id);
     return { id, last: ends.has(id) };
   });
+  let read: ReadPrompt = { ids: [], fed: [], input: () => undefined };
+  const begin = async (): Promise<void> => {
+    read = await prompt.read();
+    if (read.fault !== undefined) return opened.fail(read.fault);
+    try {
+      task.onPrompt?.(read.ids, tokenizer);
+    } catch (error) {
+      // The server's decoder failed on the text, which must show no more than if its encoder had.
+      if (padding === 'none') throw error;
+      opened.fail({ error });
+    }
+  };
+  // A length that shows may as well be wrong before anything is asked for.
+  if (padding === 'none') await begin();
   const input = async (name: string): Promise<Tensor> => {
-    const ids = name === 'prompt' ? promptIds : [opened.next];
+    const padded = read.input(name);
+    if (padded !== undefined) return padded;
+    const ids = name === 'prompt' ? read.fed : [opened.next];
     return table?.rows(ids) ?? { shape: [ids.length], values: Int32Array.from(ids) };
   };
-  return { run, promptIds, input, opened };
+  return { run, begin: async () => (padding === 'none' ? undefined : await begin()), promptIds: () => read.ids, input, opened };
 }
 
 const isToken = (id: number, { vocabSize }: LlamaConfig): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;
@@ -250,16 +281,6 @@ async function publicTable(
     place: { party: 'client', field: '--embedding' },
     remedy: 'name the safetensors file that was published with the model',
   });
-}
-
-/** Of a prompt before anything is asked for, since later a wrong token would cost a bundle. */
-function checkIds(ids: readonly number[], manifest: Control<'manifest'>): void {
-  const config = parseModelConfig(manifest.config);
-  if (config.family !== 'llama') return;
-  const wrong = ids.findIndex((id) => !isToken(id, config));
-  if (wrong < 0) return;
-  const reason = `token ${ids[wrong]} at position ${wrong} is not in 0 … ${config.vocabSize - 1}`;
-  throw new SottoError('input', reason, { place: { field: 'prompt' }, remedy: "use the model's own tokenizer" });
 }
 
 async function runPhases(
@@ -322,7 +343,7 @@ async function runPhases(
   return {
     ...roleReport('client', { meter, ledger, peakKernelBytes: platform.kernels.peakBytes, saw }),
     forecast: forecast(traced.ringProgram, options.setting).total,
-    promptIds,
+    promptIds: promptIds(),
     newIds: opened.newIds,
     stopped: opened.ended ? 'eos' : 'length',
   };

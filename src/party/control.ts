@@ -19,6 +19,8 @@ export const runSchema = z.strictObject({
   ring: ringSchema,
   /** What a text's client learns of each step: all logits (where absent), or the likeliest token alone. */
   reveal: z.enum(['logits', 'token']).optional(),
+  /** A text of secret length stands in the prompt's tokens, by the client's mask; their number is `promptTokens` alone where absent. */
+  padded: z.literal(true).optional(),
 });
 export type RunRequest = z.infer<typeof runSchema>;
 

@@ -5,9 +5,11 @@ export { type NodeClientOptions as ClientOptions, runClient } from './client-nod
 export { type DealServiceOptions, serveDealer } from './deal-service.ts';
 export { type DealerOptions, runDealer } from './dealer.ts';
 export { embeddingFrom } from './embedding.ts';
+export { parseManifestHash } from './known-manifests.ts';
 export { type LaunchOptions, type LaunchResult, launchLocal } from './launch.ts';
-export { readManifest, traceRun } from './manifest.ts';
+export { manifestHash, readManifest, traceRun } from './manifest.ts';
 export { readPixels } from './pixels.ts';
+export type { PaddingPolicy } from './prompt.ts';
 export type { ClientReport, Role, RoleReport, ScopeReport } from './report.ts';
 export { type ServeOptions, serveModel } from './serve.ts';
 export { runServer, type ServerOptions } from './server.ts';

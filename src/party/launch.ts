@@ -7,10 +7,12 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Setting } from '../backends/cost/index.ts';
 import { type ErrorKind, type Place, SottoError } from '../errors/index.ts';
+import { openCheckpoint } from '../models/checkpoint.ts';
 import type { SamplingOptions } from '../models/index.ts';
 import { embeddingFile } from '../models/public-embedding.ts';
 import { folderFiles } from '../node/files.ts';
 import { temporaryFolder } from '../node/temporary.ts';
+import { manifestHash, readManifest } from './manifest.ts';
 import { refusedPrefix } from './refusals.ts';
 import type { ClientReport, Role, RoleReport } from './report.ts';
 
@@ -63,6 +65,8 @@ export type RoleOrder = { readonly timeoutMilliseconds: number; readonly setting
       readonly dealer: string;
       readonly state: string;
       readonly sendLogits: boolean;
+      /** Of the model's manifest, which the launcher knows. */
+      readonly manifestHash?: string | undefined;
       /** The file of a public table of embeddings. */
       readonly embedding?: string | undefined;
     } & Pick<LaunchOptions, 'task' | 'ring'>)
@@ -126,6 +130,9 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
       state: state('server'),
       timeoutMilliseconds,
     });
+    // A folder that cannot be read is the server's to report.
+    const manifest = hashOf(options.model);
+    manifest.catch(() => undefined);
     const serverAddress = await server.listening;
     const embedding = await publishedTable(options.model, directory);
     const texts: string[] = [];
@@ -138,6 +145,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
         dealer: dealerAddress,
         state: state('client'),
         sendLogits: options.keepLogits ?? false,
+        manifestHash: await manifest,
         ...(embedding === undefined ? {} : { embedding }),
         task: options.task,
         ring: options.ring,
@@ -156,6 +164,12 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
     await Promise.all(roles.map((role) => role.kill()));
     await folder.remove();
   }
+}
+
+/** The client and the model are of one user: nobody else chose its manifest. */
+async function hashOf(model: string): Promise<string> {
+  const files = folderFiles(model);
+  return manifestHash(await readManifest(files, (await openCheckpoint(files)).config));
 }
 
 /** What the model's folder publishes for clients, where they can reach it without reaching the folder. */

@@ -7,6 +7,7 @@ export interface LogFields {
   readonly task?: string;
   readonly phase?: string;
   readonly address?: string;
+  readonly manifest?: string;
   readonly promptTokens?: number;
   readonly newTokens?: number;
   readonly sentBytes?: number;

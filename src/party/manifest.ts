@@ -1,7 +1,7 @@
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { quantise, type RingProgram } from '../backends/ring/index.ts';
-import { SottoError } from '../errors/index.ts';
+import { printable, SottoError } from '../errors/index.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { type Files, memoryFiles } from '../models/files.ts';
 import {
@@ -13,28 +13,58 @@ import {
   traceLlamaPrivate,
   traceVitPrivate,
 } from '../models/index.ts';
-import { readJson } from '../models/json.ts';
+import { isObject, readJson } from '../models/json.ts';
+import { publicConfig, publicFile, publicFiles } from '../models/public-config.ts';
 import { loadTokenizer, type Tokenizer } from '../models/tokenizer.ts';
 import { type Program, programHash, type Tensor } from '../program/index.ts';
 import type { Control, RunRequest } from './control.ts';
 
-/** Public files of a checkpoint: the client needs them to turn text into tokens. */
-const publicFiles = ['tokenizer.json', 'tokenizer_config.json', 'preprocessor_config.json', 'generation_config.json'] as const;
+/** Of a tokenizer, and of the settings beside it. */
+const publicFileBytes = 128 * 2 ** 20;
 
-/** The public half of a checkpoint: its configuration without calibration ranges, its tokenizer. No weight, no coefficient. */
+/** The public half of a checkpoint: what a client needs of its configuration and its tokenizer. No weight, no coefficient, no range. */
 export async function readManifest(files: Files, config: Record<string, unknown>): Promise<Control<'manifest'>> {
   const contents: Record<string, string> = {};
-  for (const name of publicFiles) {
-    if (await files.exists(name)) contents[name] = new TextDecoder().decode(await files.read(name));
+  for (const name of Object.keys(publicFiles)) {
+    if (!(await files.exists(name))) continue;
+    contents[name] = JSON.stringify(publicFile(name, await readJson(files, name, publicFileBytes)));
   }
-  return { type: 'manifest', config: withoutRanges(config), files: contents };
+  return { type: 'manifest', config: publicConfig(config), files: contents };
 }
 
-function withoutRanges(config: Record<string, unknown>): Record<string, unknown> {
-  const plan = config.sotto;
-  if (typeof plan !== 'object' || plan === null) return config;
-  const { ranges: _, ...rest } = plan as Record<string, unknown>;
-  return { ...config, sotto: rest };
+/** What a manifest may be at all: known files, and of the configuration what a client acts on. Throws a `peer` error. */
+export function checkManifest({ config, files }: Control<'manifest'>): void {
+  const refuse = (what: string): never => {
+    throw new SottoError('peer', `sent ${what} in its manifest`, {
+      place: { party: 'server' },
+      remedy: 'check that both parties run the same version of sotto',
+    });
+  };
+  if (Object.keys(files).some((name) => !Object.hasOwn(publicFiles, name))) refuse('files that no client reads');
+  if (canonical(publicConfig(config)) !== canonical(config)) refuse('fields that no client needs');
+}
+
+/** Names everything in a manifest that a client acts on: SHA-256, in hexadecimal, of its configuration and files with keys in order. */
+export function manifestHash({ config, files }: Pick<Control<'manifest'>, 'config' | 'files'>): string {
+  return bytesToHex(sha256(new TextEncoder().encode(`sotto manifest 1\n${canonical({ config, files })}`)));
+}
+
+/** No configuration is nested deeper. */
+const deepest = 16;
+
+/** JSON with the keys of every object in order. */
+function canonical(value: unknown, depth = 0): string {
+  if (depth > deepest)
+    throw new SottoError('peer', 'sent a configuration that is nested too deep', {
+      place: { party: 'server' },
+      remedy: 'take another server',
+    });
+  if (Array.isArray(value)) return `[${value.map((each) => canonical(each, depth + 1)).join(',')}]`;
+  if (!isObject(value)) return JSON.stringify(value);
+  const entries = Object.keys(value)
+    .sort()
+    .map((key) => `${JSON.stringify(key)}:${canonical(value[key], depth + 1)}`);
+  return `{${entries.join(',')}}`;
 }
 
 /** The manifest's files, for the loaders that read folders. */
@@ -43,7 +73,11 @@ export function manifestFiles(manifest: Control<'manifest'>): Files {
   return memoryFiles(Object.fromEntries(Object.entries(manifest.files).map(([name, text]) => [name, encoder.encode(text)])));
 }
 
-export const manifestTokenizer = (manifest: Control<'manifest'>): Promise<Tokenizer> => loadTokenizer(manifestFiles(manifest));
+/** The server's tokenizer; what it decodes to is printable, since it ends on a terminal or a page. */
+export async function manifestTokenizer(manifest: Control<'manifest'>): Promise<Tokenizer> {
+  const tokenizer = await loadTokenizer(manifestFiles(manifest));
+  return { ...tokenizer, decode: (ids) => printable(tokenizer.decode(ids)) };
+}
 
 /** A picture's pixel values (C, H, W) as the model's preprocessor makes them. */
 export async function manifestPixels(manifest: Control<'manifest'>, image: RgbImage): Promise<Tensor> {
@@ -65,7 +99,7 @@ export interface TracedRun {
 export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): TracedRun {
   const config = parseModelConfig(rawConfig);
   const plan = planOf(config);
-  const { promptTokens, newTokens, reveal } = run;
+  const { promptTokens, newTokens, reveal, padded } = run;
   if (config.family === 'bert')
     throw new SottoError('usage', `a ${config.layout} is not served between parties yet`, {
       place: { field: 'model_type' },
@@ -75,11 +109,31 @@ export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): T
     throw new SottoError('usage', `a ${config.family} does not ${run.task}`, {
       remedy: `use ${config.family === 'llama' ? 'generate' : 'classify'}`,
     });
+  if (padded === true && run.task !== 'generate')
+    throw new SottoError('usage', 'a picture has no length to hide', { remedy: 'leave padding out' });
   const program =
     config.family === 'llama'
-      ? traceLlamaPrivate(config, plan, { promptTokens, newTokens, reveal })
+      ? traceLlamaPrivate(config, plan, { promptTokens, newTokens, reveal, padded })
       : traceVitPrivate(config, plan);
   const identity = JSON.stringify({ program: programHash(program), ring: run.ring, protocol: 'dealer/1' });
   const hash = bytesToHex(sha256(new TextEncoder().encode(identity)));
   return { config, plan, program, ringProgram: quantise(program, run.ring), hash };
+}
+
+/** Beyond these a configuration asks for more than any model that a client could run: nothing of it is traced. */
+const mostStatements = 2 ** 14;
+const mostElements = 2 ** 27;
+
+/** Whether a run is of a size that this client takes, by its shapes alone. Throws a `peer` error before anything is allocated. */
+export function checkSize(rawConfig: Record<string, unknown>, { promptTokens, newTokens }: RunRequest): void {
+  const config = parseModelConfig(rawConfig);
+  const tokens = config.family === 'vit' ? (config.imageSize / config.patchSize) ** 2 + 1 : promptTokens;
+  const width = Math.max(config.hiddenSize, config.numAttentionHeads * config.headDim, 2 * config.intermediateSize);
+  const once = config.family === 'vit' ? config.numChannels * config.patchSize ** 2 : config.vocabSize;
+  const elements = Math.max(tokens * Math.max(width, once), config.numAttentionHeads * tokens * (tokens + newTokens));
+  if (config.numHiddenLayers * newTokens <= mostStatements && elements <= mostElements) return;
+  throw new SottoError('peer', 'describes a model that no client of this version runs', {
+    place: { party: 'server' },
+    remedy: 'ask for fewer tokens, or take another server',
+  });
 }

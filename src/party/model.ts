@@ -5,7 +5,7 @@ import { foldWeights, openModelFolder, type Plan } from '../models/index.ts';
 import { folderFiles } from '../node/files.ts';
 import type { Tensor } from '../program/index.ts';
 import type { Control } from './control.ts';
-import { readManifest } from './manifest.ts';
+import { manifestHash, readManifest } from './manifest.ts';
 
 /** What a server has of its model: the public half for clients, and its weights, folded. */
 export interface ServedModel {
@@ -13,6 +13,8 @@ export interface ServedModel {
   readonly config: ModelConfig;
   readonly plan: Plan;
   readonly manifest: Control<'manifest'>;
+  /** By which clients know the manifest. */
+  readonly manifestHash: string;
   /** A tensor by its name. Throws a `model` error where the folded checkpoint has none. */
   readonly weight: (name: string) => Promise<Tensor>;
   /** SHA-256 of all weights. It stays with the server: whoever knows a checkpoint could tell by it that it is served. */
@@ -29,6 +31,7 @@ export async function loadModel(folder: string): Promise<ServedModel> {
     config,
     plan,
     manifest,
+    manifestHash: manifestHash(manifest),
     async weight(name) {
       const tensor = weights.get(name);
       if (tensor !== undefined) return tensor;

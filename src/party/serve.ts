@@ -84,6 +84,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
     [{}, Number(link.up)],
   ]);
   log('info', 'state', { count: prepared.count });
+  log('info', 'manifest', { manifest: `sha256:${model.manifestHash}` });
   const server = new Server({ options, model, sessions, link, prepared, store, toDealer, trace: cached });
   const service = await stand(options, {
     role: 'server',

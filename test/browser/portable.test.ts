@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
+import { storedManifests } from '../../src/browser/manifests.ts';
 import { pagePlatform } from '../../src/browser/platform.ts';
 import { blockCipher, pageEntropy, pageHkdf, pagePrg } from '../../src/browser/randomness.ts';
 import { memoryStore } from '../../src/browser/store.ts';
@@ -227,6 +228,7 @@ describe('a client with what a page has', () => {
       platform: (bits: number) => pagePlatform(bits, () => new Promise((resolve) => setImmediate(resolve))),
       connect: (address: string, peer: string) => pageChannel(pageSocket(address), address, { peer, ...patience }),
       store: async () => memoryStore(),
+      manifests: storedManifests(undefined),
     };
     const report = await runClientOn(host, {
       server: server.address,

@@ -204,7 +204,17 @@ describe.concurrent('three processes', () => {
     const keys = (role: string) => Object.keys(roles.get(role)!.order!).sort();
     expect(keys('dealer')).toEqual(['linkToken', 'listen', 'role', 'startMilliseconds', 'timeoutMilliseconds']);
     expect(keys('server')).toEqual(['dealer', 'linkToken', 'listen', 'model', 'role', 'state', 'timeoutMilliseconds']);
-    expect(keys('client')).toEqual(['dealer', 'ring', 'role', 'sendLogits', 'server', 'state', 'task', 'timeoutMilliseconds']);
+    expect(keys('client')).toEqual([
+      'dealer',
+      'manifestHash',
+      'ring',
+      'role',
+      'sendLogits',
+      'server',
+      'state',
+      'task',
+      'timeoutMilliseconds',
+    ]);
     expect(JSON.stringify(roles.get('client')!.order)).not.toContain(folder);
     for (const role of ['server', 'dealer']) {
       const { output, events } = roles.get(role)!;
@@ -284,7 +294,7 @@ describe('the public manifest', () => {
     const manifest = await readManifest(folderFiles(model), config);
     expect(Object.keys(manifest).sort()).toEqual(['config', 'files', 'type']);
     expect(Object.keys(manifest.files).sort()).toEqual(['tokenizer.json', 'tokenizer_config.json']);
-    const { ranges: _, ...plan } = config.sotto;
+    const { ranges: _, name: __, ...plan } = config.sotto;
     expect(manifest.config).toEqual({ ...config, sotto: plan });
     expect(JSON.stringify(manifest)).not.toMatch(/12\.25|ranges|mlp\.act|q_proj|safetensors/);
   });
