@@ -25,6 +25,7 @@ export interface ModelFolder {
  * is refused by its name; so is every tensor. Everything that computes with a model opens it here. Throws `input` and `model` errors.
  */
 export async function openModelFolder(files: Files): Promise<ModelFolder> {
+  await refuseCompanions(files);
   const checkpoint = await openCheckpoint(files);
   const file = fileLabel(files, 'config.json');
   const config = parseModelConfig(checkpoint.config, file);
@@ -47,6 +48,25 @@ export async function openModelFolder(files: Files): Promise<ModelFolder> {
     plan,
     tokenizer: async () => withinVocabulary(await loadTokenizer(files), config.family === 'vit' ? Infinity : config.vocabSize),
   };
+}
+
+/** Files beside a model that make another one of it for published readers. */
+const otherModels: readonly [path: string, reason: string, remedy: string][] = [
+  [
+    'adapter_config.json',
+    'an adapter stands beside the model, and published readers apply it',
+    'merge the adapter into its model and save it whole, or remove it from the folder',
+  ],
+  ...['quantize_config.json', 'quant_config.json', 'hf_quant_config.json'].map((path): [string, string, string] => [
+    path,
+    'the weights are quantised, and sotto does not dequantise',
+    'take the checkpoint in float32, float16 or bfloat16',
+  ]),
+];
+
+async function refuseCompanions(files: Files): Promise<void> {
+  for (const [path, reason, remedy] of otherModels)
+    if (await files.exists(path)) throw new SottoError('model', reason, { place: { file: fileLabel(files, path) }, remedy });
 }
 
 /** Tensors that are read over, and why: what docs/checkpoints.md lists. */

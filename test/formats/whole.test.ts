@@ -302,6 +302,28 @@ describe('files of weights', () => {
   });
 });
 
+describe('other files of a folder', () => {
+  it.each(['adapter_config.json', 'quantize_config.json', 'quant_config.json', 'hf_quant_config.json'])(
+    'refuse it: %s',
+    async (path) => {
+      const files = folderOf(llama, tensorsOf(llama), { [path]: {} });
+      expect(await refusal(openModelFolder(files))).toMatchObject({ kind: 'model', place: { file: `folder/${path}` } });
+    },
+  );
+
+  it.each(['config.json', 'generation_config.json'])('name no key twice: %s', async (path) => {
+    const files = folderOf(llama, tensorsOf(llama));
+    const text = JSON.stringify(path === 'config.json' ? llama : {});
+    await files.write(
+      path,
+      new TextEncoder().encode(`{"eos_token_id": 2, "eos\\u005ftoken_id": 3${text === '{}' ? '}' : `, ${text.slice(1)}`}`),
+    );
+    const error = await refusal(openModelFolder(files));
+    expect(error).toMatchObject({ kind: 'input', place: { file: `folder/${path}` } });
+    expect(error.message).toMatch(/"eos_token_id" twice/);
+  });
+});
+
 describe('generation_config.json', () => {
   const ends = async (config: Record<string, unknown>, generation?: Record<string, unknown>) => {
     const whole = { ...llama, ...config };
