@@ -15,6 +15,10 @@ export interface BundleHeader {
   readonly createdFor: BundleOwner;
   /** Of material made ahead: what its seeds were derived from beside program and id. */
   readonly nonces?: { readonly client: string; readonly server: string; readonly dealer: string };
+  /** Of a server's half made ahead: what opens the client's half at the dealer (32 bytes in hexadecimal). */
+  readonly ticket?: string | undefined;
+  /** Of a client's half made ahead, at the dealer: what the ticket opens (16 bytes in hexadecimal). */
+  readonly commitment?: string | undefined;
 }
 
 /** Version 1 named the masked copy to clients as well, and lay unsealed. */
@@ -36,7 +40,7 @@ export function isBundleId(id: unknown): id is string {
 
 /** Throws an `input` error naming the first field that does not hold what it must. */
 export function checkBundleHeader(header: unknown): BundleHeader {
-  const { id, program, ring, copy, createdFor, nonces, ...rest } = fields(header, 'header');
+  const { id, program, ring, copy, createdFor, nonces, ticket, commitment, ...rest } = fields(header, 'header');
   if (!isBundleId(id)) refuse('id', 'is not 16 bytes in lower-case hexadecimal');
   const { bits, fraction, ...otherRing } = fields(ring, 'ring');
   if (!isInteger(bits, 2, 64)) refuse('ring.bits', 'is no integer in 2 … 64');
@@ -46,7 +50,13 @@ export function checkBundleHeader(header: unknown): BundleHeader {
   if (createdFor !== 'client' && createdFor !== 'server') refuse('createdFor', 'is neither client nor server');
   nothingElse(otherRing);
   nothingElse(rest);
-  const named = copy === undefined ? {} : { copy };
+  if (ticket !== undefined && !isHash(ticket)) refuse('ticket', 'is not 32 bytes in lower-case hexadecimal');
+  if (commitment !== undefined && !isBundleId(commitment)) refuse('commitment', 'is not 16 bytes in lower-case hexadecimal');
+  const named = {
+    ...(copy === undefined ? {} : { copy }),
+    ...(ticket === undefined ? {} : { ticket }),
+    ...(commitment === undefined ? {} : { commitment }),
+  };
   const checked = { id, program, ring: { bits, fraction }, ...named, createdFor } as const;
   if (nonces === undefined) return checked;
   const { client, server, dealer, ...otherNonces } = fields(nonces, 'nonces');

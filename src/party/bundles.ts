@@ -56,6 +56,9 @@ export interface BundleStore {
   /** The run is done: burns the bundle that this store object claimed. */
   finish(id: string): Promise<void>;
   list(): Promise<BundleEntry[]>;
+  /** Claims an id whose material is not in this store, for ever. Throws a `material` error where it is claimed already. */
+  mark(id: string): Promise<void>;
+  isClaimed(id: string): Promise<boolean>;
 }
 
 export interface BundleWriter {
@@ -241,10 +244,21 @@ class DirectoryStore implements BundleStore {
       if (!(error instanceof SottoError && error.kind === 'material')) throw error;
     });
     for (const directory of [this.#path(id), `${this.#path(id)}.incoming`]) {
-      await eraseFile(join(directory, 'material.bin'));
+      // The header of a server's half has the ticket that opens the client's.
+      for (const name of ['material.bin', 'header.json']) await eraseFile(join(directory, name));
       await rm(directory, { recursive: true, force: true });
     }
     await syncDirectory(this.#bundles);
+  }
+
+  async mark(id: string): Promise<void> {
+    this.#checkId(id);
+    await this.#mark(id);
+  }
+
+  async isClaimed(id: string): Promise<boolean> {
+    this.#checkId(id);
+    return await exists(join(this.#claims, id));
   }
 
   async finish(id: string): Promise<void> {

@@ -1,15 +1,15 @@
 import { connect } from '../node/sockets.ts';
 import type { TlsFiles } from '../node/tls.ts';
 import { patienceMilliseconds } from './attend.ts';
-import { openBundleStore } from './bundles.ts';
 import { type ClientOptions, runClientOn } from './client.ts';
 import { partyCredentials } from './credentials.ts';
 import { knownManifests } from './known-manifests-node.ts';
 import { nodePlatform } from './platform.ts';
 import type { ClientReport } from './report.ts';
+import { clientKeptBytes, openRunStore } from './run-store.ts';
 
 export interface NodeClientOptions extends ClientOptions {
-  /** Where bundles and claims are kept. */
+  /** Where claims are kept, for ever, and sealed what of a run's material does not fit into memory. */
   readonly state: string;
   readonly timeoutMilliseconds: number;
   /** For `tls:` and `wss:` addresses: the certificates of this party and its authority. */
@@ -26,7 +26,7 @@ export async function runClient(options: NodeClientOptions): Promise<ClientRepor
       const patience = peer === 'server' ? patienceMilliseconds(timeoutMilliseconds) : timeoutMilliseconds;
       return connect({ address, peer, timeoutMilliseconds: patience, connectMilliseconds: timeoutMilliseconds, credentials });
     },
-    store: () => openBundleStore(state, 'client'),
+    store: () => openRunStore({ state, party: 'client', keptBytes: clientKeptBytes }),
     manifests: knownManifests(state),
   };
   return await runClientOn(host, options);

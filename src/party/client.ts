@@ -125,11 +125,17 @@ async function runToItsEnd(
     // Material made ahead knew no client: what keeps it fresh is the claim of its id, here and at the other two.
     if (!agreed.ahead && agreed.nonces.client !== nonce)
       throw new SottoError('peer', 'answered another request', { place: { party: 'server' }, remedy: 'start the run again' });
+    const shown = agreed.ahead ? agreed.ticket : ticket;
+    if (shown === undefined || agreed.ahead !== (agreed.ticket !== undefined))
+      throw new SottoError('peer', 'passed on no ticket, or one too many', {
+        place: { party: 'server' },
+        remedy: 'start the run again',
+      });
     const dealer = heedingRefusals(await host.connect(options.dealer, setting));
     opened.push(dealer);
     dealer.allow?.(materialFrameBytes);
     await greet(dealer, 'client', [setting]);
-    await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash, ticket });
+    await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash, ticket: shown });
     const beside = (): Promise<Channel> =>
       openBeside(server, async () => {
         const material = heedingRefusals(await host.connect(options.server, 'server'));

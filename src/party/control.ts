@@ -77,16 +77,21 @@ export const schemas = {
     copy: hex(32),
     nonces: z.strictObject({ client: hex(16), server: hex(16) }),
   }),
-  /** Dealer → server: the run is agreed on. In the helper setting the helper speaks for the dealer, and `bundle` is the session. */
+  /**
+   * Dealer → server: the run is agreed on. In the helper setting the helper speaks for the dealer, and `bundle` is the session. Made `ahead`
+   * it has the ticket, which the dealer forgets: the client's half is sealed under it.
+   */
   agreed: z.strictObject({
     type: z.literal('agreed'),
     ahead: z.boolean(),
     bundle: hex(16),
     program: hex(32),
     nonces: z.strictObject({ client: hex(16), server: hex(16), dealer: hex(16) }),
+    ticket: hex(32).optional(),
   }),
   /**
-   * Server → client: the same. `ahead`: the material was made before this client came, so the client's nonce is not the one it sent.
+   * Server → client: the same. `ahead`: the material was made before this client came, so the client's nonce is not the one it sent, and
+   * the ticket is not its own.
    */
   session: z.strictObject({
     type: z.literal('session'),
@@ -94,6 +99,7 @@ export const schemas = {
     bundle: hex(16),
     program: hex(32),
     nonces: z.strictObject({ client: hex(16), server: hex(16), dealer: hex(16) }),
+    ticket: hex(32).optional(),
   }),
   /** Client → dealer: which session this connection belongs to, and what only its client knows. */
   join: z.strictObject({ type: z.literal('join'), bundle: hex(16), program: hex(32), ticket: hex(32) }),

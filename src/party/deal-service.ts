@@ -1,5 +1,3 @@
-import { lstat } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Setting } from '../backends/cost/index.ts';
 import {
   dealerOffline,
@@ -14,7 +12,6 @@ import {
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { attending } from './attend.ts';
-import { type BundleStore, openBundleStore, type StoredHeader } from './bundles.ts';
 import {
   type Control,
   controlFrame,
@@ -27,15 +24,15 @@ import {
 } from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { dismiss, within } from './doors.ts';
+import { Halves, ticketBytes } from './halves.ts';
 import { type LinkToken, linkTokenFor } from './link-token.ts';
 import { receiveAtAnyTime, untilStopped } from './live.ts';
-import { lockState } from './lock.ts';
 import type { TracedRun } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
 import { Objection, TurnedAway } from './refusals.ts';
 import { Rendezvous } from './rendezvous.ts';
 import { type Service, type ServiceOptions, stand, traceCache } from './service.ts';
-import { commitmentTo, nonce, sessionOf } from './session.ts';
+import { commitmentTo, freshTicket, nonce, sessionOf } from './session.ts';
 import { type Session, Sessions } from './sessions.ts';
 import { type HeldLink, notVouched, sendChallenge, takeLink, takeOrder } from './vouchers.ts';
 
@@ -135,10 +132,14 @@ class Dealer {
       this.#joined.set(channel, join);
       if (await this.#joins.meet(join.bundle, channel)) return () => undefined;
     }
-    const half = this.#halves?.take(join.bundle);
-    if (half === undefined) throw unknown();
-    sameProgram('client', join.program, half.program);
-    return () => void this.#sessions.run('hand', channel, (session) => this.#hand(session, channel, half));
+    const halves = this.#halves;
+    if (halves?.has(join) !== true) throw unknown();
+    return () =>
+      void this.#sessions.run('hand', channel, (session) =>
+        session.phase('offline', async () => {
+          if (!(await halves.hand(join, new StreamWriter(channel, offlineFrame)))) throw unknown();
+        }),
+      );
   }
 
   /** A link, or an order with what vouches for it. */
@@ -315,18 +316,16 @@ class Dealer {
         remedy: 'serve without --prepare, or with a dealer',
       });
     const { bundle: id, program, nonces } = agreed;
-    await sendControl(server, agreed);
-    await this.#halves.make({ id, program, ring: run.ring, createdFor: 'client', nonces }, (client) =>
+    const { ticket, nonce: commitment } = freshTicket();
+    await sendControl(server, { ...agreed, ticket });
+    const header = { id, program, ring: run.ring, createdFor: 'client', nonces, commitment } as const;
+    // From here on the server alone has the ticket.
+    await this.#halves.make(header, ticketBytes(ticket), (client) =>
       session.phase('offline', () =>
         dealStreams(nodePlatform(run.ring.bits), seeds, { client, server: new StreamWriter(server, offlineFrame) }, masked),
       ),
     );
     await sendControl(server, { type: 'stored', bundle: id });
-  }
-
-  /** A client's half, made ahead: claimed for good, sent, burned. */
-  async #hand(session: Session, client: Channel, half: StoredHeader): Promise<void> {
-    await session.phase('offline', () => this.#halves!.hand(half, new StreamWriter(client, offlineFrame)));
   }
 }
 
@@ -335,95 +334,4 @@ function heldBy({ copies, ended }: Link, name: string, { ringProgram }: TracedRu
   const copy = ended ? undefined : copies.get(name);
   if (copy !== undefined && maskedBytes(ringProgram, copy) === 0) return copy;
   throw notVouched();
-}
-
-/** Clients' halves of material made ahead, in the store of bundles: claimed before the first byte leaves, burned after it. */
-class Halves {
-  readonly #store: BundleStore;
-  readonly #most: number;
-  readonly #sessions: Sessions;
-  readonly #available: Map<string, StoredHeader>;
-  readonly close: () => Promise<void>;
-
-  private constructor(
-    store: BundleStore,
-    most: number,
-    sessions: Sessions,
-    { unlock, available }: { unlock: () => Promise<void>; available: Map<string, StoredHeader> },
-  ) {
-    this.close = unlock;
-    this.#store = store;
-    this.#most = most;
-    this.#sessions = sessions;
-    this.#available = available;
-  }
-
-  /** Burns what a crash left half made or half used; the rest is there, the oldest first. */
-  static async open(state: string, most: number, sessions: Sessions): Promise<Halves> {
-    const store = await openBundleStore(state, 'client');
-    const unlock = await lockState(state, 'dealer');
-    const found: { header: StoredHeader; at: number }[] = [];
-    for (const { id, state: is, header } of await store.list()) {
-      if (is === 'available' && header !== undefined)
-        found.push({ header, at: (await lstat(join(state, 'bundles', id))).mtimeMs });
-      else if (is !== 'burned') await store.burn(id);
-    }
-    found.sort((a, b) => a.at - b.at);
-    return new Halves(store, most, sessions, { unlock, available: new Map(found.map(({ header }) => [header.id, header])) });
-  }
-
-  get count(): number {
-    return this.#available.size;
-  }
-
-  /** Takes a half out of what is there, once. */
-  take(id: string): StoredHeader | undefined {
-    const half = this.#available.get(id);
-    this.#available.delete(id);
-    return half;
-  }
-
-  async make(header: Parameters<BundleStore['write']>[0], deal: (client: Sink) => Promise<void>): Promise<void> {
-    const { bundles } = this.#sessions.metrics;
-    for (const oldest of this.#available.keys()) {
-      if (this.#available.size < this.#most) break;
-      this.#available.delete(oldest);
-      await this.#store.burn(oldest);
-      bundles.add({ event: 'burned' });
-    }
-    const writer = await this.#store.write(header);
-    try {
-      await deal({ write: (bytes) => writer.append(bytes), finish: async () => {} });
-    } catch (error) {
-      await writer.abort();
-      throw error;
-    }
-    this.#available.set(header.id, await writer.finish());
-    bundles.add({ event: 'made' });
-  }
-
-  async hand({ id, program, ring, materialBytes }: StoredHeader, client: StreamWriter): Promise<void> {
-    const { bundles } = this.#sessions.metrics;
-    try {
-      await this.#store.claim(id, { program, ring });
-      bundles.add({ event: 'claimed' });
-      const reader = await this.#store.open(id);
-      try {
-        for (let at = 0; at < materialBytes; at += blockBytes)
-          await client.write(await reader.read(at, Math.min(blockBytes, materialBytes - at)));
-        await client.finish();
-      } finally {
-        await reader.close();
-      }
-    } finally {
-      await this.#store.burn(id);
-      bundles.add({ event: 'burned' });
-    }
-  }
-}
-
-const blockBytes = 2 ** 18;
-interface Sink {
-  write(bytes: Uint8Array): Promise<void>;
-  finish(): Promise<void>;
 }

@@ -7,6 +7,9 @@ export const blockBytes = 2 ** 20;
 export const readOnly = constants.O_RDONLY | constants.O_NOFOLLOW;
 export const createOnly = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
+/** The same, and its bytes can be read again. */
+export const createToRead = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+
 /** Overwrites a file with zeros as far as possible and deletes it; nothing happens where it is missing. */
 export async function eraseFile(path: string): Promise<void> {
   let file: FileHandle;

@@ -35,15 +35,9 @@ export async function placeOrder(
   sameProgram(dealer.peer, agreed.program, traced.hash);
   const { client, server } = agreed.nonces;
   const same = client === order.nonces.client && server === order.nonces.server;
-  if (same && agreed.ahead === order.ahead) return agreed;
+  if (same && agreed.ahead === order.ahead && (agreed.ticket !== undefined) === order.ahead) return agreed;
   throw new SottoError('peer', 'answered for another run', { place: { party: dealer.peer }, remedy: 'start the run again' });
 }
 
 /** What the client hears of it. */
-export const sessionFor = ({ ahead, bundle, program, nonces }: Control<'agreed'>): Control<'session'> => ({
-  type: 'session',
-  ahead,
-  bundle,
-  program,
-  nonces,
-});
+export const sessionFor = ({ type: _, ...agreed }: Control<'agreed'>): Control<'session'> => ({ type: 'session', ...agreed });

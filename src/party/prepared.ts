@@ -39,6 +39,8 @@ export interface Half {
   readonly seed: Uint8Array;
 }
 
+const isHalf = ({ nonces, ticket }: StoredHeader): boolean => nonces !== undefined && ticket !== undefined;
+
 /** Of the A that a half was made with. */
 const seedOf = (records: CopyRecords, { copy }: StoredHeader): Uint8Array | undefined =>
   copy === undefined ? undefined : records.seed(copy);
@@ -77,7 +79,7 @@ export class Prepared {
     const needed = new Set<string>();
     for (const { id, state: is, header } of await store.list()) {
       if (is === 'burned') continue;
-      if (is === 'available' && header?.nonces !== undefined && seedOf(records, header) !== undefined) {
+      if (is === 'available' && header !== undefined && isHalf(header) && seedOf(records, header) !== undefined) {
         needed.add(header.copy!);
         prepared.#add(header);
       } else await store.burn(id);
@@ -113,7 +115,14 @@ export class Prepared {
       try {
         await store.claim(id, { program, ring, copy });
         metrics.bundles.add({ event: 'claimed' });
-        const agreed = { type: 'agreed', ahead: true, bundle: id, program, nonces: header.nonces! } as const;
+        const agreed = {
+          type: 'agreed',
+          ahead: true,
+          bundle: id,
+          program,
+          nonces: header.nonces!,
+          ticket: header.ticket!,
+        } as const;
         if (seed !== undefined) return { header, agreed, seed };
       } catch (error) {
         log('warn', 'bundle-refused', errorFields(error));
@@ -174,8 +183,8 @@ export class Prepared {
       // Nobody has come yet, so the server draws the nonce that a client would.
       const order = { setup: 'held', ahead: true, copy: copy.id, nonces: { client: nonce(), server: nonce() } } as const;
       const agreed = await placeOrder(dealer, right, { manifest: model.manifest, run, traced }, order);
-      const { bundle: id, program, nonces } = agreed;
-      const writer = await store.write({ id, program, ring: run.ring, copy: copy.id, createdFor: 'server', nonces });
+      const { bundle: id, program, nonces, ticket } = agreed;
+      const writer = await store.write({ id, program, ring: run.ring, copy: copy.id, createdFor: 'server', nonces, ticket });
       try {
         const session: SeedSession = sessionOf(traced.ringProgram, agreed);
         await serverFromDealer(nodePlatform(run.ring.bits), session, dealer, (bytes) => writer.append(bytes));

@@ -6,7 +6,7 @@ import type { Channel } from '../net/contract.ts';
 import { connect } from '../node/sockets.ts';
 import { attending } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
-import { openBundleStore } from './bundles.ts';
+import { type BundleStore, openBundleStore } from './bundles.ts';
 import { type Control, greet, heedingRefusals, type RunRequest, receiveControl, sendControl } from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { within } from './doors.ts';
@@ -20,9 +20,10 @@ import { placeOrder, sessionFor, traceRequest } from './orders.ts';
 import { nodePlatform } from './platform.ts';
 import { type Half, Prepared } from './prepared.ts';
 import { Rendezvous } from './rendezvous.ts';
+import { openRunStore, serverKeptBytes } from './run-store.ts';
 import { serverRun, TextEnded } from './server-run.ts';
 import { type Service, type ServiceOptions, stand, traceCache } from './service.ts';
-import { nonce, runBundle, sessionOf } from './session.ts';
+import { nonce, type RunStore, runBundle, sessionOf } from './session.ts';
 import { type Session, Sessions } from './sessions.ts';
 
 export interface ServeOptions extends ServiceOptions {
@@ -72,6 +73,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
   }
   const store = await openBundleStore(options.state, 'server');
   const unlock = await lockState(options.state, 'server');
+  const runs = await openRunStore({ state: options.state, party: 'server', keptBytes: serverKeptBytes });
   const { metrics } = sessions;
   const prepared = await Prepared.open({
     ...{ model, state: options.state, store, ...options.prepare, trace, metrics, log },
@@ -85,7 +87,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
   ]);
   log('info', 'state', { count: prepared.count });
   log('info', 'manifest', { manifest: `sha256:${model.manifestHash}` });
-  const server = new Server({ options, model, sessions, link, prepared, store, toDealer, trace: cached });
+  const server = new Server({ options, model, sessions, link, prepared, store, runs, toDealer, trace: cached });
   const service = await stand(options, {
     role: 'server',
     peers: ['client'],
@@ -117,7 +119,10 @@ interface ServerParts {
   readonly sessions: Sessions;
   readonly link: DealerLink;
   readonly prepared: Prepared;
-  readonly store: Awaited<ReturnType<typeof openBundleStore>>;
+  /** Halves made ahead. */
+  readonly store: BundleStore;
+  /** What comes with a session. */
+  readonly runs: RunStore;
   readonly toDealer: () => Promise<Channel>;
   readonly trace: ReturnType<typeof traceCache>;
 }
@@ -186,11 +191,11 @@ class Server {
   }
 
   async #fromDealer(session: Session, client: Channel, asked: Asked): Promise<void> {
-    const { model, store } = this.#parts;
+    const { model, runs } = this.#parts;
     const { dealer, agreed, copy } = await this.#order(session, client, asked);
     const { platform, seeds } = await this.#begin(session, client, asked, agreed, copy.seed);
     const { bundle: id, program } = agreed;
-    await runBundle(store, { id, program, ring: asked.run.ring, copy: copy.id, createdFor: 'server' }, client, TextEnded, {
+    await runBundle(runs, { id, program, ring: asked.run.ring, copy: copy.id, createdFor: 'server' }, client, TextEnded, {
       fill: async (sink) => {
         await session.phase('offline', async () => {
           await attending(client, (attention) => serverFromDealer(platform, seeds, attention.guarded(dealer), sink));
@@ -205,12 +210,12 @@ class Server {
 
   /** The dealer's part is here; the client's, which nobody else can make, comes now. */
   async #fromHalf(session: Session, client: Channel, asked: Asked, { header, agreed, seed }: Half): Promise<void> {
-    const { model, store } = this.#parts;
+    const { model, store, runs } = this.#parts;
     const { platform, seeds } = await this.#begin(session, client, asked, agreed, seed);
     const { program, ring, copy, materialBytes: bytes } = header;
     const source = await store.open(header.id);
     try {
-      await runBundle(store, { id: nonce(), program, ring, copy, createdFor: 'server' }, client, TextEnded, {
+      await runBundle(runs, { id: nonce(), program, ring, copy, createdFor: 'server' }, client, TextEnded, {
         ahead: { id: header.id, bytes, source },
         fill: (sink) => session.phase('offline', () => serverFromClient(seeds, client, sink)),
         run: (bundle) =>

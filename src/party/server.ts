@@ -7,7 +7,6 @@ import type { TlsFiles } from '../node/tls.ts';
 import { acceptPeer } from './accept.ts';
 import { attending, patienceMilliseconds } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
-import { openBundleStore } from './bundles.ts';
 import { type Control, greet, heedingRefusals, receiveControl, refuse, sendControl, shortControlBytes } from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { type LinkToken, linkTokenFor } from './link-token.ts';
@@ -17,6 +16,7 @@ import { type Ordered, placeOrder, sessionFor, traceRequest } from './orders.ts'
 import { nodePlatform } from './platform.ts';
 import { refusalOf } from './refusals.ts';
 import { PhaseMeter, type RoleReport, roleReport } from './report.ts';
+import { openRunStore, serverKeptBytes } from './run-store.ts';
 import { serverRun, TextEnded } from './server-run.ts';
 import { nonce, runBundle, sessionOf } from './session.ts';
 import { openLink } from './vouchers.ts';
@@ -99,7 +99,7 @@ async function serveOne(
   await meter.measure('setup', () => attended((both) => serverSetup(platform, session, both, model.weight)));
   const { run, saw } = serverRun(client, model);
   const fromBundle = async (): Promise<Ledger | undefined> => {
-    const store = await openBundleStore(options.state, 'server');
+    const store = await openRunStore({ state: options.state, party: 'server', keptBytes: serverKeptBytes });
     const header = { id: agreed.bundle, program: traced.hash, ring: request.run.ring, copy, createdFor: 'server' } as const;
     return await runBundle(store, header, client, TextEnded, {
       fill: async (sink) => {
