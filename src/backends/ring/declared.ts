@@ -1,27 +1,37 @@
 import { size } from '../../program/index.ts';
 import type { AnyNode, AnyProgram } from './node.ts';
-import { type RingOperation, ringRows } from './operations/index.ts';
+import { ringRows } from './operations/index.ts';
 import type { RingRow, Work } from './operations/row.ts';
 import { type Material, type Messages, type Piece, packedBytes } from './sizes.ts';
 
 /** What a node's operation declares (operations/row.ts), by node: schedules, forecasts and checks read it here. */
 
-export const rowOf = ({ operation }: AnyNode): RingRow<string, unknown> =>
-  ringRows[operation as RingOperation] as RingRow<string, unknown>;
+type Row = RingRow<string, unknown>;
+/** A row with every field, so that reading one is the same for all operations: this is asked for every node of long programs. */
+const whole = ({ messages, corrections, keys, pieces, late, source, reveals, masksWeight, form, work, meaning }: Row) => ({
+  ...{ messages, corrections, keys, pieces, late, source, reveals, masksWeight, form, work, meaning },
+});
+const rows = new Map(Object.entries(ringRows).map(([operation, row]) => [operation, whole(row as Row) as Row]));
 
+export const rowOf = ({ operation }: AnyNode): Row => rows.get(operation)!;
+
+const silent: Messages = {};
 /** What a node sends online each way, as packed fields: the protocol's declaration, checked against every run. */
-export const messagesOf = (node: AnyNode, program: AnyProgram): Messages => rowOf(node).messages?.(node, program) ?? {};
+export const messagesOf = (node: AnyNode, program: AnyProgram): Messages => rowOf(node).messages?.(node, program) ?? silent;
 
 /** Bits of a node's corrections, field behind field; empty where it has none. */
 export const correctionsOf = (node: AnyNode, program: AnyProgram): readonly number[] =>
   rowOf(node).corrections?.(node, program) ?? [];
 
+const nothing: Material = { dealerToServer: 0, dealerToClient: 0, clientToServer: 0 };
+
 /** What a node costs offline under the dealer and the helper: the declaration that every run is checked against. */
 export function materialOf(node: AnyNode, program: AnyProgram): Material {
-  const { keys, masksWeight } = rowOf(node);
+  const { keys, corrections, masksWeight } = rowOf(node);
   if (keys !== undefined) return { ...keys(node, program), clientToServer: 0 };
+  if (corrections === undefined) return nothing;
   let bytes = 0;
-  for (const width of correctionsOf(node, program)) bytes += packedBytes(size(node.shape), width);
+  for (const width of corrections(node, program)) bytes += packedBytes(size(node.shape), width);
   return { dealerToServer: bytes, dealerToClient: 0, clientToServer: masksWeight === true ? bytes : 0 };
 }
 

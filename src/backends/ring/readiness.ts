@@ -12,17 +12,16 @@ export type Side = 'client' | 'server';
 export const isLate = (node: RingNode): boolean => rowOf(node).late === true;
 
 /**
- * For every node, the nodes whose values must be there before this side starts it; each once. The server's plaintexts hold nobody up. A
- * client's input waits for every output that is revealed before it in the program (a token is chosen from them): for those since the
- * input before, which has waited for the others.
+ * For every node, the nodes whose values must be there before this side starts it: its inputs, of which the server's plaintexts hold nobody
+ * up. A client's input waits for every output that is revealed before it in the program (a token is chosen from them): for those since
+ * the input before, which has waited for the others.
  */
-export function awaited({ nodes }: RingProgram, side: Side): number[][] {
+function awaited({ nodes }: RingProgram, side: Side): (readonly number[])[] {
   let latest: number[] = [];
   return nodes.map((node, index) => {
-    if (node.state === 'server') return [];
-    if (rowOf(node).reveals === true) latest.push(index);
-    if (rowOf(node).source !== 'client' || side === 'server')
-      return [...new Set(node.inputs.filter((input) => nodes[input]!.state !== 'server'))];
+    const { reveals, source } = rowOf(node);
+    if (reveals === true) latest.push(index);
+    if (source !== 'client' || side === 'server') return node.inputs;
     const before = latest;
     latest = [index];
     return before;
@@ -31,17 +30,23 @@ export function awaited({ nodes }: RingProgram, side: Side): number[][] {
 
 /** The nodes of one side that can start: each once everything that it waits for has settled. */
 export class ReadyNodes {
+  /** Values that a node still waits for; one that is named twice counts twice, here and below. */
   readonly #missing: Int32Array;
   readonly #readers: readonly number[][];
   #ready: number[] = [];
 
   constructor(program: RingProgram, side: Side) {
-    this.#missing = new Int32Array(program.nodes.length);
-    this.#readers = program.nodes.map(() => []);
+    const { nodes } = program;
+    this.#missing = new Int32Array(nodes.length);
+    this.#readers = nodes.map(() => []);
     awaited(program, side).forEach((others, index) => {
-      this.#missing[index] = others.length;
-      for (const other of others) this.#readers[other]!.push(index);
-      if (others.length === 0 && program.nodes[index]!.state !== 'server') this.#ready.push(index);
+      if (nodes[index]!.state === 'server') return;
+      for (const other of others) {
+        if (nodes[other]!.state === 'server') continue;
+        this.#missing[index]!++;
+        this.#readers[other]!.push(index);
+      }
+      if (this.#missing[index] === 0) this.#ready.push(index);
     });
   }
 
@@ -76,22 +81,24 @@ export function readiness(program: RingProgram, carry: Carry): Readiness {
   const clock = () => ({ client: new Float64Array(count), server: new Float64Array(count) });
   const [starts, has] = [clock(), clock()];
   const waits = { client: awaited(program, 'client'), server: awaited(program, 'server') };
+  const begin = (side: Side, index: number): number => {
+    const clocks = has[side];
+    let ready = 0;
+    for (const other of waits[side][index]!) ready = Math.max(ready, clocks[other]!);
+    starts[side][index] = ready;
+    return ready;
+  };
   program.nodes.forEach((node, index) => {
-    for (const side of ['client', 'server'] as const) {
-      let ready = 0;
-      for (const other of waits[side][index]!) ready = Math.max(ready, has[side][other]!);
-      starts[side][index] = ready;
-      has[side][index] = ready;
-    }
+    let [client, server] = [begin('client', index), begin('server', index)];
     const { clientToServer, serverToClient } = messagesOf(node, program);
     if (serverToClient !== undefined) {
-      const { left, arrives } = carry('serverToClient', index, has.server[index]!);
-      has.client[index] = Math.max(has.client[index]!, arrives);
-      if (isLate(node)) has.server[index] = Math.max(has.server[index]!, left);
+      const { left, arrives } = carry('serverToClient', index, server);
+      client = Math.max(client, arrives);
+      if (isLate(node)) server = Math.max(server, left);
     }
-    if (clientToServer === undefined) return;
-    const { arrives } = carry('clientToServer', index, has.client[index]!);
-    has.server[index] = Math.max(has.server[index]!, arrives);
+    if (clientToServer !== undefined) server = Math.max(server, carry('clientToServer', index, client).arrives);
+    has.client[index] = client;
+    has.server[index] = server;
   });
   return { starts, has };
 }

@@ -1,8 +1,9 @@
+import type { Block, RingKernels } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
 import { ofPinned, type RingNodeOf } from '../../ring/index.ts';
 import { type Held, type Numbered, receive, Scratch, type Step, send } from '../protocol.ts';
 import { byClient } from '../random.ts';
-import type { Before, SecureRow } from './row.ts';
+import type { Before, Client, SecureRow } from './row.ts';
 
 /**
  * Values in the smaller ring Z_2^m, m = L − f. (x_c ≫ f) + ((x_s + 2^f − 1) ≫ f) is a sharing of ⌊(x + 2^f − 1 − ρ) / 2^f⌋ modulo 2^m,
@@ -19,23 +20,8 @@ const own = {
 export const narrow: SecureRow<'narrow'> = {
   pads: own,
   client: (party) => {
-    const { kernels, ring, program, correlations } = party;
-    const before = share({ ...party, pads: correlations.pads });
-    return (node, x) => {
-      if (ofPinned(node, program)) return before(node, x!);
-      return floating();
-      /** 1. y_c ← pad. 2. Send (x_c ≫ f) − y_c mod 2^m. */
-      function* floating(): Step {
-        const f = node.parameters.bits;
-        const y = correlations.pads.words(node.index, own.share, size(node.shape));
-        const scratch = new Scratch(kernels);
-        const message = scratch.new(y.length);
-        kernels.shiftRight(message, x!.block!, f, ring.bits);
-        kernels.subtract(message, message, y);
-        yield* send(kernels.pack(message, ring.bits - f));
-        return scratch.end(y);
-      }
-    };
+    const pinned = share({ ...party, pads: party.correlations.pads });
+    return (node, x) => (ofPinned(node, party.program) ? pinned(node, x!) : clientFloating(party, node, x!));
   },
   server:
     ({ kernels, ring, program }) =>
@@ -44,19 +30,32 @@ export const narrow: SecureRow<'narrow'> = {
       const y = kernels.allocate(size(node.shape));
       kernels.addScalar(y, x!.block!, (1n << BigInt(f)) - 1n);
       kernels.shiftRight(y, y, f, ring.bits);
-      if (ofPinned(node, program)) return { block: y };
-      return floating();
-      function* floating(): Step {
-        const message = yield* receive();
-        const scratch = new Scratch(kernels);
-        const t = scratch.new(y.length);
-        kernels.unpack(t, message, ring.bits - f);
-        kernels.add(y, y, t);
-        return scratch.end(y);
-      }
+      return ofPinned(node, program) ? { block: y } : takeOn(kernels, y, ring.bits - f);
     },
-  share: (before) => share(before),
+  share,
 };
+
+/** 1. y_c ← pad. 2. Send (x_c ≫ f) − y_c mod 2^m. */
+function* clientFloating({ kernels, ring, correlations }: Client, node: Node, x: Held): Step {
+  const f = node.parameters.bits;
+  const y = correlations.pads.words(node.index, own.share, size(node.shape));
+  const scratch = new Scratch(kernels);
+  const message = scratch.new(y.length);
+  kernels.shiftRight(message, x.block!, f, ring.bits);
+  kernels.subtract(message, message, y);
+  yield* send(kernels.pack(message, ring.bits - f));
+  return scratch.end(y);
+}
+
+/** Adds what the client sends to y. */
+function* takeOn(kernels: RingKernels, y: Block, width: number): Step {
+  const message = yield* receive();
+  const scratch = new Scratch(kernels);
+  const t = scratch.new(y.length);
+  kernels.unpack(t, message, width);
+  kernels.add(y, y, t);
+  return scratch.end(y);
+}
 
 function share({ kernels, ring, program, pads }: Before): (node: Node, x?: Held) => Held {
   return (node, x) => {

@@ -39,18 +39,21 @@ export const truncate: SecureRow<'truncate'> = {
       return scratch.end(y);
     },
   /** Pinned: q_s = m_c b − q_c; floating: q_s = a b − q_c; modulo 2^f. */
-  dealer: (dealer) => (node, x) => {
+  dealer: (dealer) => {
     const { kernels, ring, program, clientPads, serverPads } = dealer;
-    correct(dealer, node, own.wrap, node.parameters.bits, (out, scratch) => {
-      const count = size(node.shape);
-      const b = scratch.own(serverPads.bits(node.index, own.mask, count, 1));
-      if (ofPinned(node, program)) {
-        const m = scratch.new(count);
-        kernels.shiftRight(m, x!.block!, ring.bits - 1, ring.bits);
-        kernels.multiplyAdd(out, m, b);
-      } else kernels.multiplyAdd(out, scratch.own(clientPads.bits(node.index, own.top, count, 1)), b);
-    });
-    return truncate.share!({ ...dealer, pads: clientPads })(node, x!);
+    const share = truncate.share!({ ...dealer, pads: clientPads });
+    return (node, x) => {
+      correct(dealer, node, own.wrap, node.parameters.bits, (out, scratch) => {
+        const count = size(node.shape);
+        const b = scratch.own(serverPads.bits(node.index, own.mask, count, 1));
+        if (ofPinned(node, program)) {
+          const m = scratch.new(count);
+          kernels.shiftRight(m, x!.block!, ring.bits - 1, ring.bits);
+          kernels.multiplyAdd(out, m, b);
+        } else kernels.multiplyAdd(out, scratch.own(clientPads.bits(node.index, own.top, count, 1)), b);
+      });
+      return share(node, x!);
+    };
   },
 };
 
