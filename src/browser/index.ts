@@ -136,7 +136,7 @@ export function connectClient(settings: ClientSettings): BrowserClient {
 }
 
 async function run(
-  { server, dealer, setting, ring = { bits: 64, fraction: 16 }, timeoutSeconds = 120, manifestHash }: ClientSettings,
+  { server, dealer, setting, ring, timeoutSeconds = 120, manifestHash }: ClientSettings,
   task: ClientTask,
   onTraffic?: (traffic: Traffic) => void,
   onLogits?: (logits: Float64Array) => void,

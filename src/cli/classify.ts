@@ -7,6 +7,7 @@ import { checkRanges } from '../models/ranges.ts';
 import { openModel } from '../package/model.ts';
 import { classifier, classifyPixels, named } from '../package/pictures.ts';
 import { type LaunchResult, launchLocal } from '../party/index.ts';
+import { openFor } from './measured.ts';
 import {
   type BackendName,
   backendOption,
@@ -68,7 +69,7 @@ async function classify(flags: ClassifyFlags, terminal: Terminal): Promise<void>
   const start = terminal.now();
   const bar = progress(terminal, flags.progress === true);
   bar.show(`${flags.backend}: running`);
-  const { found, run, ring } = await classifyBy(flags).finally(() => bar.end());
+  const { found, run, ring } = await classifyBy(flags, terminal).finally(() => bar.end());
   const elapsed = (terminal.now() - start) / 1000;
   const { id, label, logits } = found;
   if (flags.json) {
@@ -89,8 +90,11 @@ async function classify(flags: ClassifyFlags, terminal: Terminal): Promise<void>
   terminal.error(`${seconds(elapsed)} (${flags.backend})\n`);
 }
 
-async function classifyBy(flags: ClassifyFlags): Promise<{ found: Classification; ring: RingParameters; run?: LaunchResult }> {
-  const model = await openModel(flags.model);
+async function classifyBy(
+  flags: ClassifyFlags,
+  terminal: Terminal,
+): Promise<{ found: Classification; ring: RingParameters; run?: LaunchResult }> {
+  const model = await openFor(flags, terminal);
   const config = classifier(model);
   const ring = ringOf(flags, model.plan);
   const { backend } = flags;

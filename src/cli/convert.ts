@@ -29,7 +29,7 @@ interface ConvertFlags {
   readonly tokens?: number;
   readonly initialisation: Initialisation;
   readonly margin: number;
-  readonly ring: number;
+  readonly ring?: number;
   readonly fraction?: number;
   readonly method?: 'table' | 'newton';
   readonly headRange?: number;
@@ -115,7 +115,7 @@ async function convert(flags: ConvertFlags, terminal: Terminal): Promise<void> {
   const { rows, tokens, initialisation, margin, seed, device, fraction, method, headRange, headSum } = flags;
   const own = isPolynomial(model.plan) ? model.plan : 'full-p2';
   const plan = flags.plan === undefined ? own : await planFrom(flags.plan, model.config);
-  const ring = { bits: flags.ring, fraction: fraction === undefined ? undefined : ringOf(flags).fraction };
+  const ring = { bits: ringOf(flags).bits, fraction: fraction === undefined ? undefined : ringOf(flags).fraction };
   const bar = progress(terminal, flags.progress === true);
   try {
     const conversion = await convertModel(model, {
@@ -155,14 +155,14 @@ async function convert(flags: ConvertFlags, terminal: Terminal): Promise<void> {
   }
 }
 
-async function documents(file: string, separator: string): Promise<string[]> {
+export async function documents(file: string, separator: string): Promise<string[]> {
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     throw new SottoError('input', 'the text cannot be read', { place: { file }, remedy: 'name a readable text file', cause });
   });
   return splitDocuments(text, separator);
 }
 
-async function pictures(model: LoadedModel, folder: string, count: number): Promise<(string | Float32Array)[]> {
+export async function pictures(model: LoadedModel, folder: string, count: number): Promise<(string | Float32Array)[]> {
   if ((await stat(folder).catch(() => undefined))?.isFile() === true) {
     const [config, preprocessor] = [classifier(model), await preprocessorOf(model)];
     const labelled = await readLabelledPictures(folder, config.labels, count);

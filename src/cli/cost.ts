@@ -19,6 +19,7 @@ import {
 } from '../package/forecast.ts';
 import { measureMachine } from '../package/machine.ts';
 import { openModel } from '../package/model.ts';
+import { openFor } from './measured.ts';
 import { fractionOption, jsonOption, type RingFlags, revealOption, ringOf, ringOption, settingOption, whole } from './options.ts';
 import { progress } from './progress.ts';
 import { megabytes, seconds, table } from './table.ts';
@@ -148,7 +149,10 @@ async function forecastOf(
 ): Promise<{ subject: string; plan: string; ring: RingParameters; forecast: RunForecast }> {
   const options = { run, setting: flags.setting, ...(timing === undefined ? {} : { timing }) };
   if (flags.model !== undefined) {
-    const model = await openModel(flags.model);
+    // Another plan is a forecast of a model that does not exist yet: nothing of it can be measured.
+    const measured =
+      flags.plan === undefined ? await openFor({ ...flags, model: flags.model, backend: 'fixed' }, terminal) : undefined;
+    const model = measured ?? (await openModel(flags.model));
     const plan = flags.plan === undefined ? model.plan : await planFrom(flags.plan, model.config);
     const ring = ringOf(flags, plan);
     return {

@@ -29,6 +29,7 @@ import { type LoadedModel, openModel } from '../package/model.ts';
 import { classifier } from '../package/pictures.ts';
 import { withFloatBackend, writer } from '../package/text.ts';
 import type { FloatBackend } from '../program/index.ts';
+import { openFor } from './measured.ts';
 import {
   type BackendName,
   backendOption,
@@ -203,7 +204,7 @@ function opened(flags: EvalFlags, terminal: Terminal, float: FloatBackend, watch
   const model = (): Promise<LoadedModel> => {
     if (flags.model === undefined)
       throw missing('--model', 'name the folder of a model, or score given outputs with --completions');
-    return (student ??= openModel(flags.model));
+    return (student ??= openFor({ ...flags, model: flags.model }, terminal));
   };
   const teacher = async (): Promise<LoadedModel> => {
     if (flags.teacher === undefined) throw missing('--teacher', 'name the folder of the teacher');

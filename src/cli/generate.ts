@@ -5,10 +5,11 @@ import { greedy, type Sampler, sampler, streamingDecoder, type Tokenizer } from 
 import { checkRanges } from '../models/ranges.ts';
 import type { Device } from '../node/onnx.ts';
 import { type Agreement, agree } from '../package/agreement.ts';
-import { type LoadedModel, openModel } from '../package/model.ts';
+import type { LoadedModel } from '../package/model.ts';
 import { type ClearBackend, fittingTokens, writer, writeText } from '../package/text.ts';
 import { type LaunchResult, launchLocal } from '../party/index.ts';
 import { Disagreement } from './exit.ts';
+import { openFor } from './measured.ts';
 import {
   type BackendName,
   backendOption,
@@ -112,7 +113,7 @@ interface Written {
 
 async function generate(flags: GenerateFlags, terminal: Terminal): Promise<void> {
   const start = terminal.now();
-  const model = await openModel(flags.model);
+  const model = await openFor(flags, terminal);
   const config = writer(model);
   const tokenizer = await model.tokenizer();
   const promptIds = flags.promptIds ?? tokenizer.encode(flags.prompt!);

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
+import { registerCalibrate } from './calibrate.ts';
 import { registerCertificates } from './certificates.ts';
 import { registerClassify } from './classify.ts';
 import { registerConvert } from './convert.ts';
@@ -47,6 +48,7 @@ export function commandLine(terminal: Terminal): Command {
   registerClassify(program, terminal);
   registerCost(program, terminal);
   registerConvert(program, terminal);
+  registerCalibrate(program, terminal);
   registerTrain(program, terminal);
   registerEval(program, terminal);
   registerPull(program, terminal);

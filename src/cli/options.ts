@@ -2,6 +2,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { SamplingOptions } from '../models/index.ts';
+import { ringFor } from '../models/ranges.ts';
 import { type Device, devices } from '../node/onnx.ts';
 
 /** A whole number within bounds, as commander parses options. */
@@ -33,7 +34,8 @@ export const settingOption = () =>
   new Option('--setting <name>', 'who makes the correlated randomness: a dealer before the run, or a helper during it')
     .choices(['dealer', 'helper'])
     .default('dealer');
-export const ringOption = () => new Option('--ring <bits>', 'width of the ring').argParser(whole(4, 64)).default(64);
+export const ringOption = () =>
+  new Option('--ring <bits>', 'width of the ring (default: what the plan is calibrated for, else 64)').argParser(whole(4, 64));
 export const fractionOption = () =>
   new Option(
     '--fraction <bits>',
@@ -87,27 +89,25 @@ export function deviceOf({ device, backend = 'onnx' }: { readonly device: Device
 export type BackendName = 'onnx' | 'reference' | 'fixed' | 'mpc';
 
 export interface RingFlags {
-  readonly ring: number;
+  readonly ring?: number;
   readonly fraction?: number;
 }
 
-/** Fraction bits where nobody says: those of a plan that was calibrated for this ring, else what leaves most models room. */
-function usualFraction(bits: number, plan: { readonly ring?: RingParameters | undefined } | undefined): number {
-  if (plan?.ring?.bits === bits) return plan.ring.fraction;
-  if (bits >= 48) return bits >= 60 ? 16 : 14;
-  return bits >= 32 ? 9 : Math.max(1, Math.floor((bits - 2) / 3));
-}
-
-/** A ring whose products still have room for an integer part. */
+/** A ring whose products still have room for an integer part: what the flags say, else the one that the plan was calibrated for. */
 export function ringOf(flags: RingFlags, plan?: { readonly ring?: RingParameters | undefined }): RingParameters {
-  const bits = flags.ring;
-  const fraction = flags.fraction ?? usualFraction(bits, plan);
+  const { bits, fraction } = ringFor({ bits: flags.ring, fraction: flags.fraction }, plan);
   if (2 * fraction + 2 <= bits || bits < 8) return { bits, fraction };
   throw new SottoError('usage', `a ring of ${bits} bits has no room for products with ${fraction} fraction bits`, {
     place: { field: '--fraction' },
     remedy: `use at most ${Math.floor((bits - 2) / 2)} fraction bits, or a wider ring`,
   });
 }
+
+/** The ring that a model is calibrated for where it was not before: as the flags say, with as many fraction bits as fit. */
+export const wantedRing = ({ ring = 64, fraction }: RingFlags): { bits: number; fraction?: number } => ({
+  bits: ring,
+  ...(fraction === undefined ? {} : { fraction }),
+});
 
 export interface SamplingFlags {
   readonly temperature: number;

@@ -13,6 +13,7 @@ import {
   runDealer,
   runServer,
 } from '../party/index.ts';
+import { saying } from './measured.ts';
 import {
   checkReveal,
   earlyStopOptions,
@@ -21,7 +22,6 @@ import {
   linkTokenOption,
   type RingFlags,
   revealOption,
-  ringOf,
   ringOption,
   type SamplingFlags,
   samplingOf,
@@ -34,6 +34,7 @@ import {
   tlsOptions,
   tokenIds,
   topPOption,
+  wantedRing,
   whole,
 } from './options.ts';
 import { bytes, seconds } from './table.ts';
@@ -112,7 +113,7 @@ function registerDealer(party: Command, terminal: Terminal, setting: Setting, de
     });
 }
 
-interface ServerFlags extends CommonFlags {
+interface ServerFlags extends CommonFlags, RingFlags {
   readonly model: string;
   readonly listen: string;
   readonly dealer: string;
@@ -130,6 +131,8 @@ function registerServer(party: Command, terminal: Terminal): void {
     .addOption(dealerOption())
     .addOption(settingOption())
     .addOption(stateOption('server'))
+    .addOption(ringOption())
+    .addOption(fractionOption())
     .addOption(timeoutOption())
     .addOption(authorityOption())
     .addOption(certificateOption())
@@ -138,7 +141,8 @@ function registerServer(party: Command, terminal: Terminal): void {
     .addOption(jsonOption())
     .action(async (flags: ServerFlags) => {
       const { model, listen, dealer, setting, state, linkToken } = flags;
-      const own = { model, listen, dealer, setting, state, linkToken };
+      const measuring = { ring: wantedRing(flags), say: saying(terminal) };
+      const own = { model, listen, dealer, setting, state, linkToken, measuring };
       finish(await runServer({ ...own, ...common(flags), onListening: announce('server', terminal) }), flags, terminal);
     });
 }
@@ -218,7 +222,15 @@ async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
   const { task, end } = taskOf(flags, say);
   const onLogits = flags.image === undefined ? {} : { onLogits: (opened: Float64Array) => void logits.push(opened) };
   const given = flags.manifestHash === undefined ? {} : { manifestHash: flags.manifestHash };
-  const options = { server, dealer, setting, state, ring: ringOf(flags), ...common(flags), ...given };
+  const options = {
+    server,
+    dealer,
+    setting,
+    state,
+    ring: { bits: flags.ring, fraction: flags.fraction },
+    ...common(flags),
+    ...given,
+  };
   const report = await runClient({ ...options, task, ...onLogits });
   end();
   if (flags.json)

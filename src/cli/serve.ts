@@ -3,9 +3,11 @@ import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Setting } from '../backends/cost/index.ts';
 import { SottoError } from '../errors/index.ts';
+import { openMeasured } from '../package/measure.ts';
 import type { RunRequest } from '../party/control.ts';
 import { type Service, serveDealer, serveModel } from '../party/index.ts';
 import { errorFields, type Log, type LogFormat, logger } from '../party/log.ts';
+import { saying } from './measured.ts';
 import {
   fractionOption,
   linkTokenOption,
@@ -17,6 +19,7 @@ import {
   type TlsFlags,
   tlsOf,
   tlsOptions,
+  wantedRing,
   whole,
 } from './options.ts';
 import type { Terminal } from './terminal.ts';
@@ -92,14 +95,16 @@ export function registerServe(program: Command, terminal: Terminal): void {
     .addOption(fractionOption());
   standingOptions(serve, { maxSessions: 8 }).action(async (flags: ServeFlags) => {
     const { model, dealer, setting, state, prepareTokens, prepare: count } = flags;
-    const ring = ringOf(flags);
+    const measuring = { ring: wantedRing(flags), say: saying(terminal) };
+    const ring = ringOf(flags, (await openMeasured(model, measuring)).plan);
     if (count > 0 !== prepareTokens.length > 0)
       throw new SottoError('usage', 'material made ahead needs both a number of bundles and their shapes', {
         place: { field: '--prepare' },
         remedy: 'write --prepare 4 --prepare-tokens 16:32',
       });
     const shapes = prepareTokens.map((shape) => ({ ...shape, ring }));
-    const options = { ...standing(flags, terminal), model, dealer, setting, state, prepare: { count, shapes } };
+    const parts = { model, dealer, setting, state, prepare: { count, shapes }, measuring };
+    const options = { ...standing(flags, terminal), ...parts };
     await untilSignalled(await serveModel(options), flags.drain, options.log);
   });
   registerDeal(

@@ -2,8 +2,9 @@ import { SottoError } from '../errors/index.ts';
 import { newtonIterations, type RowFunction, rowValue } from '../math/index.ts';
 import { perKey, powerOf } from '../models/block.ts';
 import type { AttentionPlan, LayerPlan, NormPlan, Plan, ScopeRange } from '../models/plan.ts';
-import { largestProduct, neededBits } from '../models/ranges.ts';
+import { largestProduct, neededBits, usualFraction } from '../models/ranges.ts';
 import { type Bounded, type FloatBackend, levelEpsilon, type Program, type Tensor } from '../program/index.ts';
+import { domainsOf, tableSquares, windowedArguments } from './domains.ts';
 import { activationNodes, attentionNode, normArguments, observe, type Subject, type Weights, weightsScope } from './observe.ts';
 import { eachPowerRow, isCausal, type Raised, type RowLayout, rowLayout } from './rows.ts';
 import { type ArgumentRange, chooseTable, findTable } from './tables.ts';
@@ -15,8 +16,11 @@ export interface CalibrationOptions {
   readonly margin?: number;
   /** What the plan is for. Without fraction bits, the most with which everything met fits, the margin included. */
   readonly ring?: { readonly bits: number; readonly fraction?: number | undefined };
-  /** How norms and denominators are evaluated in the ring; where absent, as the plan has it, and by tables where it has nothing. */
-  readonly method?: 'table' | 'newton' | undefined;
+  /**
+   * How norms and denominators are evaluated in the ring; where absent, as the plan has it, and by tables where it has nothing. `own`: what
+   * has neither table nor iteration keeps to comparisons.
+   */
+  readonly method?: 'table' | 'newton' | 'own' | undefined;
 }
 
 export const defaultRing = { bits: 64, fraction: 16 } as const;
@@ -31,7 +35,7 @@ const levelError = 0.03;
 function isLevelled(
   { half, exponent, epsilon, form = 'centred', table }: AttentionPlan & { kind: 'power' },
   { minMean, maxMean }: ScopeRange,
-  { margin, bits, method, scope }: { margin: number; bits: number; method: CalibrationOptions['method']; scope: string },
+  { margin, bits, method, scope }: { margin: number; bits: number; method: 'table' | 'newton' | undefined; scope: string },
 ): boolean {
   if (exponent < 4 || form !== 'centred' || bits < 60 || (method ?? table?.method ?? 'table') !== 'table') return false;
   if (half !== undefined) return true;
@@ -76,7 +80,9 @@ const newtonError = 1e-3;
  * |x| before the power, the largest power, the row's mean power and the largest sum of weighted values.
  */
 export async function calibrate(subject: Subject<Plan>, plan: Plan, options: CalibrationOptions): Promise<Plan> {
-  const { margin = 2, method } = options;
+  const { margin = 2 } = options;
+  const keeps = options.method === 'own';
+  const method = options.method === 'own' ? undefined : options.method;
   const { hiddenSize, normEpsilon } = subject;
   const measured = await measure(subject, subject.trace(plan), plan, options);
   const wanted = options.ring ?? { bits: defaultRing.bits };
@@ -91,7 +97,7 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
   const ranges = Object.fromEntries(
     Object.entries(measured).map(([scope, range]) => [scope, seenRange(range, levelled.has(scope))]),
   );
-  const ring = ringFor(wanted, ranges, margin);
+  const ring = ringFor(wanted, ranges, margin, keeps ? usualFraction(wanted.bits) : defaultRing.fraction);
   const bounded = (
     f: RowFunction,
     met: ArgumentRange,
@@ -119,6 +125,7 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
   };
   const norm = (scopes: readonly string[], own: NormPlan | undefined): NormPlan => {
     const met = scopes.flatMap((scope) => (ranges[scope] === undefined ? [] : [ranges[scope]]));
+    if (met.length === 0 || (keeps && own?.table === undefined)) return {};
     const argument = { min: Math.min(...met.map((r) => r.minSquares!)), max: Math.max(...met.map((r) => r.maxSquares!)) };
     const f = { power: -0.5, factor: 1 / hiddenSize, epsilon: normEpsilon } as const;
     return { table: bounded(f, argument, scopes[0]!, own?.table, Math.max(...met.map((r) => r.maxNormal!))) };
@@ -129,6 +136,7 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
     const { minMean, maxMean, maxMixed } = ranges[scope] as ScopeRange;
     // Rectified scores may all be zero: no bounded method reaches there, but comparisons do.
     if (layer.kind === '2relu' && !(minMean! > layer.epsilon)) return { ...layer, table: undefined };
+    if (keeps && layer.table === undefined) return layer;
     const f = { power: -1, factor: 1, epsilon: layer.epsilon } as const;
     const direct = (): Bounded => bounded(f, { min: minMean!, max: maxMean! }, scope, layer.table, maxMixed!);
     if (layer.kind !== 'power') return { ...layer, table: direct() };
@@ -147,10 +155,12 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
     (layer, index): LayerPlan => ({
       ...layer,
       attention: attention(layer.attention, index),
-      norm: norm([`layers.${index}.attention.norm`, `layers.${index}.mlp.norm`], layer.norm),
+      norm: norm([...(index === 0 ? ['embed'] : []), `layers.${index}.attention.norm`, `layers.${index}.mlp.norm`], layer.norm),
     }),
   );
-  return { ...plan, layers, finalNorm: norm(['norm'], plan.finalNorm), ring, ranges };
+  const made = { ...plan, layers, finalNorm: norm(['norm'], plan.finalNorm), ring, ranges };
+  const { config } = subject;
+  return { ...made, domains: await domainsOf({ ranges, ring, config, plan: made, weights: options.weights }) };
 }
 
 /** The ring that was asked for; without fraction bits, the most with which products of what was met fit, times the margin. */
@@ -158,10 +168,11 @@ function ringFor(
   { bits, fraction }: { readonly bits: number; readonly fraction?: number | undefined },
   ranges: Readonly<Record<string, ScopeRange>>,
   margin: number,
+  most: number,
 ): { bits: number; fraction: number } {
   if (fraction !== undefined) return { bits, fraction };
   const scopes = Object.entries(ranges);
-  for (let fitting = defaultRing.fraction as number; fitting >= leastFraction; fitting--)
+  for (let fitting = most; fitting >= leastFraction; fitting--)
     if (scopes.every(([, range]) => neededBits(range, { bits, fraction: fitting }, margin) <= bits))
       return { bits, fraction: fitting };
   const [scope, worst] = scopes.reduce((most, next) => (largestProduct(next[1]) > largestProduct(most[1]) ? next : most));
@@ -182,7 +193,7 @@ async function measure(
   subject: Subject<Plan>,
   program: Program,
   plan: Plan,
-  { weights, backend, ring }: CalibrationOptions,
+  { weights, backend, ring, method }: CalibrationOptions,
 ): Promise<Record<string, ScopeRange>> {
   const nodes = new Map<string, number>();
   const visitors: ((get: (name: string) => Tensor) => void)[] = [];
@@ -198,6 +209,18 @@ async function measure(
     nodes.set(scope, argument);
     const width = program.nodes[argument]!.shape.at(-1)!;
     visitors.push((get) => widen(scope, rowSquares(get(scope).values, width, centred)));
+  }
+  for (const [scope, found] of windowedArguments(program)) {
+    found.forEach((node, at) => {
+      const name = `${scope} window ${at}`;
+      nodes.set(name, node);
+      visitors.push((get) => widen(scope, { maxArgument: maxAbs(get(name).values) }));
+    });
+  }
+  const logits = program.outputs.get('logits');
+  if (logits !== undefined) {
+    nodes.set('head', logits);
+    visitors.push((get) => widen('head', { maxArgument: maxAbs(get('head').values) }));
   }
   for (let layer = 0; layer < subject.layers; layer++) {
     const act = `layers.${layer}.mlp.act`;
@@ -217,6 +240,9 @@ async function measure(
   await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
     for (const visit of visitors) visit((name) => found.get(name)!);
   });
+  const table = subject.table === undefined ? undefined : weights.get(subject.table);
+  const squares = table === undefined ? undefined : tableSquares(table.values, subject.hiddenSize);
+  if (squares !== undefined && method === 'own') widen('layers.0.attention.norm', squares);
   return ranges as Record<string, ScopeRange>;
 }
 

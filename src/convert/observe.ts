@@ -1,5 +1,5 @@
 import { SottoError } from '../errors/index.ts';
-import type { ActivationName } from '../models/config.ts';
+import type { ActivationName, ModelConfig } from '../models/config.ts';
 import type { Coefficient } from '../models/plan.ts';
 import type { Executable, FloatBackend, Node, Program, Tensor } from '../program/index.ts';
 import { prune } from '../program/index.ts';
@@ -7,6 +7,7 @@ import type { Targets } from './fisher.ts';
 
 /** A model under conversion: how it is traced under any plan, where its parts are, and inputs that it is observed on. */
 export interface Subject<P> {
+  readonly config: ModelConfig;
   readonly layers: number;
   readonly heads: number;
   /** The published activation. */
@@ -25,6 +26,8 @@ export interface Subject<P> {
   /** Values per row of a norm, and what the norm adds under its root. */
   readonly hiddenSize: number;
   readonly normEpsilon: number;
+  /** The published table whose rows are what the first layer's norm sees. */
+  readonly table?: string | undefined;
 }
 
 export type Weights = ReadonlyMap<string, Tensor>;

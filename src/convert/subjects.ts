@@ -1,7 +1,9 @@
 import { SottoError } from '../errors/index.ts';
-import type { LlamaConfig, ModelConfig, VitConfig } from '../models/config.ts';
+import { bertNames, traceBert } from '../models/bert.ts';
+import type { BertConfig, LlamaConfig, ModelConfig, VitConfig } from '../models/config.ts';
 import { traceLlama, traceVit } from '../models/index.ts';
 import type { Plan } from '../models/plan.ts';
+import { embeddingTensor } from '../models/public-embedding.ts';
 import type { Tensor } from '../program/index.ts';
 import type { Targets } from './fisher.ts';
 import type { Subject } from './observe.ts';
@@ -18,13 +20,18 @@ export interface CalibrationPixels {
   /** The classes of each batch, for fits that weigh by the loss. */
   readonly labels?: readonly Int32Array[] | undefined;
 }
-export type Calibration = CalibrationIds | CalibrationPixels;
+/** Texts as an encoder reads them. */
+export interface CalibrationTexts {
+  readonly encoded: readonly { readonly ids: ArrayLike<number>; readonly types: ArrayLike<number> }[];
+}
+export type Calibration = CalibrationIds | CalibrationPixels | CalibrationTexts;
 
 /** The subject that a configuration describes, observed on data of its kind; anything else is a `usage` error. */
 export function subjectOf(config: ModelConfig, calibration: Calibration): Subject<Plan> {
   if (config.family === 'llama' && 'rows' in calibration) return llamaSubject(config, calibration);
   if (config.family === 'vit' && 'pixels' in calibration) return vitSubject(config, calibration);
-  throw new SottoError('usage', `a ${config.family} cannot be calibrated on ${'rows' in calibration ? 'texts' : 'pictures'}`, {
+  if (config.family === 'bert' && 'encoded' in calibration) return bertSubject(config, calibration);
+  throw new SottoError('usage', `a ${config.family} cannot be calibrated on ${'pixels' in calibration ? 'pictures' : 'texts'}`, {
     remedy: 'give texts for a language model, pictures for a vision model',
   });
 }
@@ -44,6 +51,7 @@ export function llamaSubject(config: LlamaConfig, { rows, batch }: CalibrationId
   });
   return {
     ...common(config),
+    table: embeddingTensor,
     normEpsilon: config.rmsNormEps,
     queryName: (layer) => `model.layers.${layer}.self_attn.q_proj`,
     coefficientName: (layer, part) => `model.layers.${layer}.mlp.act.${part}`,
@@ -89,7 +97,39 @@ export function vitSubject(config: VitConfig, { pixels, labels }: CalibrationPix
   };
 }
 
+/** A BERT that classifies, observed on texts of one length a feed. */
+export function bertSubject(config: BertConfig, { encoded }: CalibrationTexts): Subject<Plan> {
+  if (encoded.length === 0)
+    throw new SottoError('input', 'there is no calibration text', {
+      remedy: 'give at least one text of the kind that it classifies',
+    });
+  const tokens = Math.max(...encoded.map(({ ids }) => ids.length));
+  const padded = (values: ArrayLike<number>): Tensor => {
+    const row = new Int32Array(tokens);
+    row.set(values);
+    return { shape: [1, tokens], values: row };
+  };
+  const names = bertNames(config);
+  return {
+    ...common(config),
+    normEpsilon: config.layerNormEps,
+    queryName: (layer) => names.layer(layer, 'attention.self.query'),
+    coefficientName: (layer, part) => names.layer(layer, `intermediate.act.${part}`),
+    quadName: (layer, part) => names.layer(layer, `attention.self.quad.${part}`),
+    trace: (plan) => traceBert(config, plan, { batch: 1, tokens }),
+    feeds: encoded.map(({ ids, types }) => {
+      const mask = new Float32Array(tokens).fill(1, 0, ids.length);
+      return new Map<string, Tensor>([
+        ['ids', padded(ids)],
+        ['types', padded(types)],
+        ['mask', { shape: [1, tokens], values: mask }],
+      ]);
+    }),
+  };
+}
+
 const common = (config: ModelConfig) => ({
+  config,
   layers: config.numHiddenLayers,
   heads: config.numAttentionHeads,
   hiddenSize: config.hiddenSize,

@@ -22,7 +22,7 @@ import {
   layerNormStack,
 } from './folded.ts';
 import { paddingMask, paddingRows } from './padding.ts';
-import { type ActivationPlan, type Coefficient, type Plan, poolerPlan } from './plan.ts';
+import { type ActivationPlan, type Coefficient, type Plan, poolerPlan, withDomains } from './plan.ts';
 
 export type BertOutput = 'logits' | 'hidden' | 'attention' | 'pooled';
 
@@ -196,7 +196,7 @@ export function traceBertPrivate(
   checkLength(config, tokens);
   const { hiddenSize: d, vocabSize, typeVocabSize, maxPositionEmbeddings, firstPosition } = config;
   const stack = bertStack(config);
-  return trace((ops) => {
+  const program = trace((ops) => {
     const weight = serverWeights(ops);
     const ids = ops.input('prompt', [tokens], 'client', 'index');
     let x = ops.scope('embed', () => {
@@ -227,6 +227,7 @@ export function traceBertPrivate(
     const classes = config.labels.length;
     return { logits: ops.scope('head', () => ops.reshape(privateHead(ops, plan, dense, classes, weight), [classes])) };
   });
+  return withDomains(program, plan);
 }
 
 /** Everybody looks at everybody who counts. */

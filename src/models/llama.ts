@@ -15,7 +15,7 @@ import {
 import type { LlamaConfig } from './config.ts';
 import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
 import { forGroups, memo, type Padding, paddingMask, paddingRows } from './padding.ts';
-import type { Plan } from './plan.ts';
+import { type Plan, withDomains } from './plan.ts';
 import { ropeFrequencies } from './rope.ts';
 
 export type LlamaOutput = 'logits' | 'hidden' | 'attention';
@@ -193,7 +193,7 @@ export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: P
   checkLength(config, promptTokens);
   checkLength(config, newTokens);
   checkLength(config, promptTokens + newTokens - 1);
-  return trace((ops) =>
+  const program = trace((ops) =>
     decode(ops, llamaStack(config), plan, {
       promptTokens,
       newTokens,
@@ -209,6 +209,7 @@ export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: P
       },
     }),
   );
+  return withDomains(program, plan);
 }
 
 export interface Decoding {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { SottoError } from '../errors/index.ts';
-import type { Bounded, BoundedTable } from '../program/index.ts';
+import type { Bounded, BoundedTable, Domains, Program } from '../program/index.ts';
 
 /**
  * What stands where the activation stood. `exact` is the one that config.json names; `quadratic` a·x² + b·x + c and `bilinear` a·x have
@@ -79,10 +79,10 @@ export interface LayerPlan {
   readonly norm?: NormPlan | undefined;
 }
 
-/** The largest magnitudes that calibration saw under one scope; further figures may stand beside `maxAbs`. */
+/** The largest magnitudes that calibration saw under one scope: `maxAbs` of what is multiplied, and further figures. */
 export interface ScopeRange {
-  readonly maxAbs: number;
-  readonly [figure: string]: number;
+  readonly maxAbs?: number | undefined;
+  readonly [figure: string]: number | undefined;
 }
 
 /** What replaces what, layer by layer: stored under the key `sotto` of config.json. */
@@ -97,6 +97,8 @@ export interface Plan {
   /** The ring that tables and ranges were calibrated for. */
   readonly ring?: { readonly bits: number; readonly fraction: number } | undefined;
   readonly ranges?: Readonly<Record<string, ScopeRange>> | undefined;
+  /** What a ring program needs of the ranges, as powers of two: clients get these, and never the figures. */
+  readonly domains?: Domains | undefined;
 }
 
 /** A table that everybody may have; the SHA-256 of its numbers as little-endian F32 says which. */
@@ -157,7 +159,14 @@ const attention = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('l2quad'), ...quotient }),
   z.strictObject({ kind: z.literal('2relu'), ...quotient }),
 ]);
-const range = z.object({ maxAbs: z.number().min(0) }).catchall(z.number());
+const range = z.object({ maxAbs: z.number().min(0).optional() }).catchall(z.number());
+const exponent = whole(-60, 60).optional();
+const domain = z
+  .strictObject({ argument: exponent, low: exponent, high: exponent, weight: exponent })
+  .refine(({ low, high }) => (low === undefined) === (high === undefined) && (low ?? 0) < (high ?? 1), {
+    path: ['high'],
+    error: 'must be above low',
+  });
 const planSchema = z.strictObject({
   name: z.string().max(200).optional(),
   layers: z.array(z.strictObject({ activation, attention, norm: norm.optional() })).max(1024),
@@ -166,6 +175,7 @@ const planSchema = z.strictObject({
   embedding: z.strictObject({ kind: z.literal('public'), sha256: z.string().regex(/^[0-9a-f]{64}$/) }).optional(),
   ring: z.strictObject({ bits: whole(8, 64), fraction: whole(1, 40) }).optional(),
   ranges: z.record(z.string().max(200), range).optional(),
+  domains: z.record(z.string().max(200), domain).optional(),
 });
 
 /** Where no calibration has said better: row sums of squares up to twice the width, one node a unit. */
@@ -285,3 +295,7 @@ const malformed = (reason: string, field: string, source: string, cause?: unknow
     remedy: 'correct the plan, or name one of the built-in plans',
     cause,
   });
+
+/** A private program with what its lowering must know of the plan's ranges. */
+export const withDomains = (program: Program, { domains }: Plan): Program =>
+  domains === undefined ? program : { ...program, domains };

@@ -2,7 +2,7 @@ import { usedFields } from './config.ts';
 import { isObject } from './json.ts';
 
 /** What of a plan a program is traced from, or a client feeds by. Names and calibration's ranges stay with the server. */
-const planFields = ['layers', 'finalNorm', 'pooler', 'embedding', 'ring'] as const;
+const planFields = ['layers', 'finalNorm', 'pooler', 'embedding', 'ring', 'domains'] as const;
 
 /** Settings of a tokenizer that change what ids a text has, or how ids are read. */
 const tokenizerFields = [

@@ -2,7 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import type { Plan, ScopeRange } from './plan.ts';
 
 /** The largest number that a scope squares, raises or sums up before it is truncated, as far as calibration recorded it. */
-export const largestProduct = ({ maxAbs, maxSquares = 0, maxPower = 0, maxMean = 0, maxSum = 0 }: ScopeRange): number =>
+export const largestProduct = ({ maxAbs = 0, maxSquares = 0, maxPower = 0, maxMean = 0, maxSum = 0 }: ScopeRange): number =>
   Math.max(maxAbs ** 2, maxSquares, maxPower, maxMean, maxSum);
 
 /**
@@ -21,9 +21,41 @@ export function neededBits(
   factor = 1,
 ): number {
   const head = (value: number): number => Math.ceil(Math.log2(Math.max(value * factor, 2 ** -fraction)));
-  const product = head(largestProduct(range)) + 2 * fraction + 2;
+  // What a function looks at is a product's result before it is truncated.
+  const largest = Math.max(largestProduct(range), range.maxArgument ?? 0);
+  const product = head(largest) + 2 * fraction + 2;
   const divided = 2 * fraction + means.factorBits + 2;
   return divided + means.integerBits > bits ? product : Math.max(product, head(range.maxAverage ?? 0) + divided);
+}
+
+/** Fraction bits where nobody says, as far as they leave room. */
+export function usualFraction(bits: number): number {
+  if (bits >= 48) return bits >= 60 ? 16 : 14;
+  return bits >= 32 ? 9 : Math.max(1, Math.floor((bits - 2) / 3));
+}
+
+/** A run's ring: what is asked for, the rest as the plan was calibrated, or as usual. */
+export function ringFor(
+  { bits, fraction }: { readonly bits?: number | undefined; readonly fraction?: number | undefined } = {},
+  plan?: Pick<Plan, 'ring'>,
+): { bits: number; fraction: number } {
+  const width = bits ?? plan?.ring?.bits ?? 64;
+  return { bits: width, fraction: fraction ?? (plan?.ring?.bits === width ? plan.ring.fraction : usualFraction(width)) };
+}
+
+/**
+ * Whether a ring program of this plan would look at its values through measured windows alone. Where it would not, its values must be
+ * measured before a private run: nothing that a ring assumes holds for every model.
+ */
+export function isMeasured({ layers, ranges, domains = {} }: Plan): boolean {
+  if (ranges === undefined) return false;
+  return layers.every(({ activation, attention, norm }, index) => {
+    const [act, weights, middle] = ['mlp.act', 'attention.weights', 'mlp.norm'].map((part) => domains[`layers.${index}.${part}`]);
+    if ((activation.kind === 'exact' || activation.kind === 'relu') && act?.argument === undefined) return false;
+    if ((attention.kind === 'softmax' || attention.kind === '2relu') && weights?.argument === undefined) return false;
+    if (attention.kind !== 'softmax' && attention.table === undefined && weights?.low === undefined) return false;
+    return norm?.table !== undefined || middle?.low !== undefined;
+  });
 }
 
 /**

@@ -11,7 +11,7 @@ import {
 } from './block.ts';
 import type { VitConfig } from './config.ts';
 import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm, layerNormStack } from './folded.ts';
-import type { Plan } from './plan.ts';
+import { type Plan, withDomains } from './plan.ts';
 
 export type VitOutput = 'logits' | 'hidden' | 'attention';
 
@@ -125,10 +125,11 @@ export const vitStack = (config: VitConfig): FoldedStack => layerNormStack(confi
 
 /** One private classification: the client's `pixels` (C, S, S) → `logits` (classes). Weights: `private/…` of foldVit. */
 export function traceVitPrivate(config: VitConfig, plan: Plan): Program {
-  return trace((ops) => {
+  const program = trace((ops) => {
     const pixels = ops.input('pixels', [config.numChannels, config.imageSize, config.imageSize], 'client');
     return { logits: classifyFolded(ops, vitStack(config), plan, config, config.labels.length, pixels) };
   });
+  return withDomains(program, plan);
 }
 
 /** A folded stack over the patches of one picture (C, S, S) → class logits; the last layer works for the class token alone. */

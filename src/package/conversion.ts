@@ -117,7 +117,7 @@ async function publishTable(source: LoadedModel, tensors: readonly NamedTensor[]
 }
 
 /** All pictures, as many a run as divide their number. */
-async function calibrationPixels(
+export async function calibrationPixels(
   model: LoadedModel,
   config: VitConfig,
   { pictures = [] }: ConvertOptions,

@@ -15,7 +15,7 @@ import {
 } from '../models/index.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import { readRows } from '../train/data/index.ts';
-import type { LoadedModel } from './model.ts';
+import { type LoadedModel, requireMeasured } from './model.ts';
 import { withFloatBackend } from './text.ts';
 
 /** The encoder of a model that classifies texts. Throws a `model` error for other architectures. */
@@ -130,6 +130,7 @@ async function withClassifier<T>(
 /** One program a length of text, as in a private run: there is no padding. */
 function fixedClassifier(model: LoadedModel, ring: RingParameters): TextClassifier {
   const config = encoder(model);
+  requireMeasured(model);
   const classify = async ({ ids, types }: EncodedText): Promise<Classification> => {
     const program = quantise(traceBertPrivate(config, model.plan, { tokens: ids.length }), ring);
     const weights = await model.privateWeights();

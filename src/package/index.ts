@@ -19,16 +19,18 @@ import {
   writeCheckpoint,
 } from '../models/index.ts';
 import { embeddingFile } from '../models/public-embedding.ts';
-import { checkRanges } from '../models/ranges.ts';
+import { checkRanges, isMeasured, ringFor } from '../models/ranges.ts';
 import { folderFiles } from '../node/files.ts';
 import { type ConvertOptions, convertModel, writeConversion } from './conversion.ts';
 import { forecastModel, type RunForecast } from './forecast.ts';
-import { type LoadedModel, openModel } from './model.ts';
+import { type CalibrateOptions, calibrationSamples, measuredModel } from './measure.ts';
+import { type LoadedModel, openModel, requireMeasured } from './model.ts';
 import { classifier, classifyPixels, type Picture, pixelsOf, rehearsePicture } from './pictures.ts';
 import { type ClearBackend, fittingTokens, rehearseText, type TextRequest, writer, writeText } from './text.ts';
 
 export { type ErrorKind, errorKinds, type Place, SottoError } from '../errors/index.ts';
 export type {
+  CalibrateOptions,
   Classification,
   ClearBackend,
   ConvertOptions,
@@ -43,8 +45,8 @@ export type {
   Tokenizer,
 };
 
-/** The ring of 64 bits with 16 of fraction, where a plan was not calibrated for another one. */
-export const defaultRing: RingParameters = { bits: 64, fraction: 16 };
+/** The ring of a plan that was not calibrated for another one: 64 bits, 16 of fraction. */
+export const defaultRing: RingParameters = ringFor();
 
 export interface TextOptions {
   /** Tokens to write at most; 64 unless told, fewer where the context ends. */
@@ -87,6 +89,12 @@ export interface Model {
   classifyPrivately(picture: Picture, options?: { ring?: RingParameters }): Promise<Classification & Ledger>;
   /** Bytes, hops and offline material of a private run, from the program alone. */
   forecast(run: { promptTokens: number; newTokens?: number; ring?: RingParameters; plan?: Plan | string }): RunForecast;
+  /**
+   * The same model with the ranges of its values, measured on samples, or on text of its own where it writes: what a private run needs of a
+   * model that was not calibrated. A model that writes is measured by itself before its first private run. What was found is kept beside the
+   * model, or under ~/.sotto. Errors: `range` for encoders without samples, and where the values do not fit the ring.
+   */
+  calibrate(options?: CalibrateOptions): Promise<Model>;
   /** A polynomial model, fitted and calibrated but not trained, held in memory until it is saved. */
   convert(options?: ConvertOptions): Promise<Model>;
   /** Writes a folder in the Hugging Face layout. */
@@ -98,13 +106,12 @@ export async function loadModel(folder: string | Files): Promise<Model> {
   return new FolderModel(await openModel(folder));
 }
 
-/** What the plan was calibrated for, else the default. */
-const ringOf = (plan: Plan): RingParameters => plan.ring ?? defaultRing;
-
 class FolderModel implements Model {
   readonly config: ModelConfig;
   readonly plan: Plan;
   readonly #model: LoadedModel;
+  /** By the ring that was asked for. */
+  readonly #measurements = new Map<string, Promise<LoadedModel>>();
 
   constructor(model: LoadedModel) {
     this.#model = model;
@@ -117,20 +124,38 @@ class FolderModel implements Model {
   }
 
   async generate(prompt: string | readonly number[], options: TextOptions & { backend?: ClearBackend } = {}): Promise<Text> {
-    const { request, finish } = await this.#request(prompt, options);
-    return finish(await writeText(this.#model, options.backend ?? 'onnx', request));
+    const model = options.backend === 'fixed' ? await this.#measured(options.ring) : this.#model;
+    const { request, finish } = await this.#request(model.plan, prompt, options);
+    return finish(await writeText(model, options.backend ?? 'onnx', request));
+  }
+
+  /** With the ranges of its values, for a ring: measured once where they are not in the plan. */
+  async #measured(ring?: RingParameters): Promise<LoadedModel> {
+    if (isMeasured(this.#model.plan)) return this.#model;
+    const key = `${ring?.bits} ${ring?.fraction}`;
+    const known = this.#measurements.get(key) ?? measuredModel(this.#model, ring === undefined ? {} : { ring });
+    this.#measurements.set(key, known);
+    return await known;
+  }
+
+  async calibrate(options: CalibrateOptions = {}): Promise<Model> {
+    const { texts, pictures, ring, say } = options;
+    const samples = await calibrationSamples(this.#model, { texts, pictures });
+    return new FolderModel(await measuredModel(this.#model, { ring, samples, say }));
   }
 
   async generatePrivately(prompt: string | readonly number[], options: TextOptions = {}): Promise<Text & Ledger> {
-    const { request, finish } = await this.#request(prompt, options);
-    checkRanges(this.plan, request.ring, this.#model.checkpoint.files.name);
-    const made = await rehearseText(this.#model, request);
+    const model = await this.#measured(options.ring);
+    const { request, finish } = await this.#request(model.plan, prompt, options);
+    checkRanges(model.plan, request.ring, model.checkpoint.files.name);
+    const made = await rehearseText(model, request);
     return { ...finish(made), ...made.measured, forecast: made.forecast };
   }
 
   async #request(
+    plan: Plan,
     prompt: string | readonly number[],
-    { newTokens = 64, sampling, ring = ringOf(this.plan), onText }: TextOptions,
+    { newTokens = 64, sampling, ring = ringFor({}, plan), onText }: TextOptions,
   ) {
     const tokenizer = await this.tokenizer();
     const promptIds = typeof prompt === 'string' ? tokenizer.encode(prompt) : [...prompt];
@@ -152,15 +177,14 @@ class FolderModel implements Model {
     return { request, finish };
   }
 
-  async classify(
-    picture: Picture,
-    { backend = 'onnx', ring = ringOf(this.plan) }: { backend?: ClearBackend; ring?: RingParameters } = {},
-  ) {
-    return await classifyPixels(this.#model, backend, await this.#pixels(picture), ring);
+  async classify(picture: Picture, { backend = 'onnx', ring }: { backend?: ClearBackend; ring?: RingParameters } = {}) {
+    const model = backend === 'fixed' ? await this.#measured(ring) : this.#model;
+    return await classifyPixels(model, backend, await this.#pixels(picture), ring ?? ringFor({}, model.plan));
   }
 
-  async classifyPrivately(picture: Picture, { ring = ringOf(this.plan) }: { ring?: RingParameters } = {}) {
-    const { measured, ...rest } = await rehearsePicture(this.#model, await this.#pixels(picture), ring);
+  async classifyPrivately(picture: Picture, { ring }: { ring?: RingParameters } = {}) {
+    const model = await this.#measured(ring);
+    const { measured, ...rest } = await rehearsePicture(model, await this.#pixels(picture), ring ?? ringFor({}, model.plan));
     return { ...rest, ...measured };
   }
 
@@ -170,7 +194,8 @@ class FolderModel implements Model {
 
   forecast({ promptTokens, newTokens = 1, ring, plan }: Parameters<Model['forecast']>[0]): RunForecast {
     const chosen = plan === undefined ? this.plan : typeof plan === 'string' ? parsePlan(plan, this.config) : plan;
-    return forecastModel(this.#model, { ring: ring ?? ringOf(chosen), run: { promptTokens, newTokens }, plan: chosen });
+    if (plan === undefined) requireMeasured(this.#model);
+    return forecastModel(this.#model, { ring: ring ?? ringFor({}, chosen), run: { promptTokens, newTokens }, plan: chosen });
   }
 
   async convert(options: ConvertOptions = {}): Promise<Model> {

@@ -16,6 +16,7 @@ import {
   type Tokenizer,
 } from '../models/index.ts';
 import { readJson } from '../models/json.ts';
+import { isMeasured } from '../models/ranges.ts';
 import { folderFiles } from '../node/files.ts';
 import { loadImage } from '../pictures/index.ts';
 import type { Tensor } from '../program/index.ts';
@@ -87,4 +88,13 @@ export async function companionsOf(files: Files): Promise<ReturnType<typeof memo
   const held: Record<string, Uint8Array> = {};
   for (const path of companionFiles) if (await files.exists(path)) held[path] = await files.read(path);
   return memoryFiles(held, files.name);
+}
+
+/** A ring program of a model that nobody measured would be wrong without a sign of it. */
+export function requireMeasured(model: LoadedModel): void {
+  if (isMeasured(model.plan)) return;
+  throw new SottoError('range', 'nobody has measured which values this model computes with', {
+    place: { file: model.checkpoint.files.name },
+    remedy: 'calibrate it first: `sotto calibrate`, or calibrate() of a loaded model',
+  });
 }

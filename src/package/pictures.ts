@@ -7,7 +7,7 @@ import { createWasmKernels } from '../kernels/index.ts';
 import { type Classification, classifyFloat, greedy, traceVitPrivate, type VitConfig } from '../models/index.ts';
 import { nodePlatform } from '../party/platform.ts';
 import type { Tensor } from '../program/index.ts';
-import type { LoadedModel } from './model.ts';
+import { type LoadedModel, requireMeasured } from './model.ts';
 import { type ClearBackend, withFloatBackend } from './text.ts';
 
 /** The vision transformer of a model that names pictures. Throws a `model` error for other architectures. */
@@ -56,6 +56,7 @@ export function named(config: VitConfig, logits: Float64Array): Classification {
 }
 
 function prepare(model: LoadedModel, config: VitConfig, pixels: Float32Array | Float64Array, ring: RingParameters) {
+  requireMeasured(model);
   const shape = [config.numChannels, config.imageSize, config.imageSize];
   const program: RingProgram = quantise(traceVitPrivate(config, model.plan), ring);
   return { program, input: async (): Promise<Tensor> => ({ shape, values: pixels }) };

@@ -19,7 +19,7 @@ import { checkVocabulary } from '../models/vocabulary.ts';
 import { type Device, onnxBackend } from '../node/onnx.ts';
 import { nodePlatform } from '../party/platform.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
-import type { LoadedModel } from './model.ts';
+import { type LoadedModel, requireMeasured } from './model.ts';
 
 /** Where a text is computed in the clear: two float backends, and the exact integers of a private run. */
 export type ClearBackend = 'onnx' | 'reference' | 'fixed';
@@ -142,6 +142,7 @@ interface PrivateText {
 
 async function preparePrivately(model: LoadedModel, request: TextRequest): Promise<PrivateText> {
   const config = writer(model);
+  requireMeasured(model);
   checkIds(config, request.promptIds);
   const newTokens = fittingTokens(config, request.promptIds.length, request.newTokens);
   const { ring, reveal } = request;
@@ -186,6 +187,7 @@ async function simulateText(model: LoadedModel, request: TextRequest): Promise<G
  */
 export function fixedScorer(model: LoadedModel, ring: RingParameters): (ids: Int32Array) => Promise<Float64Array> {
   const config = writer(model);
+  requireMeasured(model);
   const kernels = createWasmKernels(wordBitsOf(ring.bits));
   let known: { readonly tokens: number; readonly program: RingProgram } | undefined;
   return async (ids) => {

@@ -13,6 +13,7 @@ import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { greedy, type LlamaConfig, planOf, type Sampler } from '../models/index.ts';
 import type { PublicEmbedding } from '../models/plan.ts';
 import type { EmbeddingTable } from '../models/public-embedding.ts';
+import { ringFor } from '../models/ranges.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Channel } from '../net/contract.ts';
 import type { Tensor } from '../program/index.ts';
@@ -68,7 +69,8 @@ export interface ClientOptions {
   /** Where the dealer waits, or the helper. */
   readonly dealer: string;
   readonly setting?: Setting | undefined;
-  readonly ring: { readonly bits: number; readonly fraction: number };
+  /** What the model was calibrated for where absent. */
+  readonly ring?: { readonly bits?: number | undefined; readonly fraction?: number | undefined } | undefined;
   /** SHA-256 of the manifest, in hexadecimal, from somebody who knows the model: another manifest is refused. */
   readonly manifestHash?: string | undefined;
   readonly task: ClientTask;
@@ -208,7 +210,8 @@ class Opened {
 }
 
 async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>): Promise<Prepared> {
-  const { task, ring } = options;
+  const { task } = options;
+  const ring = ringFor(options.ring, planOf(parseModelConfig(manifest.config)));
   if (task.kind === 'classify') {
     const pixels = await task.pixels(manifest);
     const run: RunRequest = { task: 'classify', promptTokens: 1, newTokens: 1, ring };
@@ -297,7 +300,7 @@ async function runPhases(
   traced: TracedRun,
   prepared: Prepared,
 ): Promise<ClientReport> {
-  const platform = host.platform(options.ring.bits);
+  const platform = host.platform(prepared.run.ring.bits);
   const session = sessionOf(traced.ringProgram, agreed);
   const meter = new PhaseMeter([channels.server, channels.dealer], platform.now);
   const maskSeed = await meter.measure('setup', () => clientSetup(platform, session, channels));
@@ -320,7 +323,7 @@ async function runPhases(
   } satisfies Omit<ClientRun, 'bundle'>;
   const fromBundle = async (): Promise<Ledger | undefined> => {
     const store = await host.store();
-    const header = { id: agreed.bundle, program: traced.hash, ring: options.ring, createdFor: 'client' } as const;
+    const header = { id: agreed.bundle, program: traced.hash, ring: prepared.run.ring, createdFor: 'client' } as const;
     return await runBundle(store, header, channels.server, TextEnded, {
       fill: async (sink) => {
         try {

@@ -7,12 +7,12 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Setting } from '../backends/cost/index.ts';
 import { type ErrorKind, type Place, SottoError } from '../errors/index.ts';
-import { openCheckpoint } from '../models/checkpoint.ts';
 import type { SamplingOptions } from '../models/index.ts';
 import { embeddingFile } from '../models/public-embedding.ts';
 import { folderFiles } from '../node/files.ts';
 import { temporaryFolder } from '../node/temporary.ts';
-import { manifestHash, readManifest } from './manifest.ts';
+import { manifestHash } from './manifest.ts';
+import { openServed } from './model.ts';
 import { refusedPrefix } from './refusals.ts';
 import type { ClientReport, Role, RoleReport } from './report.ts';
 
@@ -58,6 +58,8 @@ export type RoleOrder = { readonly timeoutMilliseconds: number; readonly setting
       readonly linkToken: Uint8Array;
       readonly model: string;
       readonly state: string;
+      /** What a model is measured for that was never calibrated. */
+      readonly measuring?: { readonly ring: { readonly bits: number; readonly fraction?: number | undefined } };
     }
   | ({
       readonly role: 'client';
@@ -128,10 +130,11 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
       linkToken,
       model: options.model,
       state: state('server'),
+      measuring: { ring: options.ring },
       timeoutMilliseconds,
     });
     // A folder that cannot be read is the server's to report.
-    const manifest = hashOf(options.model);
+    const manifest = hashOf(options);
     manifest.catch(() => undefined);
     const serverAddress = await server.listening;
     const embedding = await publishedTable(options.model, directory);
@@ -167,9 +170,8 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
 }
 
 /** The client and the model are of one user: nobody else chose its manifest. */
-async function hashOf(model: string): Promise<string> {
-  const files = folderFiles(model);
-  return manifestHash(await readManifest(files, (await openCheckpoint(files)).config));
+async function hashOf({ model, ring }: LaunchOptions): Promise<string> {
+  return manifestHash((await openServed(model, { ring })).manifest);
 }
 
 /** What the model's folder publishes for clients, where they can reach it without reaching the folder. */

@@ -4,6 +4,7 @@ import type { ModelConfig } from '../models/config.ts';
 import { foldWeights, openModelFolder, type Plan } from '../models/index.ts';
 import { folderFiles } from '../node/files.ts';
 import type { Tensor } from '../program/index.ts';
+import { type Measuring, measuredPlan } from './calibration.ts';
 import type { Control } from './control.ts';
 import { manifestHash, readManifest } from './manifest.ts';
 
@@ -21,9 +22,18 @@ export interface ServedModel {
   readonly hash: () => string;
 }
 
-export async function loadModel(folder: string): Promise<ServedModel> {
-  const { checkpoint, config, plan } = await openModelFolder(folderFiles(folder));
-  const manifest = await readManifest(checkpoint.files, checkpoint.config);
+/** A folder's public half. A model that was never calibrated is measured first: see `measuredPlan`. */
+export async function openServed(folder: string, measuring: Measuring = {}) {
+  const opened = await openModelFolder(folderFiles(folder));
+  const { checkpoint, config } = opened;
+  const plan = await measuredPlan(opened, measuring);
+  const raw = plan === opened.plan ? checkpoint.config : { ...checkpoint.config, sotto: plan };
+  return { checkpoint, config, plan, manifest: await readManifest(checkpoint.files, raw) };
+}
+
+/** Opens what a server serves. */
+export async function loadModel(folder: string, measuring: Measuring = {}): Promise<ServedModel> {
+  const { checkpoint, config, plan, manifest } = await openServed(folder, measuring);
   const weights = new Map<string, Tensor>();
   for await (const [name, tensor] of foldWeights(config, plan, (tensor) => checkpoint.read(tensor))) weights.set(name, tensor);
   return {

@@ -7,6 +7,7 @@ import { connect } from '../node/sockets.ts';
 import { attending } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import { type BundleStore, openBundleStore } from './bundles.ts';
+import type { Measuring } from './calibration.ts';
 import { type Control, greet, heedingRefusals, type RunRequest, receiveControl, sendControl } from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { within } from './doors.ts';
@@ -37,6 +38,8 @@ export interface ServeOptions extends ServiceOptions {
   readonly state: string;
   /** Material that is made before clients come: how many bundles of each shape. */
   readonly prepare: { readonly count: number; readonly shapes: readonly RunRequest[] };
+  /** How a model is measured that was never calibrated. */
+  readonly measuring?: Measuring | undefined;
 }
 
 /** A server for many clients at once. */
@@ -49,7 +52,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
       remedy: 'leave it out, or use a dealer',
     });
   const token = await linkTokenFor([options.dealer], options.linkToken);
-  const model = await loadModel(options.model);
+  const model = await loadModel(options.model, options.measuring);
   const sessions = new Sessions({ role: 'server', ...options, now: () => performance.now() });
   const toDealer = async (): Promise<Channel> => {
     const limits = { timeoutMilliseconds, connectMilliseconds: options.handshakeMilliseconds, credentials };

@@ -7,6 +7,7 @@ import type { TlsFiles } from '../node/tls.ts';
 import { acceptPeer } from './accept.ts';
 import { attending, patienceMilliseconds } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
+import type { Measuring } from './calibration.ts';
 import { type Control, greet, heedingRefusals, receiveControl, refuse, sendControl, shortControlBytes } from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { type LinkToken, linkTokenFor } from './link-token.ts';
@@ -35,13 +36,15 @@ export interface ServerOptions {
   /** For a dealer on a plain address. */
   readonly linkToken?: LinkToken | undefined;
   readonly onListening?: (address: string) => void;
+  /** How a model is measured that was never calibrated. */
+  readonly measuring?: Measuring | undefined;
 }
 
 /** One private run as the server: owns the weights, learns the run's shape and when a text ends, and nothing of its content. */
 export async function runServer(options: ServerOptions): Promise<RoleReport> {
   const credentials = partyCredentials(options.tls, 'server', [options.listen, options.dealer]);
   const token = await linkTokenFor([options.dealer], options.linkToken);
-  const model = await loadModel(options.model);
+  const model = await loadModel(options.model, options.measuring);
   const { timeoutMilliseconds, setting = 'dealer' } = options;
   const patience = patienceMilliseconds(timeoutMilliseconds);
   const listener = await listen({ address: options.listen, peer: 'client', timeoutMilliseconds: patience, credentials });

@@ -1,6 +1,6 @@
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
-import type { Node, Program } from './types.ts';
+import type { Domain, Node, Program } from './types.ts';
 
 /** The text form of a program: one line a node, constants by the hash of their values. Equal texts mean equal programs. */
 export function text(program: Program): string {
@@ -9,8 +9,12 @@ export function text(program: Program): string {
     return `%${index} = ${node.operation}${inputs === '' ? '' : ` ${inputs}`} ${parameters(node)} : [${node.shape.join(' ')}] # ${node.scope}`;
   });
   for (const [name, index] of program.outputs) lines.push(`output ${JSON.stringify(name)} %${index}`);
+  for (const [scope, domain] of Object.entries(program.domains ?? {}).sort(([one], [other]) => (one < other ? -1 : 1)))
+    lines.push(`domain ${JSON.stringify(scope)} ${figures(domain)}`);
   return `${lines.join('\n')}\n`;
 }
+
+const figures = ({ argument, low, high, weight }: Domain): string => JSON.stringify({ argument, low, high, weight });
 
 function parameters(node: Node): string {
   if (node.operation !== 'constant') return JSON.stringify(node.parameters);

@@ -162,10 +162,28 @@ export type NodeOf<P extends Operation> = {
 };
 export type Node = { [P in Operation]: NodeOf<P> }[Operation];
 
+/**
+ * Powers of two that bound what calibration met under a scope, its margin included. They are coarse on purpose: whoever derives a private
+ * program knows them.
+ */
+export interface Domain {
+  /** Arguments of the scope's non-linear functions lie within ±2^argument. */
+  readonly argument?: number | undefined;
+  /** Mean squares of the scope's norm, or mean powers of its attention, lie in [2^low, 2^high). */
+  readonly low?: number | undefined;
+  readonly high?: number | undefined;
+  /** The server's numbers lie within ±2^weight. */
+  readonly weight?: number | undefined;
+}
+/** By scope, and for the server's tensors by name. */
+export type Domains = Readonly<Record<string, Domain>>;
+
 /** A straight-line program. Outputs keep the order in which the model gave them. */
 export interface Program {
   readonly nodes: readonly Node[];
   readonly outputs: ReadonlyMap<string, number>;
+  /** Where a ring looks for how far its values reach. */
+  readonly domains?: Domains | undefined;
 }
 
 /**

@@ -75,7 +75,8 @@ export async function writeTiny(
       ? { 'preprocessor_config.json': json({ size: 8, image_mean: [0.5, 0.5, 0.5], image_std: [0.5, 0.5, 0.5] }) }
       : Object.fromEntries(Object.entries(tokenizer).map(([path, value]) => [path, json(value)]));
   await writeCheckpoint(folderFiles(folder), {
-    config: plan === 'exact' ? raw : { ...raw, sotto: { ...chosen, ...planFields } },
+    // Random weights stay within the tables that a plan has before calibration: nothing is left to measure.
+    config: plan === 'exact' ? raw : { ...raw, sotto: { ...chosen, ranges: {}, ...planFields } },
     tensors: [...weights].map(([name, { shape, values }]) => ({ name, shape, values: Float32Array.from(values) })),
     extra,
   });

@@ -8,6 +8,7 @@ import { parsePlan } from '../../src/models/plan.ts';
 import { randomBertWeights } from '../../src/models/weights.ts';
 import { folderFiles } from '../../src/node/files.ts';
 import { classifyTexts, classifyTextsFixed, evaluateGlueFile } from '../../src/package/encoders.ts';
+import { openMeasured } from '../../src/package/measure.ts';
 import { openModel } from '../../src/package/model.ts';
 import { sottoHere } from '../cli/command.ts';
 
@@ -77,7 +78,23 @@ describe('a folder of an encoder with only a vocab.txt', () => {
     const extra = { 'vocab.txt': vocabulary.join('\n') };
     await writeCheckpoint(folderFiles(polynomial), { config: { ...config, sotto: plan }, tensors: named, extra });
     const sentences = ['the film is great', 'bad film', 'is the film bad', 'great !'];
-    const model = await openModel(polynomial);
+    const samples = join(folder, 'samples.txt');
+    writeFileSync(samples, sentences.join('\n'));
+    const unmeasured = await sottoHere([
+      'eval',
+      '--model',
+      polynomial,
+      '--task',
+      'sst2',
+      '--data',
+      samples,
+      '--backend',
+      'fixed',
+    ]);
+    expect(unmeasured).toMatchObject({ code: 5, stderr: expect.stringMatching(/sotto calibrate/) });
+    const calibrated = await sottoHere(['calibrate', '--model', polynomial, '--text', samples, '--separator', '\\n']);
+    expect(calibrated).toMatchObject({ code: 0, stdout: expect.stringMatching(/64 bits with 16 of fraction/) });
+    const model = await openMeasured(polynomial, {});
     const texts = sentences.map((sentence) => [sentence] as const);
     const [float, ring] = [await classifyTexts(model, texts), await classifyTextsFixed(model, texts, { bits: 64, fraction: 16 })];
     for (const [at, { logits }] of ring.entries())

@@ -203,7 +203,16 @@ describe.concurrent('three processes', () => {
     expect(result.text.startsWith(marked)).toBe(true);
     const keys = (role: string) => Object.keys(roles.get(role)!.order!).sort();
     expect(keys('dealer')).toEqual(['linkToken', 'listen', 'role', 'startMilliseconds', 'timeoutMilliseconds']);
-    expect(keys('server')).toEqual(['dealer', 'linkToken', 'listen', 'model', 'role', 'state', 'timeoutMilliseconds']);
+    expect(keys('server')).toEqual([
+      'dealer',
+      'linkToken',
+      'listen',
+      'measuring',
+      'model',
+      'role',
+      'state',
+      'timeoutMilliseconds',
+    ]);
     expect(keys('client')).toEqual([
       'dealer',
       'manifestHash',

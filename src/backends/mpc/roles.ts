@@ -4,7 +4,7 @@ import type { EntropySource, KeyDerivation, Prg, PrgFactory } from '../../math/r
 import type { Channel } from '../../net/contract.ts';
 import { size, type Tensor } from '../../program/index.ts';
 import { masterBytes, seedBytes, tagBytes } from '../cost/index.ts';
-import { maskedWeights, packedBytes, type RingNodeOf, type RingProgram } from '../ring/index.ts';
+import { encodingBits, maskedWeights, packedBytes, type RingNodeOf, type RingProgram, unencodable } from '../ring/index.ts';
 import { materialLayout } from './correlations/bundle.ts';
 import type { PointFunctionCipher } from './correlations/contract.ts';
 import { deal } from './correlations/dealer.ts';
@@ -52,7 +52,12 @@ export function encodeWeight(platform: Platform, program: RingProgram, node: Rin
   const block = platform.kernels.allocate(size(node.shape));
   const values = factor === 1 ? tensor.values : Float64Array.from(tensor.values, (value) => value * factor);
   const reals = values instanceof Float32Array || values instanceof Float64Array ? values : Float64Array.from(values);
-  platform.kernels.encode(block, reals, fraction, program.ring.bits);
+  try {
+    platform.kernels.encode(block, reals, fraction, encodingBits(node, program));
+  } catch (error) {
+    platform.kernels.free(block);
+    throw unencodable(error, node);
+  }
   return block;
 }
 

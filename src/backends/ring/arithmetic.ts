@@ -1,5 +1,5 @@
 import { SottoError } from '../../errors/index.ts';
-import { size } from '../../program/index.ts';
+import { type Domain, type Domains, size } from '../../program/index.ts';
 import type { RingBuilder } from './builder.ts';
 import { exactBits, foldConstants, maxAbs, uniformPowerOfTwo } from './constants.ts';
 import { Factors } from './factors.ts';
@@ -39,8 +39,10 @@ export class Arithmetic {
   readonly ring: RingParameters;
   readonly options: QuantiseOptions;
   readonly factors: Factors;
+  readonly #domains: Domains;
 
-  constructor(out: RingBuilder, options: QuantiseOptions) {
+  constructor(out: RingBuilder, options: QuantiseOptions, domains: Domains = {}) {
+    this.#domains = domains;
     this.out = out;
     this.ring = out.ring;
     this.options = options;
@@ -55,6 +57,47 @@ export class Arithmetic {
     throw new SottoError('model', `${node.operation} ${reason}`, { place: { scope: node.scope }, remedy });
   }
 
+  /** What is known of a scope, or of a tensor of the server. */
+  domain(name: string): Domain {
+    return Object.hasOwn(this.#domains, name) ? this.#domains[name]! : {};
+  }
+
+  /** A program whose values were measured, and do not fit. */
+  lacksRoom(node: { operation: string; scope: string }, reason: string): never {
+    const { bits, fraction } = this.ring;
+    throw new SottoError(
+      'range',
+      `${node.operation}: ${reason}, which a ring of ${bits} bits with ${fraction} of fraction lacks`,
+      {
+        place: { scope: node.scope },
+        remedy: 'use a wider ring',
+      },
+    );
+  }
+
+  /** How many fraction bits more than F the rows of a table take whose numbers lie within ±2^weight. */
+  fineBits(weight: number | undefined): number {
+    return weight === undefined ? 0 : Math.min(this.ring.fraction, Math.max(0, 1 - weight));
+  }
+
+  /** More fraction bits than F for numbers of the server that are all small: their largest keeps F − 2 bits. */
+  weightFraction({ weight = 0 }: ServerValue): number {
+    const { fraction } = this.ring;
+    return fraction + Math.min(fraction, Math.max(0, -2 - weight));
+  }
+
+  /**
+   * Fraction bits of what a norm squares and multiplies, rows of `width`: so many that the smallest row keeps ten bits, and no more than
+   * the largest row's sum of squares has room for. F where nobody measured.
+   */
+  normFraction(scope: string, width: number): number {
+    const { low, high } = this.domain(scope);
+    const { bits, fraction } = this.ring;
+    if (low === undefined || high === undefined) return fraction;
+    const most = Math.floor((bits - 2 - high - Math.ceil(Math.log2(width))) / 2);
+    return Math.min(most, Math.max(fraction, Math.ceil(10 - low / 2)));
+  }
+
   fits(fraction: number, headBits: number): boolean {
     return fraction + headBits <= this.ring.bits - 2;
   }
@@ -64,11 +107,11 @@ export class Arithmetic {
     return { kind: 'shared', shape, node, fraction, headBits, factorFraction };
   }
 
-  memo(build: (fraction: number, factor: number) => number): (fraction: number, factor: number) => number {
+  memo(build: ServerValue['build']): ServerValue['build'] {
     const known = new Map<string, number>();
-    return (fraction, factor) => {
-      const key = `${fraction} ${factor}`;
-      const made = known.get(key) ?? build(fraction, factor);
+    return (fraction, factor, modulus) => {
+      const key = `${fraction} ${factor} ${modulus}`;
+      const made = known.get(key) ?? build(fraction, factor, modulus);
       known.set(key, made);
       return made;
     };
@@ -79,7 +122,7 @@ export class Arithmetic {
     if (x.kind === 'shared') return x;
     if (x.kind !== 'server')
       return this.fail(node, `needs a shared value, not a public one`, 'trace the program with the constant on the other side');
-    const plain = x.build(this.ring.fraction, x.factor);
+    const plain = x.build(this.weightFraction(x), x.factor);
     const { shape, fraction } = this.out.node(plain);
     const wire = this.out.once(`share ${plain}`, () =>
       this.out.push('fromServer', [plain], {}, { shape, state: 'pinned', fraction }),
@@ -149,9 +192,10 @@ export class Arithmetic {
     if (y.kind === 'index' || y.kind === 'token') return this.fail(node, 'by token numbers');
     if (y.kind === 'server') {
       const left = this.operand(x);
-      const plain = this.out.broadcast(y.build(this.ring.fraction, y.factor), node.shape);
+      const fine = this.weightFraction(y);
+      const plain = this.out.broadcast(y.build(fine, y.factor), node.shape);
       const wide = this.out.broadcast(left.node, node.shape);
-      const result = { shape: node.shape, state: 'pinned', fraction: left.fraction + this.ring.fraction } as const;
+      const result = { shape: node.shape, state: 'pinned', fraction: left.fraction + fine } as const;
       return this.wire(this.out.push('diagonal', [wide, plain], {}, result), left.headBits);
     }
     if (y.node === x.node) return this.factors.square(node, x);
@@ -245,10 +289,12 @@ export class Arithmetic {
     const [k, n] = weights.shape as [number, number];
     const m = size(x.shape) / k;
     const flat = this.out.reshape(x.node, [m, k]);
-    const fraction = x.fraction + this.ring.fraction;
-    const plain = weights.build(this.ring.fraction, weights.factor);
+    const fine = this.weightFraction(weights);
+    const fraction = x.fraction + fine;
+    const plain = weights.build(fine, weights.factor);
     const made = this.out.push('linear', [flat, plain], { m, k, n }, { shape: [m, n], state: 'pinned', fraction });
-    return this.wire(this.out.reshape(made, node.shape), this.options.integerBits);
+    // Small weights make small values: what the fraction gains, the head does not need.
+    return this.wire(this.out.reshape(made, node.shape), this.options.integerBits - (fine - this.ring.fraction));
   }
 
   sum(node: Site, x: Value, axes: readonly number[]): Value {

@@ -56,7 +56,7 @@ export function powerAttention(
     return centred();
   };
   let power: Value = argumentOf();
-  if (argument === 'rectified') power = nonlinear.rectified(power as SharedValue);
+  if (argument === 'rectified') power = nonlinear.rectified(at('rectified', shape), power as SharedValue);
   // Levelled powers have lost the factor that offsets give.
   const epsilons = headConstant(half === undefined ? offsets : undefined, shape, (offset) => epsilon * offset ** exponent);
   const [lengthFactors, floors] = quotientScale(on, node, inverseLengths, epsilons, epsilon);

@@ -16,6 +16,7 @@ export {
 export { type FixedValue, RangeGuard, type RoundingOffsets } from './exact.ts';
 export { ofPinned } from './node.ts';
 export { type RingOperation, ringRows } from './operations/index.ts';
+export { encodingBits, unencodable } from './operations/inputs.ts';
 export { lookupRows, pointFunctionBytes } from './operations/lookup.ts';
 export { piecewiseShape } from './operations/piecewise.ts';
 export { defaultQuantisation, type QuantiseOptions, quantise } from './quantise.ts';

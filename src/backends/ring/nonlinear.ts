@@ -31,6 +31,12 @@ const exponential: BoundedShape = { f: exp, low: -14, high: 2, stepBits: -2, lef
 /** The maximum of a softmax row may be this much too small at every level of its tree: the exponential's table has room for it. */
 const maximumStepBits = -3;
 
+/** Of a row function's smallest value in a product. */
+const leastRowBits = 6;
+
+/** How many bits a slope of the last octave must have beyond the argument's so that rounding it moves a value by less than 2^−9 of itself. */
+const sloped = (f: (t: number) => number, high: number): number => Math.ceil(high - 6 - Math.log2(f(2 ** high)) + 9);
+
 /**
  * Exact non-linear functions: every one of them is a `piecewise` operation or a few, so each costs one hop, and one more where its result
  * must be pinned. Arguments enter as narrow values, because only their low bits are looked at.
@@ -52,16 +58,18 @@ export class Nonlinear {
       case 'erf':
       case 'silu':
       case 'gelu':
-        return this.#bounded(this.#low(on.shared(node, x!)), shapes[node.operation]);
-      case 'exp':
-        return this.#exponential(this.#low(on.shared(node, x!)), on.options.argumentBits);
+        return this.#bounded(node, on.shared(node, x!), shapes[node.operation]);
+      case 'exp': {
+        const reach = this.#argumentBits(node, 4);
+        return this.#exponential(this.#low(on.shared(node, x!), reach + 2), reach);
+      }
       case 'relu':
-        return this.rectified(on.shared(node, x!));
+        return this.rectified(node, on.shared(node, x!));
       case 'step':
-        return this.#step(this.#low(on.shared(node, x!)));
+        return this.#step(node, on.shared(node, x!));
       case 'maximum': {
         if (x!.kind === 'constant') return this.convert(node, [y!, x!]);
-        return on.add(node, this.rectified(on.subtract(node, x!, y!) as SharedValue), y!);
+        return on.add(node, this.rectified(node, on.subtract(node, x!, y!) as SharedValue), y!);
       }
       case 'max':
         return this.#max(node, on.shared(node, x!), node.parameters.axis);
@@ -80,22 +88,59 @@ export class Nonlinear {
     }
   }
 
-  /** 1 / √(factor·x + epsilon) without a table of a plan: over all means of squares that the ring can tell apart. */
-  #inverseSquareRoot(x: SharedValue, factor: number, epsilon: number): SharedValue {
-    // x / 2^shift is about the mean: the same integer with the point moved.
-    const shift = Math.ceil(-Math.log2(factor));
-    const scaled = { ...x, fraction: x.fraction + shift };
-    const high = this.#on.ring.bits >= 48 ? 14 : this.#on.options.argumentBits;
-    return this.#octaves(scaled, (u) => 1 / Math.sqrt(factor * 2 ** shift * u + epsilon), { ...this.#octavesOf(scaled), high });
+  /**
+   * Bits of the arguments of a scope's functions, which lie within ±2^bits: what was measured, at least what the function itself needs.
+   * A ring has room for them beside F fraction bits and two more.
+   */
+  #argumentBits(node: Site, least: number): number {
+    const { ring, options } = this.#on;
+    const { argument } = this.#on.domain(node.scope);
+    if (argument === undefined) return options.argumentBits;
+    const bits = Math.max(argument, least);
+    if (ring.fraction + bits + 4 > ring.bits)
+      this.#on.lacksRoom(node, `arguments of up to 2^${bits} need ${ring.fraction + bits + 4} bits`);
+    return bits;
   }
 
-  /** A function of a row scalar: by the table or the iteration that a plan names, else over all arguments that the ring can tell apart. */
+  /**
+   * 1 / √(factor·x + epsilon) by straight pieces over the octaves of mean squares that were measured; where nobody did, over those that the
+   * ring can tell apart.
+   */
+  #inverseSquareRoot(site: Site, x: SharedValue, factor: number, epsilon: number): SharedValue {
+    // x / 2^shift is about the mean, up to twice smaller: the same integer with the point moved.
+    const shift = Math.ceil(-Math.log2(factor));
+    const scaled = { ...x, fraction: x.fraction + shift };
+    const f = (u: number): number => 1 / Math.sqrt(factor * 2 ** shift * u + epsilon);
+    const { low, high } = this.#on.domain(site.scope);
+    if (low === undefined || high === undefined) {
+      const most = this.#on.ring.bits >= 48 ? 14 : this.#on.options.argumentBits;
+      return this.#octaves(scaled, f, { ...this.#octavesOf(scaled), high: most });
+    }
+    const width = 2 ** shift;
+    // The row times this is at most √width.
+    const factorBits = this.#on.normFraction(site.scope, width);
+    return this.#measuredOctaves(site, scaled, f, {
+      low: low - 1,
+      high,
+      epsilon,
+      partner: factorBits + Math.ceil(shift / 2) + 1,
+    });
+  }
+
+  /** A function of a row scalar: by the table or the iteration that a plan names, else by straight pieces over its octaves. */
   rowFunction(site: Site, x: Value, method: Bounded | undefined, f: RowFunction): Value {
     const shared = this.#on.shared(site, x);
     if (method?.method === 'newton') return newton(this.#on, site, shared, method, f);
     if (method !== undefined) return this.#on.factors.rowFunction(site, shared, method, (t) => rowValue(f, t));
-    if (f.power === -0.5) return this.#inverseSquareRoot(shared, f.factor, f.epsilon);
-    return this.#octaves(shared, (t) => 1 / (t + f.epsilon), this.#octavesOf(shared));
+    if (f.power === -0.5) return this.#inverseSquareRoot(site, shared, f.factor, f.epsilon);
+    const inverse = (t: number): number => 1 / (t + f.epsilon);
+    const { low, high } = this.#on.domain(site.scope);
+    if (low === undefined || high === undefined) return this.#octaves(shared, inverse, this.#octavesOf(shared));
+    const { ring, options } = this.#on;
+    return this.#measuredOctaves(site, shared, inverse, {
+      ...{ low, high, epsilon: f.epsilon },
+      partner: ring.fraction + options.integerBits,
+    });
   }
 
   /** x / y for y > 0. */
@@ -116,6 +161,33 @@ export class Nonlinear {
     const high = options.argumentBits;
     const fraction = Math.max(ring.fraction, Math.min(16, x.fraction, ring.bits - 4 - high));
     return { low: 6 - fraction, high, fraction };
+  }
+
+  /**
+   * A function that falls over measured octaves. Far below epsilon it is flat, and needs no pieces. `partner`: the bits, point and head, of
+   * what the result is multiplied by; the result keeps twelve of its smallest value beside them.
+   */
+  #measuredOctaves(
+    site: Site,
+    x: SharedValue,
+    f: (t: number) => number,
+    { low: met, high, epsilon, partner }: { low: number; high: number; epsilon: number; partner: number },
+  ): SharedValue {
+    const { ring, out } = this.#on;
+    const low = Math.min(high - 1, Math.max(met, epsilon > 0 ? Math.floor(Math.log2(epsilon)) - 8 : met));
+    const fraction = 6 - low;
+    if (fraction + high + 4 > ring.bits)
+      this.#on.lacksRoom(site, `arguments of 2^${low} to 2^${high} need ${fraction + high + 4} bits`);
+    const argument = this.#low(x, high + 2, fraction);
+    const head = Math.max(1, Math.ceil(Math.log2(f(2 ** low))) + 1);
+    const result = ring.bits - 2 - head;
+    const smallest = Math.floor(Math.log2(f(2 ** high)));
+    const precise = Math.min(result, ring.bits - 2 - partner, Math.max(ring.fraction + 8, 12 - smallest));
+    if (precise + smallest < leastRowBits || result - fraction < sloped(f, high))
+      this.#on.lacksRoom(site, `arguments of 2^${low} to 2^${high} leave no bits of a function of them`);
+    const { parameters, base } = fitOctaves(f, { low, high }, { argument: argument.fraction, result });
+    const whole = this.#addConstant(this.#piecewise(argument, parameters, result), base);
+    return this.#on.wire(whole, head, Math.min(out.node(whole).fraction, precise));
   }
 
   #octaves(x: SharedValue, f: (t: number) => number, range: { low: number; high: number; fraction?: number }): SharedValue {
@@ -165,8 +237,10 @@ export class Nonlinear {
       : { bits, argument, result: Math.min(2 * argument, room), degree: 1 };
   }
 
-  #bounded(x: Low, shape: BoundedShape): SharedValue {
-    const { argumentBits } = this.#on.options;
+  #bounded(node: Site, argument: SharedValue, shape: BoundedShape): SharedValue {
+    // The table lies within the arguments.
+    const argumentBits = this.#argumentBits(node, Math.log2(shape.high) + 1);
+    const x = this.#low(argument, argumentBits + 2);
     const headBits = shape.right?.[1] === 0 ? 1 : argumentBits;
     const scales = this.#scales(x.fraction + argumentBits + 1, headBits + 1);
     const made = this.#piecewise(x, fitBounded(shape, scales), scales.result);
@@ -197,15 +271,17 @@ export class Nonlinear {
     return this.#piecewise(x, parameters, x.fraction);
   }
 
-  rectified(x: SharedValue): SharedValue {
-    const low = this.#low(x);
-    const argumentBits = this.#on.options.argumentBits;
+  rectified(site: Site, x: SharedValue): SharedValue {
+    const argumentBits = this.#argumentBits(site, 2);
+    const low = this.#low(x, argumentBits + 2);
     return this.#on.wire(this.#linearAbove(low, low.fraction + argumentBits + 2, 0), argumentBits + 1);
   }
 
-  #step(x: Low): SharedValue {
+  #step(node: Site, argument: SharedValue): SharedValue {
+    const argumentBits = this.#argumentBits(node, 2);
+    const x = this.#low(argument, argumentBits + 2);
     const parameters: Piecewise = {
-      bits: x.fraction + this.#on.options.argumentBits + 2,
+      bits: x.fraction + argumentBits + 2,
       drop: 0,
       knots: Float64Array.of(1),
       offsets: Float64Array.of(2 ** x.fraction),
@@ -219,7 +295,7 @@ export class Nonlinear {
   /** The largest along one axis, exactly, in the whole ring. */
   #max(node: Node, x: SharedValue, axis: number): SharedValue {
     const { out, ring } = this.#on;
-    const argumentBits = this.#on.options.argumentBits;
+    const argumentBits = this.#argumentBits(node, 2);
     const last = x.shape.length - 1;
     const order = x.shape.map((_, i) => (i === axis ? last : i === last ? axis : i));
     const whole = out.pin(this.#on.at(x, Math.min(x.fraction, ring.fraction)));
@@ -254,9 +330,10 @@ export class Nonlinear {
   /** e^(x − maximum) of a row and one over its sum. Masked places are far below every other. */
   #exponentials(node: Node, scores: SharedValue, mask: Value | undefined): [SharedValue, SharedValue] {
     const { out, ring } = this.#on;
-    const argumentBits = this.#on.options.argumentBits;
+    // A hidden score is half as far below zero as arguments reach; every other lies within a quarter, at least 16 above it.
+    const argumentBits = this.#argumentBits(node, 6);
     const { shape } = scores;
-    const s = this.#masked(node, this.#low(scores), mask);
+    const s = this.#masked(node, this.#low(scores, argumentBits + 2), mask, argumentBits);
     const levels = Math.ceil(Math.log2(shape.at(-1)!));
     if (levels * 2 ** maximumStepBits > exponential.high)
       this.#on.fail(node, `over ${shape.at(-1)} places`, 'shorten the sequence');
@@ -275,10 +352,9 @@ export class Nonlinear {
     return [weights, this.#octaves(total, (t) => 1 / t, { low: 0, high: rowBits })];
   }
 
-  #masked(node: Node, s: Low, mask: Value | undefined): Low {
+  #masked(node: Node, s: Low, mask: Value | undefined, argumentBits: number): Low {
     if (mask === undefined) return s;
     const { out } = this.#on;
-    const argumentBits = this.#on.options.argumentBits;
     const result = { shape: s.shape, state: 'pinned', fraction: s.fraction } as const;
     if (mask.kind === 'shared') return { ...s, node: this.#hidden(s, mask) };
     if (mask.kind !== 'constant') return this.#on.fail(node, 'with a mask of the server', 'make the mask a public constant');
@@ -306,7 +382,7 @@ export class Nonlinear {
    */
   #argmax(node: Node, x: SharedValue): TokenValue {
     const { out, ring } = this.#on;
-    const argumentBits = this.#on.options.argumentBits;
+    const argumentBits = this.#argumentBits(node, 2);
     const extent = x.shape.at(-1)!;
     const placeBits = Math.ceil(Math.log2(extent)) + 1;
     const fraction = Math.min(ring.fraction, ring.bits - placeBits - argumentBits - 2);

@@ -19,15 +19,21 @@ export function quantise(program: Program, ring: RingParameters, options = defau
   return new Quantiser(program, ring, options).run();
 }
 
-/** Integer bits of an embedding that is shared in a smaller ring: rows lie within ±2^6, checked when the server encodes its table. */
+/** A table that nobody measured lies within ±2^6. */
 const embeddingIntegerBits = 6;
 
 /**
- * The ring that one-hot rows are shared in: a row of the table needs F + 8 bits, so every one of the V elements of a one-hot row is sent
- * with that many, and only the d elements of the result are widened. Undefined where widening costs more than it saves.
+ * The ring that one-hot rows are shared in: a row of the table needs two bits more than its numbers, so every one of the V elements of a
+ * one-hot row is sent with that many, and only the d elements of the result are widened. Undefined where widening costs more than it saves.
+ * The server refuses a table that does not fit when it encodes it (`serverInput` has the modulus).
  */
-function embeddingModulus({ bits, fraction }: RingParameters, depth: number, width: number): number | undefined {
-  const modulus = fraction + embeddingIntegerBits + 2;
+function embeddingModulus(
+  { bits }: RingParameters,
+  fraction: number,
+  [depth, width]: readonly [number, number],
+  integerBits: number,
+): number | undefined {
+  const modulus = fraction + integerBits + 2;
   return modulus < bits && depth * (bits - modulus) > 2 * width * (bits + modulus) ? modulus : undefined;
 }
 
@@ -46,7 +52,7 @@ class Quantiser {
     );
     this.#owners = owners(this.#source);
     this.#out = new RingBuilder(ring);
-    this.#on = new Arithmetic(this.#out, options);
+    this.#on = new Arithmetic(this.#out, options, program.domains);
     this.#nonlinear = new Nonlinear(this.#on);
   }
 
@@ -67,7 +73,7 @@ class Quantiser {
     const [x, y] = inputs;
     switch (node.operation) {
       case 'input':
-        return this.#input(node.parameters);
+        return this.#input(node.parameters, node.scope);
       case 'constant':
         return { kind: 'constant', shape: node.shape, values: node.parameters.values };
       case 'reshape':
@@ -96,7 +102,7 @@ class Quantiser {
       case 'offset':
         return this.#on.add(node, x!, { kind: 'constant', shape: [], values: Float64Array.of(node.parameters.by) });
       case 'square':
-        return this.#on.factors.square(node, x!);
+        return this.#on.factors.square(node, this.#normed(node, x!));
       case 'matmul':
         return this.#on.matmul(node, x!, y!);
       case 'sum':
@@ -126,20 +132,22 @@ class Quantiser {
     }
   }
 
-  #input(parameters: { name: string; shape: Shape; owner: string; element: string }): Value {
+  #input(parameters: { name: string; shape: Shape; owner: string; element: string }, scope: string): Value {
     const { name, shape, owner, element } = parameters;
     if (element === 'index') return { kind: 'index', shape, owner: owner === 'client' ? 'client' : 'public', name };
     if (owner === 'client') {
-      const fraction = this.#on.ring.fraction;
+      const fine = this.#on.fineBits(this.#on.domain(scope).weight);
+      const fraction = this.#on.ring.fraction + fine;
       const node = this.#out.push('clientInput', [], { name, encoding: 'real', fraction }, { shape, state: 'pinned', fraction });
-      return this.#on.wire(node, this.#on.options.integerBits);
+      return this.#on.wire(node, this.#on.options.integerBits - fine);
     }
     if (owner === 'server') {
-      const build = (fraction: number, factor: number): number =>
-        this.#out.once(`server ${name} ${fraction} ${factor}`, () =>
-          this.#out.push('serverInput', [], { name, fraction, factor }, { shape, state: 'server', fraction }),
-        );
-      return { kind: 'server', shape, build, factor: 1 };
+      const build: ServerValue['build'] = (fraction, factor, modulus) =>
+        this.#out.once(`server ${name} ${fraction} ${factor} ${modulus}`, () => {
+          const parameters = { name, fraction, factor, ...(modulus === undefined ? {} : { modulus }) };
+          return this.#out.push('serverInput', [], parameters, { shape, state: 'server', fraction });
+        });
+      return { kind: 'server', shape, build, factor: 1, weight: this.#on.domain(name).weight };
     }
     throw new SottoError('model', `the public input ${name} holds real numbers`, {
       place: { field: name },
@@ -147,26 +155,45 @@ class Quantiser {
     });
   }
 
-  /** A secret token is a one-hot row times the table: no fraction bits of its own, so nothing is truncated. */
+  /** What a norm squares it multiplies as well, with as many fraction bits: see `normFraction`. */
+  #normed(node: Node, x: Value): Value {
+    if (x.kind !== 'shared' || this.#on.domain(node.scope).low === undefined) return x;
+    const factor = { ...x, factorFraction: this.#on.normFraction(node.scope, node.shape.at(-1)!) };
+    this.#values[node.inputs[0]!] = factor;
+    return factor;
+  }
+
+  /**
+   * A secret token is a one-hot row times the table: no fraction bits of its own, so nothing is truncated. A table of small numbers has more
+   * fraction bits than F.
+   */
   #embedding(node: Node, table: Value, indices: Value): Value {
     if (table.kind !== 'server' || indices.kind !== 'index')
       return this.#on.fail(node, 'of anything but token numbers and a table of the server');
-    const { fraction } = this.#on.ring;
     if (indices.owner === 'public') return this.#on.fail(node, 'of public token numbers', 'trace with a secret embedding');
     const [depth, width] = table.shape as [number, number];
     const tokens = size(indices.shape);
-    const modulus = embeddingModulus(this.#on.ring, depth, width);
+    const { ring, options } = this.#on;
+    const fine = this.#on.fineBits(table.weight);
+    const fraction = ring.fraction + fine;
+    // Within ±2^weight, the ends included.
+    const integerBits = table.weight === undefined ? embeddingIntegerBits : table.weight + 1;
+    const modulus = embeddingModulus(ring, fraction, [depth, width], integerBits);
     const narrow = modulus === undefined ? {} : { modulus };
     const input = { name: indices.name, encoding: 'oneHot', fraction: 0, ...narrow } as const;
     const oneHot = this.#out.push('clientInput', [], input, { shape: [tokens, depth], state: 'pinned', fraction: 0 });
     const site = { ...node, shape: [...indices.shape, width] };
-    if (modulus === undefined) return this.#on.linear(site, this.#on.wire(oneHot, 1), table);
-    const plain = table.build(fraction, table.factor);
+    const plain = table.build(fraction, table.factor, modulus);
+    if (modulus === undefined) {
+      const whole = { shape: [tokens, width], state: 'pinned', fraction } as const;
+      const rows = this.#out.push('linear', [oneHot, plain], { m: tokens, k: depth, n: width }, whole);
+      return this.#on.wire(this.#out.reshape(rows, site.shape), options.integerBits - fine);
+    }
     const result = { shape: [tokens, width], state: 'pinned', fraction } as const;
     const rows = this.#out.push('linear', [oneHot, plain], { m: tokens, k: depth, n: width, modulus }, result);
     const { e, rest } = this.#out.openNarrow(rows, modulus);
     const wide = this.#out.push('widen', [e, rest], {}, { ...result, state: 'floating' });
-    return this.#on.wire(this.#out.reshape(this.#out.pin(wide), site.shape), this.#on.options.integerBits);
+    return this.#on.wire(this.#out.reshape(this.#out.pin(wide), site.shape), options.integerBits - fine);
   }
 
   /** The client's places as one-hot rows: integers. */
@@ -211,7 +238,7 @@ class Quantiser {
       case 'constant':
         return moveConstant(node, x);
       case 'server':
-        return { ...x, shape: node.shape, build: this.#on.memo((fraction, factor) => apply(x.build(fraction, factor))) };
+        return { ...x, shape: node.shape, build: this.#on.memo((...asked) => apply(x.build(...asked))) };
       case 'index':
         return this.#on.fail(node, 'of token numbers');
       case 'shared':
@@ -223,14 +250,17 @@ class Quantiser {
   #concat(node: Node & { operation: 'concat' }, parts: Value[]): Value {
     const { axis } = node.parameters;
     if (parts.every((part) => part.kind === 'server')) {
+      const servers = parts as ServerValue[];
       const build = this.#on.memo((fraction, factor) =>
         this.#out.concat(
-          parts.map((part) => (part as ServerValue).build(fraction, factor * (part as ServerValue).factor)),
+          servers.map((part) => part.build(fraction, factor * part.factor)),
           axis,
           node.shape,
         ),
       );
-      return { kind: 'server', shape: node.shape, build, factor: 1 };
+      const weights = servers.map(({ weight }) => weight);
+      const weight = weights.includes(undefined) ? undefined : Math.max(...(weights as number[]));
+      return { kind: 'server', shape: node.shape, build, factor: 1, weight };
     }
     const shared = parts.map((part) => this.#on.shared(node, part));
     const fraction = Math.max(...shared.map((part) => part.fraction));

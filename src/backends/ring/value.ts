@@ -14,8 +14,10 @@ export interface ConstantValue {
 export interface ServerValue {
   readonly kind: 'server';
   readonly shape: Shape;
-  readonly build: (fraction: number, factor: number) => number;
+  readonly build: (fraction: number, factor: number, modulus?: number) => number;
   readonly factor: number;
+  /** What bounds its numbers: they lie within ±2^weight; undefined where nobody measured. */
+  readonly weight: number | undefined;
 }
 
 /** Token numbers, not yet embedded. */

@@ -2,7 +2,7 @@ import { SottoError } from '../../../errors/index.ts';
 import { oneHot } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
 import type { Exact, FixedValue } from '../exact.ts';
-import type { AnyNode, Numbered } from '../node.ts';
+import type { AnyProgram, NodeWith, Numbered } from '../node.ts';
 import type { RingRow } from './row.ts';
 
 /** The client's secret: real numbers with `fraction` bits, or a one-hot row of `depth` for every index. */
@@ -27,14 +27,29 @@ export const clientInput: RingRow<
   },
 };
 
-/** The server's tensor times `factor`, with `fraction` bits. */
-export const serverInput: RingRow<'serverInput', { readonly name: string; readonly fraction: number; readonly factor: number }> =
-  {
-    source: 'server',
-    meaning: (exact, node) => encoded(exact, node, node.parameters.name, node.parameters.factor),
-  };
+/** The server's tensor times `factor`, with `fraction` bits; refused where it does not fit 2^modulus, the ring where absent. */
+export const serverInput: RingRow<
+  'serverInput',
+  { readonly name: string; readonly fraction: number; readonly factor: number; readonly modulus?: number }
+> = {
+  source: 'server',
+  meaning: (exact, node) => encoded(exact, node, node.parameters.name, node.parameters.factor),
+};
 
-function encoded({ kernels, guard, program, source }: Exact, node: Numbered<AnyNode>, name: string, factor: number): FixedValue {
+type Source = NodeWith<string, { readonly name: string; readonly modulus?: number }>;
+
+/** Bits of a source's signed numbers: those of the ring; where it is shared in a smaller one, of that less the two that widening takes. */
+export const encodingBits = ({ parameters: { modulus } }: Source, { ring }: AnyProgram): number =>
+  modulus === undefined ? ring.bits : modulus - 1;
+
+/** What encoding a source throws, with the tensor's name. The number itself stays where it is. */
+export function unencodable(error: unknown, { parameters, scope }: Source): unknown {
+  if (!(error instanceof SottoError)) return error;
+  const place = { ...error.place, tensor: parameters.name, scope };
+  return new SottoError(error.kind, error.reason, { place, remedy: error.remedy, cause: error });
+}
+
+function encoded({ kernels, guard, program, source }: Exact, node: Numbered<Source>, name: string, factor: number): FixedValue {
   const values = Float64Array.from(source().values, (value) => value * factor);
   if (values.length !== size(node.shape))
     throw new SottoError('input', `${values.length} values for shape [${node.shape}]`, {
@@ -43,16 +58,10 @@ function encoded({ kernels, guard, program, source }: Exact, node: Numbered<AnyN
     });
   const block = kernels.allocate(values.length);
   try {
-    kernels.encode(block, values, node.fraction, program.ring.bits);
+    kernels.encode(block, values, node.fraction, encodingBits(node, program));
   } catch (error) {
     kernels.free(block);
-    throw error instanceof SottoError
-      ? new SottoError(error.kind, error.reason, {
-          place: { ...error.place, tensor: name, scope: node.scope },
-          remedy: error.remedy,
-          cause: error,
-        })
-      : error;
+    throw unencodable(error, node);
   }
   return guard.measured(block);
 }
