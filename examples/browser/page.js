@@ -53,7 +53,9 @@ async function start() {
   let tokens = 0;
   let phase = 'connect';
   enter(phase);
-  const client = connectClient({ server, dealer });
+  // Of the model at the server that the page was set up for. At another one the first manifest is remembered.
+  const pinned = server === settings.server && settings.manifestHash ? { manifestHash: settings.manifestHash } : {};
+  const client = connectClient({ server, dealer, ...pinned });
   const result = await client.generate({
     prompt: at('prompt').value,
     newTokens: Number(at('tokens').value),

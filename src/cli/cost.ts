@@ -31,6 +31,7 @@ interface CostFlags extends RingFlags {
   readonly plan?: string;
   readonly promptTokens?: number;
   readonly newTokens: number;
+  readonly padded?: true;
   readonly reveal: 'logits' | 'token';
   readonly setting: Setting;
   readonly network?: string;
@@ -66,6 +67,7 @@ export function registerCost(program: Command, terminal: Terminal): void {
     .option('--plan <name>', "replacements: a name or a file (default: the model's own; full-p2 for shapes)")
     .addOption(new Option('--prompt-tokens <n>', 'tokens of the prompt').argParser(whole(1, 1_000_000)))
     .addOption(new Option('--new-tokens <n>', 'tokens to write').argParser(whole(1, 1_000_000)).default(1))
+    .option('--padded', 'a text of secret length stands in the prompt tokens, which costs masks')
     .addOption(revealOption())
     .addOption(settingOption())
     .addOption(ringOption())
@@ -89,7 +91,8 @@ async function cost(flags: CostFlags, terminal: Terminal): Promise<void> {
       place: { field: '--prompt-tokens' },
       remedy: 'say how long the prompt is',
     });
-  const run: RunLength = { promptTokens, newTokens: flags.newTokens, reveal: flags.reveal };
+  const padded = flags.padded === true ? { padded: true } : {};
+  const run: RunLength = { promptTokens, newTokens: flags.newTokens, reveal: flags.reveal, ...padded };
   const network = flags.network === undefined ? undefined : await networkOf(flags.network);
   const timing = network === undefined ? undefined : { network, machine: await machineOf(flags, terminal) };
   const bar = progress(terminal, false);

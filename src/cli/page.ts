@@ -24,7 +24,7 @@ const types: Readonly<Record<string, string>> = {
 export async function servePage(
   packageFolder: string,
   port: number,
-  settings: () => { readonly server?: string; readonly dealer?: string },
+  settings: () => { readonly server?: string; readonly dealer?: string; readonly manifestHash?: string },
 ): Promise<Page> {
   const example = (name: string) => () => readFile(join(packageFolder, 'examples/browser', name));
   const files = new Map<string, () => Promise<Uint8Array | string>>([

@@ -231,7 +231,7 @@ export function traceBertPrivate(
 }
 
 /** Everybody looks at everybody who counts. */
-function paddedContext(ops: Ops<Ref>, tokens: number): Context {
+export function paddedContext(ops: Ops<Ref>, tokens: number): Context {
   return ops.scope('padding', () => {
     const mask = paddingMask(ops, tokens);
     const rows = paddingRows(ops, 0, { rows: 1, keys: tokens, positions: tokens });

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { SottoError } from '../errors/index.ts';
 import { type Ops, type Program, type Ref, trace } from '../program/index.ts';
-import { block, type Context, causalMask, encoderContext, serverWeights } from './block.ts';
+import { paddedContext } from './bert.ts';
+import { block, type Context, causalMask, encoderContext, serverWeights, type WeightSource } from './block.ts';
 import { activationNames, type LlamaConfig } from './config.ts';
 import type { Files } from './files.ts';
 import { fileLabel } from './files.ts';
@@ -146,6 +147,7 @@ export interface ShapeRun {
   /** As in PrivateGeneration; `secret` where absent. */
   readonly embedding?: 'secret' | 'public';
   readonly reveal?: 'logits' | 'token' | undefined;
+  readonly padded?: boolean | undefined;
 }
 
 /**
@@ -153,7 +155,7 @@ export interface ShapeRun {
  * → `logits` (classes) or, without a head, `hidden` (promptTokens, d). Pictures: as traceVitPrivate.
  */
 export function traceShape(shape: ModelShape, plan: Plan, run: ShapeRun): Program {
-  const { embedding: kind = 'secret', promptTokens, newTokens, reveal } = run;
+  const { embedding: kind = 'secret', promptTokens, newTokens, reveal, padded } = run;
   const { embedding } = shape;
   const stack = shapeStack(shape);
   if (embedding.kind === 'patches') {
@@ -168,13 +170,17 @@ export function traceShape(shape: ModelShape, plan: Plan, run: ShapeRun): Progra
   checkPositions(shape, shape.kind === 'decoder' ? promptTokens + newTokens - 1 : promptTokens);
   return trace((ops) => {
     const embed = embedder(ops, shape, vocabSize, kind);
-    if (shape.kind === 'encoder') return encode(ops, shape, plan, promptTokens, embed);
+    if (shape.kind === 'encoder') {
+      const context = padded === true ? paddedContext(ops, promptTokens) : wholeContext(ops, shape, promptTokens);
+      return encode(ops, shape, plan, context, (weight) => embed('prompt', promptTokens, weight, 0));
+    }
     const rotary = rotaryOf(ops, shape);
     return decode(ops, stack, plan, {
       promptTokens,
       newTokens,
       vocabSize,
       reveal,
+      padded,
       embed,
       ...(rotary === undefined ? {} : { rotary }),
     });
@@ -195,11 +201,16 @@ function embedder(ops: Ops<Ref>, shape: ModelShape, vocabSize: number, kind: 'se
   };
 }
 
-function encode(ops: Ops<Ref>, shape: ModelShape, plan: Plan, tokens: number, embed: Embedder): Record<string, Ref> {
+function encode(
+  ops: Ops<Ref>,
+  shape: ModelShape,
+  plan: Plan,
+  context: Context,
+  embed: (weight: WeightSource) => Ref,
+): Record<string, Ref> {
   const stack = shapeStack(shape);
   const weight = serverWeights(ops);
-  const context = wholeContext(ops, shape, tokens);
-  let x = ops.scope('embed', () => embed('prompt', tokens, weight, 0)); // (T, d)
+  let x = ops.scope('embed', () => embed(weight)); // (T, d)
   for (let index = 0; index < stack.numHiddenLayers; index++)
     x = block(ops, foldedLayer(ops, stack, plan.layers[index]!, index, weight), index, x, context).hidden;
   const { head, bias } = shape;

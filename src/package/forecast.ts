@@ -26,6 +26,8 @@ import type { LoadedModel } from './model.ts';
 export interface RunLength {
   readonly promptTokens: number;
   readonly newTokens: number;
+  /** A text of secret length stands in the prompt's tokens. */
+  readonly padded?: boolean | undefined;
   /** What a text's client learns of each step; all logits where absent. */
   readonly reveal?: 'logits' | 'token' | undefined;
 }
@@ -69,7 +71,7 @@ export function forecastModel(
 
 function privateProgram(config: ModelConfig, plan: Plan, run: RunLength): Program {
   if (config.family === 'llama') return traceLlamaPrivate(config, plan, run);
-  if (config.family === 'bert') return traceBertPrivate(config, plan, { tokens: run.promptTokens });
+  if (config.family === 'bert') return traceBertPrivate(config, plan, { tokens: run.promptTokens, padded: run.padded });
   return traceVitPrivate(config, plan);
 }
 

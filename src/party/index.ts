@@ -8,6 +8,7 @@ export { embeddingFrom } from './embedding.ts';
 export { parseManifestHash } from './known-manifests.ts';
 export { type LaunchOptions, type LaunchResult, launchLocal } from './launch.ts';
 export { manifestHash, readManifest, traceRun } from './manifest.ts';
+export { modelManifestHash } from './model.ts';
 export { readPixels } from './pixels.ts';
 export type { PaddingPolicy } from './prompt.ts';
 export type { ClientReport, Role, RoleReport, ScopeReport } from './report.ts';

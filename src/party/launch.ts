@@ -11,8 +11,7 @@ import type { SamplingOptions } from '../models/index.ts';
 import { embeddingFile } from '../models/public-embedding.ts';
 import { folderFiles } from '../node/files.ts';
 import { temporaryFolder } from '../node/temporary.ts';
-import { manifestHash } from './manifest.ts';
-import { openServed } from './model.ts';
+import { modelManifestHash } from './model.ts';
 import { refusedPrefix } from './refusals.ts';
 import type { ClientReport, Role, RoleReport } from './report.ts';
 
@@ -134,7 +133,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
       timeoutMilliseconds,
     });
     // A folder that cannot be read is the server's to report.
-    const manifest = hashOf(options);
+    const manifest = modelManifestHash(options.model, { ring: options.ring });
     manifest.catch(() => undefined);
     const serverAddress = await server.listening;
     const embedding = await publishedTable(options.model, directory);
@@ -167,11 +166,6 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
     await Promise.all(roles.map((role) => role.kill()));
     await folder.remove();
   }
-}
-
-/** The client and the model are of one user: nobody else chose its manifest. */
-async function hashOf({ model, ring }: LaunchOptions): Promise<string> {
-  return manifestHash((await openServed(model, { ring })).manifest);
 }
 
 /** What the model's folder publishes for clients, where they can reach it without reaching the folder. */

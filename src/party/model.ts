@@ -31,6 +31,11 @@ export async function openServed(folder: string, measuring: Measuring = {}) {
   return { checkpoint, config, plan, manifest: await readManifest(checkpoint.files, raw) };
 }
 
+/** The hash of the manifest that a server of this folder shows. */
+export async function modelManifestHash(folder: string, measuring: Measuring = {}): Promise<string> {
+  return manifestHash((await openServed(folder, measuring)).manifest);
+}
+
 /** Opens what a server serves. */
 export async function loadModel(folder: string, measuring: Measuring = {}): Promise<ServedModel> {
   const { checkpoint, config, plan, manifest } = await openServed(folder, measuring);

@@ -51,6 +51,30 @@ describe.each(Object.entries(tokenizers))('a server in whose tokenizer %s', (nam
   });
 });
 
+it('a server whose end tokens are what one text begins with sees both texts run to the end', async () => {
+  const honest = folderOf('plain');
+  await writeHostile(honest, {});
+  const first = async (text: string): Promise<number> => {
+    const { report } = await run(root, honest, { prompt: { text }, newTokens: 1 });
+    if (report instanceof Error) throw report;
+    return report.newIds[0]!;
+  };
+  // Of texts of as many bytes, two that this model continues with different tokens.
+  const begins = new Map<number, string>();
+  for (const text of ['the the', 'a small', 'sang in', 'bird an', 'wind st', 'tree. A'])
+    if (begins.size < 2) begins.set(await first(text), text);
+  const [[end, one], [, two]] = [...begins] as [[number, string], [number, string]];
+  const ending = folderOf('ending');
+  await writeHostile(ending, { config: { eos_token_id: [end] } });
+  const [ended, other] = [
+    await run(root, ending, { prompt: { text: one }, newTokens: 3 }),
+    await run(root, ending, { prompt: { text: two }, newTokens: 3 }),
+  ];
+  expect(ended.transcript).toEqual(other.transcript);
+  expect(ended.report).toMatchObject({ newIds: [end], stopped: 'eos' });
+  expect(other.report).not.toMatchObject({ newIds: [end] });
+});
+
 it('would have told the texts apart by their tokens', async () => {
   const name = 'a letter becomes several tokens';
   const [one, other] = [
