@@ -21,6 +21,8 @@ Fetches configuration, tokenizer and safetensors weights, nothing that runs. A b
 take their names only after their checksum was verified. The environment is read as by other tools of the hub:
   HF_ENDPOINT    the server, for users of mirrors (--endpoint wins)
   HF_TOKEN       the access token (--token-file wins; a token is never an argument, since other users can see those)
+  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY    the proxy to go through (http, https or socks5; also in lower case)
+  NO_PROXY       hosts, domains and address ranges that are asked directly
 
 Examples:
   $ sotto pull OWNER/NAME
@@ -55,6 +57,7 @@ async function fetch(repository: string, flags: PullFlags, terminal: Terminal): 
       revision: flags.revision,
       destination: flags.out ?? repository.split('/').at(-1)!,
       ...(endpoint === undefined || endpoint === '' ? {} : { endpoint }),
+      environment,
       token: token === undefined || token === '' ? undefined : token,
       progress: ({ path, bytes: done, totalBytes }) =>
         bar.show(`${bytes(done)} of ${bytes(totalBytes)}  ${path}`, done, totalBytes),

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { SottoError } from '../errors/index.ts';
+import { refusePointer } from '../models/files.ts';
 import { isObject, parseJson } from '../models/json.ts';
 import { asError } from '../node/files.ts';
 
@@ -77,6 +78,7 @@ const unpackedLimitBytes = 2 ** 28;
 /** The bytes of a file, unpacked where it begins as gzip does. Throws an `input` error that names it. */
 async function readBytes(file: string): Promise<Uint8Array> {
   const bytes = await readFile(file).catch((cause: unknown) => Promise.reject(asError(file, '', cause)));
+  refusePointer(bytes, file);
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
   return await unpack(bytes, { maxOutputLength: unpackedLimitBytes }).catch((cause: NodeJS.ErrnoException) => {
     const tooLarge = cause.code === 'ERR_BUFFER_TOO_LARGE';

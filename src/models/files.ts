@@ -43,6 +43,17 @@ export function checkPath(files: Pick<Files, 'name'>, path: string): void {
   });
 }
 
+const pointerStart = 'version https://git-lfs.github.com/spec/';
+
+/** Throws an `input` error where bytes are not the file itself but Git LFS's note of where it is. */
+export function refusePointer(bytes: Uint8Array, file: string): void {
+  for (let at = 0; at < pointerStart.length; at++) if (bytes[at] !== pointerStart.charCodeAt(at)) return;
+  throw new SottoError('input', 'this is a Git LFS pointer, not the file that it stands for', {
+    place: { file },
+    remedy: 'run `git lfs pull` in the repository that it comes from, or fetch the files by `sotto pull`',
+  });
+}
+
 export function missingFile(files: Pick<Files, 'name'>, path: string, cause?: unknown): SottoError {
   return new SottoError('input', 'there is no such file', {
     place: { file: fileLabel(files, path) },

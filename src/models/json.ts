@@ -1,5 +1,5 @@
 import { SottoError } from '../errors/index.ts';
-import { type Files, fileLabel } from './files.ts';
+import { type Files, fileLabel, refusePointer } from './files.ts';
 
 const whitespace = new Set([' ', '\n', '\r', '\t']);
 
@@ -39,6 +39,7 @@ export function parseJson(bytes: Uint8Array, file: string, what = 'the file'): u
       remedy: 'the file is damaged or not what its name says',
       cause,
     });
+  refusePointer(bytes, file);
   let text: string;
   let value: unknown;
   try {

@@ -9,7 +9,7 @@ import {
   type WritableDtype,
   writableBytes,
 } from './dtypes.ts';
-import { type Files, fileLabel } from './files.ts';
+import { type Files, fileLabel, refusePointer } from './files.ts';
 import { isObject, parseJson } from './json.ts';
 
 /** The published limit of the format for its header. */
@@ -48,6 +48,7 @@ export async function openSafetensors(files: Files, path: string): Promise<Safet
   const sizeBytes = await files.size(path);
   const damaged = (reason: string, tensor?: string) => damage(file, reason, tensor);
   if (sizeBytes < 8) throw damaged(`the file has ${sizeBytes} bytes, fewer than the 8 of a header length`);
+  refusePointer(await files.read(path, { start: 0, end: Math.min(sizeBytes, 64) }), file);
   const prefix = await files.read(path, { start: 0, end: 8 });
   const lengths = new DataView(prefix.buffer, prefix.byteOffset, 8);
   const headerBytes = lengths.getUint32(0, true) + lengths.getUint32(4, true) * 2 ** 32;

@@ -1,7 +1,7 @@
 import { Tokenizer as Published } from '@huggingface/tokenizers';
 import { SottoError } from '../errors/index.ts';
 import { flaggedTemplate } from './begin-end.ts';
-import { type Files, fileLabel } from './files.ts';
+import { type Files, fileLabel, refusePointer } from './files.ts';
 import { isObject, readJsonObject } from './json.ts';
 import { wordPieceDefinition } from './wordpiece.ts';
 
@@ -75,7 +75,11 @@ export async function loadTokenizer(files: Files): Promise<Tokenizer> {
 /** vocab.txt of a folder that BERT's first tools wrote; undefined where there is none. Byte pairs without tokenizer.json are refused. */
 async function earlyVocabulary(files: Files): Promise<Uint8Array | undefined> {
   if (await files.exists('vocab.txt')) {
-    if ((await files.size('vocab.txt')) <= tokenizerLimitBytes) return files.read('vocab.txt');
+    if ((await files.size('vocab.txt')) <= tokenizerLimitBytes) {
+      const bytes = await files.read('vocab.txt');
+      refusePointer(bytes, fileLabel(files, 'vocab.txt'));
+      return bytes;
+    }
   } else if (await files.exists('merges.txt')) {
     throw new SottoError('input', 'the folder has vocab.json and merges.txt, but no tokenizer.json', {
       place: { file: files.name },

@@ -3,6 +3,7 @@ import { mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve, sep } from 'node:path';
 import { SottoError } from '../errors/index.ts';
 import { checkPath, checkRange, type Files, fileLabel, missingFile, pathProblem } from '../models/files.ts';
+import { passingFile } from './temporary.ts';
 
 /**
  * A folder on disk. No path leaves it; a link that its owner put there is followed when reading, as the caches of published
@@ -59,14 +60,15 @@ async function readInside(name: string, root: string, path: string, range?: { st
 
 async function writeWhole(name: string, root: string, path: string, bytes: Uint8Array): Promise<void> {
   const temporary = join(root, `${path}.${randomBytes(6).toString('hex')}.tmp`);
+  const written = passingFile(temporary);
   try {
     await mkdir(dirname(temporary), { recursive: true });
     await checkInside(name, root, dirname(path) === '.' ? '' : dirname(path));
     const file = await open(temporary, 'wx');
     try {
-      let written = 0;
-      while (written < bytes.length) {
-        written += (await file.write(bytes, written, Math.min(bytes.length - written, 2 ** 30))).bytesWritten;
+      let done = 0;
+      while (done < bytes.length) {
+        done += (await file.write(bytes, done, Math.min(bytes.length - done, 2 ** 30))).bytesWritten;
       }
       await file.sync();
     } finally {
@@ -76,6 +78,8 @@ async function writeWhole(name: string, root: string, path: string, bytes: Uint8
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
     throw asError(name, path, cause);
+  } finally {
+    written();
   }
 }
 

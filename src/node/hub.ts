@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { mkdir, rename, rm, stat, statfs } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { SottoError } from '../errors/index.ts';
@@ -8,6 +8,7 @@ import { companionFiles } from '../models/checkpoint.ts';
 import { pathProblem } from '../models/files.ts';
 import { parseJson } from '../models/json.ts';
 import { asError } from './files.ts';
+import { type Environment, Routes } from './proxy.ts';
 import { download, fetchBytes, fetchHeaders, type Patience, type Target, usualPatience } from './transfer.ts';
 
 export interface PullOptions {
@@ -21,6 +22,8 @@ export interface PullOptions {
   readonly token?: string | undefined;
   readonly progress?: (state: PullProgress) => void;
   readonly patience?: Patience;
+  /** Variables that name proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY; none are used where absent. */
+  readonly environment?: Environment;
 }
 
 export interface PullProgress {
@@ -40,6 +43,7 @@ export interface Pulled {
   readonly files: readonly { readonly path: string; readonly bytes: number; readonly checksum: string }[];
 }
 
+const { O_NOFOLLOW, O_RDONLY } = constants;
 const listLimitBytes = 32 * 2 ** 20;
 
 const listSchema = z.object({
@@ -67,12 +71,22 @@ interface Wanted {
  * their names only after their checksum has been verified, and are not fetched again when they are already there.
  */
 export async function pull(options: PullOptions): Promise<Pulled> {
+  const routes = new Routes(options.environment ?? {});
+  try {
+    return await pullBy(routes, options);
+  } finally {
+    await routes.close();
+  }
+}
+
+async function pullBy(routes: Routes, options: PullOptions): Promise<Pulled> {
   const { repository, destination } = options;
   const base = checkNames(options);
   const target = (path: string): Target => ({
     url: new URL(`${base}${path}`),
     token: options.token,
     patience: options.patience ?? usualPatience,
+    routes,
   });
   const revision = encodeURIComponent(options.revision ?? 'main');
   const listing = target(`/api/models/${repository}/revision/${revision}?blobs=true`);
@@ -207,7 +221,7 @@ async function fetchVerified(file: Wanted, target: Target, path: string, report:
   const part = `${path}.part`;
   for (;;) {
     const kept = await download(target, part, file.bytes, report);
-    const found = await checksumOf(part, file);
+    const found = await checksumOf(part, file, O_RDONLY | (O_NOFOLLOW ?? 0));
     if (found === file.checksum) break;
     await rm(part, { force: true });
     // Bytes of an earlier run may be those of an earlier revision: one clean start decides whose fault it is.
@@ -220,9 +234,10 @@ async function fetchVerified(file: Wanted, target: Target, path: string, report:
   await rename(part, path);
 }
 
-async function checksumOf(path: string, { bytes, checksum }: Wanted): Promise<string> {
+async function checksumOf(path: string, { bytes, checksum }: Wanted, flags: number = O_RDONLY): Promise<string> {
   const hash = createHash(checksum.length === 64 ? 'sha256' : 'sha1');
   if (checksum.length === 40) hash.update(`blob ${bytes}\0`);
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer);
+  const file = await open(path, flags);
+  for await (const chunk of file.createReadStream({ highWaterMark: 2 ** 20 })) hash.update(chunk as Buffer);
   return hash.digest('hex');
 }

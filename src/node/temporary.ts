@@ -82,6 +82,17 @@ export async function temporaryFolder(purpose: string, root = tmpdir()): Promise
   };
 }
 
+/** A file that is being written under a passing name: where a signal ends this process before the result is called, it goes too. */
+export function passingFile(path: string): () => void {
+  const file: Held = { path, ends: [] };
+  if (held.size === 0) watchSignals(true);
+  held.add(file);
+  return () => {
+    held.delete(file);
+    if (held.size === 0) watchSignals(false);
+  };
+}
+
 function unusable(root: string, cause: NodeJS.ErrnoException): SottoError {
   const { code = 'unknown' } = cause;
   const reasons: Readonly<Record<string, string>> = {

@@ -1,8 +1,11 @@
-import { mkdir, open, stat, truncate } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { type FileHandle, lstat, mkdir, open } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Headers, Response } from 'undici';
 import { SottoError } from '../errors/index.ts';
 import { asError } from './files.ts';
+import { causeOf, type Routes } from './proxy.ts';
 
 /** How patient a transfer is. Every wait is bounded. */
 export interface Patience {
@@ -22,9 +25,14 @@ const progressBytes = 2 ** 20;
 /** Failures that another try may mend. */
 class Passing extends Error {
   readonly waitMilliseconds: number | null;
-  constructor(message: string, cause?: unknown, waitMilliseconds: number | null = null) {
-    super(message, { cause });
-    this.waitMilliseconds = waitMilliseconds;
+  readonly remedy: string;
+  /** Where nothing has come yet, one more try is enough. */
+  readonly lasting: boolean;
+  constructor(message: string, options: Partial<Pick<Passing, 'cause' | 'waitMilliseconds' | 'remedy' | 'lasting'>> = {}) {
+    super(message, { cause: options.cause });
+    this.waitMilliseconds = options.waitMilliseconds ?? null;
+    this.remedy = options.remedy ?? 'check the network and start again: what has arrived is kept';
+    this.lasting = options.lasting ?? false;
   }
 }
 
@@ -41,6 +49,7 @@ export interface Target {
   /** Sent to the origin of `url` alone, never to where a redirect leads. */
   readonly token?: string | undefined;
   readonly patience: Patience;
+  readonly routes: Routes;
 }
 
 /** A URL as errors may print it: signed links carry secrets in their query. */
@@ -65,7 +74,9 @@ async function exchange<T>(
     return await use({ status: response.status, headers: response.headers, firstHeaders, body: chunks(response, heard) });
   } catch (cause) {
     if (cause instanceof SottoError || cause instanceof Passing) throw cause;
-    throw new Passing(abort.signal.aborted ? 'the server fell silent' : 'the connection broke', cause);
+    if (abort.signal.aborted) throw new Passing('the server fell silent', { cause });
+    const { reason, ...rest } = causeOf(cause, target.url, target.routes.through(target.url));
+    throw new Passing(reason, { cause, ...rest });
   } finally {
     clearTimeout(timer);
     abort.abort();
@@ -88,7 +99,12 @@ async function follow(target: Target, init: { method?: string; range?: string },
     const headers: Record<string, string> = { 'accept-encoding': 'identity', 'user-agent': 'sotto' };
     if (init.range !== undefined) headers.range = init.range;
     if (target.token && url.origin === target.url.origin) headers.authorization = `Bearer ${target.token}`;
-    const response = await fetch(url.href, { method: init.method ?? 'GET', headers, redirect: 'manual', signal });
+    const response = await target.routes.fetch(url, { method: init.method ?? 'GET', headers, signal }).catch((cause: unknown) => {
+      if (signal.aborted || cause instanceof SottoError) throw cause;
+      // Of this address, which a redirect may have named.
+      const { reason, ...rest } = causeOf(cause, url, target.routes.through(url));
+      throw new Passing(reason, { cause, ...rest });
+    });
     heard();
     firstHeaders ??= response.headers;
     const location = response.headers.get('location');
@@ -133,7 +149,8 @@ function checkStatus(response: Response, target: Target): void {
   }
   if (status === 408 || status === 425 || status === 429 || status >= 500) {
     const seconds = Number(headers.get('retry-after') ?? Number.NaN);
-    throw new Passing(`the server answered with status ${status}`, undefined, Number.isFinite(seconds) ? seconds * 1000 : null);
+    const waitMilliseconds = Number.isFinite(seconds) ? seconds * 1000 : null;
+    throw new Passing(`the server answered with status ${status}`, { waitMilliseconds });
   }
   throw refused(target.url, `the server answered with status ${status}`, 'check the endpoint');
 }
@@ -150,10 +167,11 @@ async function persist<T>(target: Target, work: () => Promise<T>, progress: () =
       if (progress() >= arrived + progressBytes) failures = 0;
       arrived = progress();
       failures++;
-      if (failures >= target.patience.attempts) {
+      const attempts = cause.lasting && arrived === 0 ? Math.min(2, target.patience.attempts) : target.patience.attempts;
+      if (failures >= attempts) {
         throw new SottoError('peer', `${cause.message}, ${failures} times in a row`, {
           place: { file: printable(target.url) },
-          remedy: 'check the network and start again: what has arrived is kept',
+          remedy: cause.remedy,
           cause,
         });
       }
@@ -203,18 +221,15 @@ export async function download(
   progress: (bytes: number) => void,
 ): Promise<boolean> {
   await mkdir(dirname(path), { recursive: true });
-  const sizeOf = async () => (await stat(path).catch(() => null))?.size ?? 0;
-  let received = await sizeOf();
-  if (received > sizeBytes) {
-    await truncate(path, 0);
-    received = 0;
-  }
+  let received = await keptBytes(path);
+  // Truncated when the first bytes come.
+  if (received > sizeBytes) received = 0;
   const kept = received > 0;
   progress(received);
   await persist(
     target,
     async () => {
-      const file = await open(path, received === 0 ? 'w' : 'r+');
+      const file = await openPart(path);
       try {
         while (received < sizeBytes) {
           const range = received === 0 ? {} : { range: `bytes=${received}-` };
@@ -242,6 +257,38 @@ export async function download(
   );
   return kept;
 }
+
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
+
+/** What an earlier transfer left. Throws where something else than a file of its own stands there, such as a link. */
+async function keptBytes(path: string): Promise<number> {
+  const found = await lstat(path).catch(() => null);
+  if (found === null) return 0;
+  if (!found.isFile() || found.nlink > 1) throw planted(path);
+  return found.size;
+}
+
+/** Opens the file of a transfer, or makes it; never through a link, which would have the bytes written elsewhere. */
+async function openPart(path: string): Promise<FileHandle> {
+  const fresh = (await lstat(path).catch(() => null)) === null;
+  const flags = fresh ? O_RDWR | O_CREAT | O_EXCL : O_RDWR;
+  const file = await open(path, flags | (O_NOFOLLOW ?? 0)).catch((cause: NodeJS.ErrnoException) => {
+    throw cause.code === 'ELOOP' || cause.code === 'EEXIST'
+      ? planted(path, cause)
+      : asError(dirname(path), basename(path), cause);
+  });
+  const found = await file.stat();
+  if (found.isFile() && found.nlink === 1) return file;
+  await file.close();
+  throw planted(path);
+}
+
+const planted = (path: string, cause?: unknown): SottoError =>
+  new SottoError('input', 'a link or folder stands where the download goes', {
+    place: { file: path },
+    remedy: 'remove it, or choose a folder that nobody else writes to',
+    cause,
+  });
 
 /** Keeps failures of the disk apart from those of the network: they are not tried again. */
 const onDisk = (path: string, work: () => Promise<void>) =>

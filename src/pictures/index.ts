@@ -26,6 +26,7 @@ const signatures: readonly (readonly [name: string, at: number, bytes: string])[
   ['JPEG XL', 0, '\xff\x0a'],
   ['Photoshop', 0, '8BPS'],
   ['SVG', 0, '<svg'],
+  ['Git LFS pointer', 0, 'version https://git-lfs'],
 ];
 
 /**

@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { createGunzip } from 'node:zlib';
 import { SottoError } from '../../errors/index.ts';
+import { refusePointer } from '../../models/files.ts';
 import { asError } from '../../node/files.ts';
 
 /** A row, record or entry that does not hold what its format says. `field` names the place: `line 17`, `row 4, text`. */
@@ -25,6 +26,7 @@ export async function* fileBytes(path: string): AsyncGenerator<Uint8Array> {
   try {
     const first = await chunks.next();
     if (first.done) return;
+    refusePointer(first.value, path);
     const packed = first.value[0] === 0x1f && first.value[1] === 0x8b;
     if (!packed) {
       yield first.value;
