@@ -25,7 +25,11 @@ export const layers = [
   ['pictures', portable, ['errors']],
   ['models', portable, ['errors', 'math', 'program', 'pictures']],
   ['convert', portable, ['errors', 'math', 'program', 'models']],
-  ['node', node, ['errors', 'math', 'kernels', 'kernels/lattice', 'program', 'backends/onnx', 'net', 'models']],
+  [
+    'node',
+    node,
+    ['errors', 'math', 'kernels', 'kernels/lattice', 'program', 'backends/onnx', 'backends/reference', 'net', 'models'],
+  ],
   ['train', node, ['errors', 'math', 'program', 'backends/onnx', 'backends/reference', 'pictures', 'models', 'convert', 'node']],
   ['evaluate', node, ['errors', 'math', 'program', 'backends/onnx', 'backends/reference', 'models', 'convert', 'node']],
   [

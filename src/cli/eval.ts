@@ -16,6 +16,7 @@ import {
   tasks,
 } from '../evaluate/index.ts';
 import { checkRanges } from '../models/ranges.ts';
+import { usualFloat, withFloatBackend } from '../node/float.ts';
 import type { Device } from '../node/onnx.ts';
 import { type EncoderBackend, evaluatedEncoder, glueExamples } from '../package/encoders.ts';
 import {
@@ -27,7 +28,7 @@ import {
 } from '../package/evaluation.ts';
 import { type LoadedModel, openModel } from '../package/model.ts';
 import { classifier } from '../package/pictures.ts';
-import { withFloatBackend, writer } from '../package/text.ts';
+import { writer } from '../package/text.ts';
 import type { FloatBackend } from '../program/index.ts';
 import { openFor } from './measured.ts';
 import {
@@ -137,7 +138,7 @@ async function evaluate(flags: EvalFlags, terminal: Terminal): Promise<void> {
   const bar = progress(terminal, flags.progress === true);
   bar.show(`${task}: loading`);
   const watch = (done: number, total: number): void => bar.show(`${task}: ${done} of ${total}`, done, total);
-  const clear = flags.backend === 'reference' ? 'reference' : 'onnx';
+  const clear = flags.backend === 'reference' || flags.backend === 'onnx' ? flags.backend : usualFloat();
   const score = async (float: FloatBackend) => {
     const { sources, costs } = opened(flags, terminal, float, watch);
     const run = await tasks[task](sources);

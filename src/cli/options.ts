@@ -3,6 +3,7 @@ import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { SamplingOptions } from '../models/index.ts';
 import { ringFor } from '../models/ranges.ts';
+import { usualFloat } from '../node/float.ts';
 import { type Device, devices } from '../node/onnx.ts';
 
 /** A whole number within bounds, as commander parses options. */
@@ -74,12 +75,18 @@ export const timeoutOption = () =>
 export const backendOption = () =>
   new Option('--backend <name>', 'onnx and reference compute in the clear, fixed simulates the ring, mpc runs privately')
     .choices(['onnx', 'reference', 'fixed', 'mpc'])
-    .default('onnx');
+    .default(usualFloat(), 'onnx where ONNX Runtime is installed, else reference');
 export const deviceOption = () =>
   new Option('--device <name>', 'where the onnx backend computes').choices([...devices]).default('cpu');
 
 /** The device of a run: only onnx has others than the processor. */
-export function deviceOf({ device, backend = 'onnx' }: { readonly device: Device; readonly backend?: BackendName }): Device {
+export function deviceOf({
+  device,
+  backend = usualFloat(),
+}: {
+  readonly device: Device;
+  readonly backend?: BackendName;
+}): Device {
   if (backend === 'onnx' || device === 'cpu') return device;
   throw new SottoError('usage', `the ${backend} backend does not compute on ${device}`, {
     place: { field: '--device' },

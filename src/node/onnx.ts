@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import { inputName, outputName, toOnnx } from '../backends/onnx/index.ts';
 import { SottoError } from '../errors/index.ts';
-import type { Element, Executable, Feed, FloatBackend, NodeOf, Program, Tensor } from '../program/index.ts';
+import type { Element, Executable, Feed, NodeOf, Program, Step, SteppingBackend, Tensor } from '../program/index.ts';
 import { same, trace } from '../program/index.ts';
 import type { Envelope, Parcel, Reply, Request, Signature } from './onnx-worker.ts';
 import { serve } from './onnx-worker.ts';
@@ -30,22 +30,7 @@ export interface OnnxOptions {
   readonly profile?: string;
 }
 
-/** A program whose state stays in the runtime: each run replaces every state input NAME by the output `next/NAME`. */
-export interface Step {
-  /** Feeds the inputs that are neither bound nor state; gives the named outputs, by default all that are not `next/…`. */
-  run(feeds: ReadonlyMap<string, Feed>, outputs?: readonly string[]): Promise<Map<string, Tensor>>;
-  /** Copies of the current state; all of it by default. */
-  readState(names?: readonly string[]): Promise<Map<string, Tensor>>;
-  writeState(values: ReadonlyMap<string, Tensor>): Promise<void>;
-  close(): Promise<void>;
-}
-
-export interface OnnxBackend extends FloatBackend {
-  /** `state` names the inputs that stay inside and gives their first values; the program must have an output `next/NAME` for each. */
-  compileStep(
-    program: Program,
-    options: { readonly state: ReadonlyMap<string, Tensor>; readonly bound?: ReadonlyMap<string, Feed> },
-  ): Promise<Step>;
+export interface OnnxBackend extends SteppingBackend {
   /** Throws a `usage` error where the machine lacks a provider; the first compilation does the same. */
   ready(): Promise<void>;
   /** Ends the worker; executables of this backend are dead afterwards. */
@@ -57,7 +42,27 @@ export interface OnnxBackend extends FloatBackend {
  * their `values` array, which must not change afterwards). Errors: `usage` for a provider that is not there, `input` for feeds that
  * do not fit, `resource` where the runtime fails.
  */
+/**
+ * Where ONNX Runtime is installed beside sotto, which does not bring it: it is fast in the clear, and no party of a private run needs it. Undefined
+ * where it is not.
+ */
+export function onnxRuntime(): string | undefined {
+  try {
+    return createRequire(import.meta.url).resolve('onnxruntime-node');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Throws a `usage` error where ONNX Runtime is not installed. */
 export function onnxBackend(options: OnnxOptions = {}): OnnxBackend {
+  if (onnxRuntime() === undefined)
+    throw new SottoError('usage', 'ONNX Runtime is not installed', {
+      place: { field: 'backend' },
+      remedy:
+        'ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node@1.30, or compute with the backend `reference` where there is a choice',
+    });
+
   const thread = new Thread();
   const tensors = new HeldTensors(thread);
   let sessions = 0;
@@ -340,9 +345,8 @@ class Thread {
   }
 
   #start(): Worker {
-    const runtime = createRequire(import.meta.url).resolve('onnxruntime-node');
     // Bundlers may wrap inner functions in a `__name` helper, which the worker must then have.
-    const source = `var __name = (f) => f; (${serve.toString()})(require(${JSON.stringify(runtime)}), require('node:worker_threads').parentPort)`;
+    const source = `var __name = (f) => f; (${serve.toString()})(require(${JSON.stringify(onnxRuntime())}), require('node:worker_threads').parentPort)`;
     const worker = new Worker(source, { eval: true });
     worker.on('message', (reply: Reply) => {
       const { resolve, reject } = this.#waiting.get(reply.id)!;

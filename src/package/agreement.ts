@@ -1,5 +1,6 @@
 import type { RingParameters } from '../backends/ring/index.ts';
 import type { Logits, Sampler } from '../models/index.ts';
+import { type FloatName, usualFloat } from '../node/float.ts';
 import type { LoadedModel } from './model.ts';
 import { writeText } from './text.ts';
 
@@ -9,9 +10,9 @@ export interface BackendAgreement {
   /** Over all logits of all steps; undefined where the run revealed none. */
   readonly maxAbsLogitError: number | undefined;
 }
-export interface Agreement {
+/** With the exact integers, and with the float backend that is there. */
+export interface Agreement extends Partial<Record<FloatName, BackendAgreement>> {
   readonly fixed: BackendAgreement;
-  readonly onnx: BackendAgreement;
 }
 
 export interface AgreementRequest {
@@ -25,12 +26,13 @@ export interface AgreementRequest {
 }
 
 /**
- * Runs the backends `fixed` and `onnx` on a run's own tokens and compares what they would have said at every step. The process that
+ * Runs the backends `fixed` and `onnx` (`reference` where ONNX Runtime is not installed) on a run's own tokens and compares what they would have said at every step. The process that
  * calls this has both sides' secrets: it is a test harness.
  */
 export async function agree(model: LoadedModel, request: AgreementRequest): Promise<Agreement> {
   const fixed = request.logits === undefined ? await compareTokens(model, request) : await compare(model, 'fixed', request);
-  return { fixed, onnx: await compare(model, 'onnx', request) };
+  const float = usualFloat();
+  return { fixed, [float]: await compare(model, float, request) };
 }
 
 /** The exact integers of a run that reveals tokens alone: the choice is part of its program. Where one differs, what follows may too. */
@@ -42,7 +44,7 @@ async function compareTokens(model: LoadedModel, { ids, promptTokens, ring }: Ag
 
 async function compare(
   model: LoadedModel,
-  backend: 'fixed' | 'onnx',
+  backend: 'fixed' | FloatName,
   { ids, promptTokens, logits, ring, sampler }: AgreementRequest,
 ): Promise<BackendAgreement> {
   const forced = ids.slice(promptTokens);

@@ -12,10 +12,10 @@ import {
 } from '../models/index.ts';
 import { embeddingFile, embeddingTensor, publicEmbedding } from '../models/public-embedding.ts';
 import { type NamedTensor, openSafetensors, readTensor, writeSafetensors } from '../models/safetensors.ts';
-import type { OnnxBackend } from '../node/index.ts';
-import { type Device, onnxBackend } from '../node/onnx.ts';
-import type { Tensor } from '../program/index.ts';
-import { batches, encodeDocuments, type RunOptions, writeTexts } from '../train/index.ts';
+import { usualFloat, withFloatBackend } from '../node/float.ts';
+import type { Device } from '../node/onnx.ts';
+import type { FloatBackend, Tensor } from '../program/index.ts';
+import { batches, encodeDocuments, writeTexts } from '../train/index.ts';
 import type { LoadedModel } from './model.ts';
 import { pixelsOf } from './pictures.ts';
 import { writer } from './text.ts';
@@ -61,9 +61,8 @@ export async function convertModel(model: LoadedModel, options: ConvertOptions =
   const own = isPolynomial(model.plan) ? model.plan : 'full-p8';
   const { plan: wanted = own, initialisation = 'direct', margin, ring, method, device = 'cpu', onLayer } = options;
   const plan = typeof wanted === 'string' ? parsePlan(wanted, config, 'plan') : wanted;
-  const backend = onnxBackend({ providers: [device] });
-  try {
-    return await convertCheckpoint({
+  const convert = async (backend: FloatBackend): Promise<Conversion> =>
+    convertCheckpoint({
       checkpoint: model.checkpoint,
       plan,
       calibration:
@@ -79,9 +78,7 @@ export async function convertModel(model: LoadedModel, options: ConvertOptions =
       headSum: options.headSum,
       ...(onLayer === undefined ? {} : { progress: (report) => onLayer(report, config.numHiddenLayers) }),
     });
-  } finally {
-    await backend.close();
-  }
+  return await withFloatBackend(usualFloat(), convert, device);
 }
 
 /** Writes a conversion as a checkpoint folder with the tokenizer of the model that it was made from. */
@@ -143,7 +140,7 @@ export async function calibrationPixels(
 async function calibrationRows(
   model: LoadedModel,
   config: LlamaConfig,
-  backend: OnnxBackend,
+  backend: FloatBackend,
   options: ConvertOptions,
 ): Promise<{ rows: Int32Array[]; batch: number }> {
   const { rows: count = rowsByDefault, seed = 0 } = options;
@@ -174,7 +171,7 @@ async function ownTexts(
   count: number,
   tokens: number,
   seed: number,
-  backend: RunOptions['backend'],
+  backend: FloatBackend,
   { onWriting }: ConvertOptions,
 ): Promise<string[]> {
   onWriting?.();

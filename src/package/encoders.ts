@@ -13,10 +13,10 @@ import {
   openTextClassifier,
   type TextClassifier,
 } from '../models/index.ts';
+import { usualFloat, withFloatBackend } from '../node/float.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import { readRows } from '../train/data/index.ts';
 import { type LoadedModel, requireMeasured } from './model.ts';
-import { withFloatBackend } from './text.ts';
 
 /** The encoder of a model that classifies texts. Throws a `model` error for other architectures. */
 export function encoder(model: LoadedModel): BertConfig {
@@ -117,7 +117,7 @@ async function withClassifier<T>(
   run: EncoderRun,
   work: (classifier: TextClassifier) => Promise<T>,
 ): Promise<T> {
-  return await withFloatBackend(run.backend ?? 'onnx', async (float) => {
+  return await withFloatBackend(run.backend ?? usualFloat(), async (float) => {
     const classifier = await floatClassifier(model, float, run);
     try {
       return await work(classifier);

@@ -21,6 +21,7 @@ import {
 import { embeddingFile } from '../models/public-embedding.ts';
 import { checkRanges, isMeasured, ringFor } from '../models/ranges.ts';
 import { folderFiles } from '../node/files.ts';
+import { usualFloat } from '../node/float.ts';
 import { type ConvertOptions, convertModel, writeConversion } from './conversion.ts';
 import { forecastModel, type RunForecast } from './forecast.ts';
 import { type CalibrateOptions, calibrationSamples, measuredModel } from './measure.ts';
@@ -126,7 +127,7 @@ class FolderModel implements Model {
   async generate(prompt: string | readonly number[], options: TextOptions & { backend?: ClearBackend } = {}): Promise<Text> {
     const model = options.backend === 'fixed' ? await this.#measured(options.ring) : this.#model;
     const { request, finish } = await this.#request(model.plan, prompt, options);
-    return finish(await writeText(model, options.backend ?? 'onnx', request));
+    return finish(await writeText(model, options.backend ?? usualFloat(), request));
   }
 
   /** With the ranges of its values, for a ring: measured once where they are not in the plan. */
@@ -177,7 +178,7 @@ class FolderModel implements Model {
     return { request, finish };
   }
 
-  async classify(picture: Picture, { backend = 'onnx', ring }: { backend?: ClearBackend; ring?: RingParameters } = {}) {
+  async classify(picture: Picture, { backend = usualFloat(), ring }: { backend?: ClearBackend; ring?: RingParameters } = {}) {
     const model = backend === 'fixed' ? await this.#measured(ring) : this.#model;
     return await classifyPixels(model, backend, await this.#pixels(picture), ring ?? ringFor({}, model.plan));
   }

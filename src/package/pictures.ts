@@ -5,10 +5,11 @@ import { quantise, type RingParameters, type RingProgram, wordBitsOf } from '../
 import { SottoError } from '../errors/index.ts';
 import { createWasmKernels } from '../kernels/index.ts';
 import { type Classification, classifyFloat, greedy, traceVitPrivate, type VitConfig } from '../models/index.ts';
+import { withFloatBackend } from '../node/float.ts';
 import { nodePlatform } from '../party/platform.ts';
 import type { Tensor } from '../program/index.ts';
 import { type LoadedModel, requireMeasured } from './model.ts';
-import { type ClearBackend, withFloatBackend } from './text.ts';
+import type { ClearBackend } from './text.ts';
 
 /** The vision transformer of a model that names pictures. Throws a `model` error for other architectures. */
 export function classifier(model: LoadedModel): VitConfig {

@@ -1,7 +1,6 @@
 import { type Costs, forecast } from '../backends/cost/index.ts';
 import { simulate } from '../backends/fixed/index.ts';
 import { type Rehearsal, rehearse } from '../backends/mpc/index.ts';
-import { referenceBackend } from '../backends/reference/index.ts';
 import { quantise, type RingParameters, type RingProgram, wordBitsOf } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { createWasmKernels } from '../kernels/index.ts';
@@ -16,13 +15,14 @@ import {
 } from '../models/index.ts';
 import { type EmbeddingTable, embeddingTable, embeddingTensor } from '../models/public-embedding.ts';
 import { checkVocabulary } from '../models/vocabulary.ts';
-import { type Device, onnxBackend } from '../node/onnx.ts';
+import { type FloatName, withFloatBackend } from '../node/float.ts';
+import type { Device } from '../node/onnx.ts';
 import { nodePlatform } from '../party/platform.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 import { type LoadedModel, requireMeasured } from './model.ts';
 
 /** Where a text is computed in the clear: two float backends, and the exact integers of a private run. */
-export type ClearBackend = 'onnx' | 'reference' | 'fixed';
+export type ClearBackend = FloatName | 'fixed';
 
 export interface TextRequest {
   readonly promptIds: readonly number[];
@@ -60,21 +60,6 @@ export async function writeText(model: LoadedModel, backend: ClearBackend, reque
       ...request,
     });
   return await withFloatBackend(backend, write, request.device);
-}
-
-/** Gives a float backend to `work` and ends its threads afterwards. */
-export async function withFloatBackend<T>(
-  name: 'onnx' | 'reference',
-  work: (backend: FloatBackend) => Promise<T>,
-  device: Device = 'cpu',
-): Promise<T> {
-  if (name === 'reference') return await work(referenceBackend());
-  const backend = onnxBackend({ providers: [device] });
-  try {
-    return await work(backend);
-  } finally {
-    await backend.close();
-  }
 }
 
 /** How many tokens fit behind a prompt: the last one needs no position. Throws an `input` error where the prompt does not fit. */

@@ -10,7 +10,7 @@ import { type Files, loadWeights, openGenerator, type Plan, parsePlan, sampler, 
 import { readJson } from '../models/json.ts';
 import { isMeasured } from '../models/ranges.ts';
 import { folderFiles } from '../node/files.ts';
-import { onnxBackend } from '../node/onnx.ts';
+import { usualFloat, withFloatBackend } from '../node/float.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
 
 /** What a model is measured for, and who is told. */
@@ -152,13 +152,10 @@ async function measureNow(model: MeasuredModel, ring: NonNullable<Measuring['rin
     `${checkpoint.files.name} was never calibrated: measuring its values ${samples === undefined ? 'on text of its own' : 'on samples'}, once`,
   );
   const weights: ReadonlyMap<string, Tensor> = await loadWeights(checkpoint, config, plan);
-  const backend = onnxBackend();
-  try {
+  return await withFloatBackend(usualFloat(), async (backend) => {
     const calibration = samples ?? (await ownRows(config as LlamaConfig, plan, weights, backend));
     return await calibrate(subjectOf(config, calibration), plan, { weights, backend, ring, method: 'own' });
-  } finally {
-    await backend.close();
-  }
+  });
 }
 
 /** Rows that a Llama writes from nothing, and rows of tokens drawn at random: what it expects, and what it does not. */

@@ -25,3 +25,48 @@ export interface FloatBackend {
   readonly name: string;
   compile(program: Program, bound: ReadonlyMap<string, Feed>): Promise<Executable>;
 }
+
+/** A program whose state stays inside: each run replaces every state input NAME by the output `next/NAME`. */
+export interface Step {
+  /** Feeds the inputs that are neither bound nor state; gives the named outputs, by default all that are not `next/…`. */
+  run(feeds: ReadonlyMap<string, Feed>, outputs?: readonly string[]): Promise<Map<string, Tensor>>;
+  /** Copies of the current state; all of it by default. */
+  readState(names?: readonly string[]): Promise<Map<string, Tensor>>;
+  writeState(values: ReadonlyMap<string, Tensor>): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface StepOptions {
+  /** The inputs that stay inside, with their first values; the program must have an output `next/NAME` for each. */
+  readonly state: ReadonlyMap<string, Tensor>;
+  readonly bound?: ReadonlyMap<string, Feed>;
+}
+
+/** A backend that keeps state where it computes. */
+export interface SteppingBackend extends FloatBackend {
+  compileStep(program: Program, options: StepOptions): Promise<Step>;
+}
+
+/** A step on any backend: where it keeps no state itself, state is fed and fetched at every run. */
+export async function compileStep(
+  backend: FloatBackend | SteppingBackend,
+  program: Program,
+  options: StepOptions,
+): Promise<Step> {
+  if ('compileStep' in backend) return await backend.compileStep(program, options);
+  const executable = await backend.compile(program, options.bound ?? new Map());
+  const state = new Map(options.state);
+  return {
+    async run(feeds, outputs) {
+      const results = await executable.run(new Map<string, Feed>([...feeds, ...state]));
+      for (const name of state.keys()) state.set(name, results.get(`next/${name}`)!);
+      const wanted = outputs ?? [...results.keys()].filter((name) => !name.startsWith('next/'));
+      return new Map(wanted.map((name) => [name, results.get(name)!]));
+    },
+    readState: async (names = [...state.keys()]) => new Map(names.map((name) => [name, state.get(name)!])),
+    async writeState(values) {
+      for (const [name, value] of values) state.set(name, value);
+    },
+    close: () => executable.close(),
+  };
+}

@@ -1,6 +1,7 @@
 /** The program language: what models are written in and every backend interprets. */
 export { isComposite, levelEpsilon, lowerings, perHead } from './composites.ts';
 export type * from './execution.ts';
+export { compileStep } from './execution.ts';
 export { gradient } from './gradient.ts';
 export { apply, interpret, lower, taken } from './interpret.ts';
 export { lastUses } from './lifetimes.ts';

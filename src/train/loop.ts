@@ -1,7 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import { estimate } from '../math/index.ts';
-import type { OnnxBackend, Step } from '../node/onnx.ts';
-import type { Executable, Feed, Program, Tensor } from '../program/index.ts';
+import type { OnnxBackend } from '../node/onnx.ts';
+import type { Executable, Feed, Program, Step, Tensor } from '../program/index.ts';
 import { type FixedInLoop, fixedInLoop } from './fixed.ts';
 import { type LogLine, openLog, type RunFolder, readState, writeState } from './folder.ts';
 import { type LossOptions, type LossWeights, lossProgram, type Metric, teacherPrefix } from './losses.ts';

@@ -5,8 +5,7 @@ import type { LlamaConfig } from '../models/config.ts';
 import type { Files } from '../models/files.ts';
 import { llama, openModelFolder, type Plan, rotaryRows } from '../models/index.ts';
 import { greedy } from '../models/sample.ts';
-import type { OnnxBackend } from '../node/onnx.ts';
-import { type Program, type Ref, type Tensor, trace } from '../program/index.ts';
+import { compileStep, type FloatBackend, type Program, type Ref, type Tensor, trace } from '../program/index.ts';
 import type { Weights } from './loop.ts';
 
 export interface Writing {
@@ -31,7 +30,7 @@ export interface Writing {
 export async function write(
   config: LlamaConfig,
   plan: Plan,
-  options: Writing & { readonly weights: Weights; readonly backend: OnnxBackend },
+  options: Writing & { readonly weights: Weights; readonly backend: FloatBackend },
 ): Promise<Int32Array[]> {
   const { texts, length, batch = Math.min(64, texts), weights, backend } = options;
   const program = traceWriter(config, plan, { batch, capacity: length });
@@ -39,7 +38,7 @@ export async function write(
   for (const node of program.nodes)
     if (node.operation === 'input' && node.parameters.name.startsWith('cache.'))
       state.set(node.parameters.name, zeros(node.shape));
-  const step = await backend.compileStep(program, { state, bound: weights });
+  const step = await compileStep(backend, program, { state, bound: weights });
   const written: Int32Array[] = Array.from({ length: texts });
   try {
     // Every row goes on with the next text where one ends. What an earlier one left in the cache lies behind the mask until it is overwritten.
@@ -51,7 +50,7 @@ export async function write(
       const { values } = (await step.run(feeds.set('ids', { shape: [batch, 1], values: ids }))).get('logits')!;
       for (const [at, row] of rows.entries()) {
         if (row.number >= texts) continue;
-        row.extend((values as Float32Array).subarray(at * config.vocabSize, (at + 1) * config.vocabSize));
+        row.extend((values as Float32Array | Float64Array).subarray(at * config.vocabSize, (at + 1) * config.vocabSize));
         if (!row.done) continue;
         written[row.number] = Int32Array.from(row.ids);
         rows[at] = new Draft(options, begun++);
@@ -137,7 +136,7 @@ class Draft {
   }
 
   /** Takes the logits at the position, where they say what comes after the last id. */
-  extend(logits: Float32Array): void {
+  extend(logits: Float32Array | Float64Array): void {
     const { temperature, stopIds, length } = this.#options;
     this.position++;
     if (this.position === this.ids.length && this.position < length) {
@@ -149,7 +148,7 @@ class Draft {
   }
 }
 
-function choose(logits: Float32Array, temperature: number, random: Pseudorandom): number {
+function choose(logits: Float32Array | Float64Array, temperature: number, random: Pseudorandom): number {
   const best = greedy(logits);
   if (temperature === 0) return best;
   const weights = Float64Array.from(logits, (logit) => Math.exp((logit - logits[best]!) / temperature));
@@ -161,7 +160,7 @@ function choose(logits: Float32Array, temperature: number, random: Pseudorandom)
 /** Texts that the model of a checkpoint folder writes from its begin token on, decoded. */
 export async function writeTexts(
   files: Files,
-  options: { texts: number; length: number; temperature: number; seed: number; backend: OnnxBackend },
+  options: { texts: number; length: number; temperature: number; seed: number; backend: FloatBackend },
 ): Promise<string[]> {
   const { checkpoint, config, plan, ...folder } = await openModelFolder(files);
   if (config.family !== 'llama')

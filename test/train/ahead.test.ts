@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { folderFiles } from '../../src/node/files.ts';
-import type { OnnxBackend, Step } from '../../src/node/onnx.ts';
-import { type Tensor, trace } from '../../src/program/index.ts';
+import type { OnnxBackend } from '../../src/node/onnx.ts';
+import { type Step, type Tensor, trace } from '../../src/program/index.ts';
 import { train } from '../../src/train/loop.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'sotto-ahead-'));

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { exactPlan, fullPlan, parseLlamaConfig, traceLlama } from '../../src/models/index.ts';
 import { randomLlamaWeights } from '../../src/models/weights.ts';
 import { onnxBackend } from '../../src/node/onnx.ts';
@@ -82,6 +83,15 @@ describe('a model that writes', () => {
       expect(ids!.length).toBeGreaterThan(2);
     },
   );
+
+  it('writes the likeliest text on a backend that keeps no state as on one that does', async () => {
+    const weights = randomLlamaWeights(config, 5);
+    const plan = exactPlan(config);
+    const likeliest = { ...options, temperature: 0, weights };
+    expect(await write(config, plan, { ...likeliest, backend: referenceBackend() })).toEqual(
+      await write(config, plan, { ...likeliest, backend }),
+    );
+  });
 
   it('writes the same texts whatever the batch, each of them its own, none beyond its end', async () => {
     const weights = randomLlamaWeights(config, 5);
