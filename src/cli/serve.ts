@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Setting } from '../backends/cost/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { openMeasured } from '../package/measure.ts';
+import type { AskPolicy, Reveal } from '../party/asking.ts';
 import type { RunRequest } from '../party/control.ts';
 import { type Service, serveDealer, serveModel } from '../party/index.ts';
 import { errorFields, type Log, type LogFormat, logger } from '../party/log.ts';
@@ -48,6 +49,7 @@ interface StandingFlags extends TlsFlags {
   readonly origin?: string[];
   readonly metrics?: string;
   readonly linkToken?: string;
+  readonly clientCertificates?: true;
   readonly log: LogFormat;
   readonly drain: number;
 }
@@ -61,6 +63,9 @@ interface ServeFlags extends StandingFlags, RingFlags {
   readonly state: string;
   readonly prepare: number;
   readonly prepareTokens: Shape[];
+  readonly reveal: 'both' | Reveal;
+  readonly tokensPerHour?: number;
+  readonly anonymousTokensPerHour?: number;
 }
 
 interface DealFlags extends StandingFlags {
@@ -91,6 +96,23 @@ export function registerServe(program: Command, terminal: Terminal): void {
         .argParser((text: string, shapes: Shape[]) => [...shapes, shapeOf(text)])
         .default([], 'none'),
     )
+    .addOption(
+      new Option('--reveal <what>', 'what clients may ask to see of each step: all logits, the likeliest token alone, or either')
+        .choices(['both', 'logits', 'token'])
+        .default('both'),
+    )
+    .addOption(
+      new Option(
+        '--tokens-per-hour <n>',
+        'steps that are opened to one client certificate in an hour (default: no bound)',
+      ).argParser(whole(1, 1_000_000_000)),
+    )
+    .addOption(
+      new Option(
+        '--anonymous-tokens-per-hour <n>',
+        'the same for all without a certificate at one address, which is weak (default: no bound)',
+      ).argParser(whole(1, 1_000_000_000)),
+    )
     .addOption(ringOption())
     .addOption(fractionOption());
   standingOptions(serve, { maxSessions: 8 }).action(async (flags: ServeFlags) => {
@@ -103,7 +125,7 @@ export function registerServe(program: Command, terminal: Terminal): void {
         remedy: 'write --prepare 4 --prepare-tokens 16:32',
       });
     const shapes = prepareTokens.map((shape) => ({ ...shape, ring }));
-    const parts = { model, dealer, setting, state, prepare: { count, shapes }, measuring };
+    const parts = { model, dealer, setting, state, policy: policyOf(flags), prepare: { count, shapes }, measuring };
     const options = { ...standing(flags, terminal), ...parts };
     await untilSignalled(await serveModel(options), flags.drain, options.log);
   });
@@ -173,6 +195,7 @@ function standingOptions(command: Command, { maxSessions }: { maxSessions: numbe
     seconds('drain', 'how long sessions have to end after a signal', 0, 30),
     ...tlsOptions(),
     linkTokenOption(),
+    new Option('--client-certificates', 'serve nobody without a certificate for client.sotto'),
   ])
     command.addOption(option);
   return command.addHelpText('after', help);
@@ -195,11 +218,19 @@ function standing(flags: StandingFlags, terminal: Terminal) {
     metrics,
     origins: flags.origin,
     linkToken: flags.linkToken,
+    clientCertificates: flags.clientCertificates,
     log: logger(flags.log, terminal.error, () => new Date()),
     lostLines: terminal.lostLines,
     ...tlsOf(flags),
   };
 }
+
+const policyOf = ({ reveal, tokensPerHour, anonymousTokensPerHour, clientCertificates }: ServeFlags): AskPolicy => ({
+  reveal: reveal === 'both' ? ['logits', 'token'] : [reveal],
+  tokensPerHour,
+  anonymousTokensPerHour,
+  clientCertificates,
+});
 
 /** As browsers write it, or no page would ever match. */
 function originOf(text: string): string {

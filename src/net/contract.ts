@@ -49,6 +49,8 @@ export interface Channel {
   readonly gone?: Promise<SottoError> | undefined;
   /** Of TLS between parties; absent where the channel is plain, or its TLS is somebody else's (a browser's, a proxy's). */
   readonly security?: ChannelSecurity | undefined;
+  /** The network address that an accepted connection came from; absent for one of this machine alone. */
+  readonly source?: string | undefined;
   /** Flushes what was sent, then closes; later calls reject, and `reason` tells why. Closing twice is allowed. */
   close(reason?: string): Promise<void>;
 }

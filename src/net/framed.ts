@@ -18,6 +18,7 @@ export interface FramedOptions {
   /** Without it the channel waits for ever: for tests in one process only. */
   readonly timeout?: Timeout;
   readonly security?: ChannelSecurity | undefined;
+  readonly source?: string | undefined;
 }
 
 interface Waiter {
@@ -51,6 +52,7 @@ class FramedChannel implements Channel {
   readonly #sends = new Set<Promise<void>>();
   readonly gone: Promise<SottoError>;
   readonly security: ChannelSecurity | undefined;
+  readonly source: string | undefined;
   #lost: (error: SottoError) => void = () => {};
   #sequence = 0;
   #failure: SottoError | null = null;
@@ -64,6 +66,7 @@ class FramedChannel implements Channel {
     });
     this.peer = options.peer;
     this.security = options.security;
+    this.source = options.source;
     this.#timeout = options.timeout;
     this.#maximumPayloadBytes = options.maximumPayloadBytes ?? defaultMaximumPayloadBytes;
     this.#takenBytes = this.#maximumPayloadBytes;

@@ -179,6 +179,7 @@ export function channelOverSocket(socket: Socket, options: Omit<SocketOptions, '
     timeout: { milliseconds: options.timeoutMilliseconds, alarm: systemAlarm },
     checksum: crc32,
     ...(socket instanceof TLSSocket ? { security: securityOf(socket) } : {}),
+    source: socket.remoteAddress,
   });
 }
 

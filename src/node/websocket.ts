@@ -73,12 +73,13 @@ export function webSocketConnector(stream: Socket, place: WebPlace, options: Soc
 }
 
 /** A channel over an open WebSocket, which it takes over. */
-function channelOverWebSocket(socket: WebSocket, options: Omit<SocketOptions, 'address'>): Channel {
+function channelOverWebSocket(socket: WebSocket, options: Omit<SocketOptions, 'address'>, source?: string): Channel {
   return framedChannel(webSocketPipe(socket, options), {
     peer: options.peer,
     ...(options.maximumPayloadBytes === undefined ? {} : { maximumPayloadBytes: options.maximumPayloadBytes }),
     timeout: { milliseconds: options.timeoutMilliseconds, alarm: systemAlarm },
     checksum: crc32,
+    source,
   });
 }
 
@@ -270,7 +271,11 @@ class WebEntrance implements Entrance {
       // What comes before it is accepted waits in the kernel; a break is found when it is accepted.
       webSocket.pause();
       webSocket.on('error', () => {});
-      this.#arrivals.arrived({ open: (expected) => this.#open(webSocket, expected), discard: () => webSocket.terminate() });
+      const source = request.socket.remoteAddress;
+      this.#arrivals.arrived({
+        open: (expected) => this.#open(webSocket, expected, source),
+        discard: () => webSocket.terminate(),
+      });
     });
   }
 
@@ -282,9 +287,14 @@ class WebEntrance implements Entrance {
     return this.#arrivals.full ? 503 : null;
   }
 
-  async #open(socket: WebSocket, expected: { readonly peer: string; readonly peers: readonly string[] }): Promise<Channel> {
+  async #open(
+    socket: WebSocket,
+    expected: { readonly peer: string; readonly peers: readonly string[] },
+    source: string | undefined,
+  ): Promise<Channel> {
     const peer = this.#place.secure ? 'client' : expected.peer;
-    if (!this.#place.secure || expected.peers.includes(peer)) return channelOverWebSocket(socket, { ...this.#options, peer });
+    if (!this.#place.secure || expected.peers.includes(peer))
+      return channelOverWebSocket(socket, { ...this.#options, peer }, source);
     socket.terminate();
     const reason = `somebody came to ${this.address}, who can be a client alone: there, nobody shows a certificate`;
     throw new SottoError('peer', reason, { place: { party: expected.peer }, remedy: `let the ${expected.peer} come by tls:` });

@@ -204,6 +204,7 @@ export function heedingRefusals(channel: Channel): Channel {
     counters: channel.counters,
     gone: channel.gone,
     security: channel.security,
+    source: channel.source,
     send: (kind, payload) => channel.send(kind, payload),
     close: (reason) => channel.close(reason),
     allow: (bytes) => channel.allow?.(bytes),

@@ -11,6 +11,7 @@ import {
 } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
+import { checkCertificate } from './asking.ts';
 import { attending } from './attend.ts';
 import {
   type Control,
@@ -45,6 +46,8 @@ export interface DealServiceOptions extends ServiceOptions {
   readonly maximumMaskedBytes: number;
   /** Clients' halves on disk; the oldest is burned for a new one. */
   readonly maximumBundles: number;
+  /** Nobody without a certificate is a client. */
+  readonly clientCertificates?: boolean | undefined;
   /** For servers at a plain address: what both know; the usual file where absent. */
   readonly linkToken?: LinkToken | undefined;
 }
@@ -122,6 +125,7 @@ class Dealer {
 
   /** Who shows the ticket of a session gets its client's half, and nobody else: a session's name opens nothing. */
   async #client(channel: Channel): Promise<() => void> {
+    checkCertificate(channel, this.#options);
     const join = await receiveControl(channel, 'join');
     const unknown = (): Objection =>
       new Objection('session', 'joined a session that is not known here', {

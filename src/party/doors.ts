@@ -137,6 +137,7 @@ function knownAs(channel: Channel, peer: string): Channel {
     counters: channel.counters,
     gone: channel.gone,
     security: channel.security,
+    source: channel.source,
     send: (kind, payload) => renamed(channel.send(kind, payload)),
     receive: () => renamed(channel.receive()),
     close: (reason) => channel.close(reason),

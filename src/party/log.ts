@@ -10,6 +10,11 @@ export interface LogFields {
   readonly manifest?: string;
   readonly promptTokens?: number;
   readonly newTokens?: number;
+  readonly reveal?: string;
+  readonly tokensPerHour?: number;
+  readonly anonymousTokensPerHour?: number;
+  readonly clientCertificates?: boolean;
+  readonly offlineBytes?: number;
   readonly sentBytes?: number;
   readonly receivedBytes?: number;
   readonly seconds?: number;

@@ -6,8 +6,11 @@ import { SottoError } from '../errors/index.ts';
  * it, so that no text of a peer, and nothing that a party computed with, is ever carried by a failure.
  */
 
-/** Why a party that is well turns a session away: it may be served later (`full`, `draining`), or asked for less (`limit`). */
-const admissionCodes = ['full', 'draining', 'limit'] as const;
+/**
+ * Why a party that is well turns a session away: it may be served later (`full`, `draining`, `budget`), or asked for less (`limit`) or for
+ * something else (`reveal`).
+ */
+const admissionCodes = ['full', 'draining', 'limit', 'budget', 'reveal'] as const;
 export type AdmissionCode = (typeof admissionCodes)[number];
 /** What is wrong with the peer's own words: its version or role, its program, a session or an order that is not its to name. */
 const objectionCodes = ['version', 'role', 'program', 'session', 'order'] as const;
@@ -40,6 +43,8 @@ function sentenceOf({ code, limit, party }: Refusal): string {
   const sentences = {
     full: 'as many sessions are served, and wait, as may',
     draining: 'it is shutting down',
+    budget: 'the tokens that are opened to one client in an hour are used up',
+    reveal: 'this is not revealed there: ask for the other of logits and token',
     limit: `more was asked for than is served${most}`,
     version: 'another version of sotto was expected',
     role: 'this role has no business there',

@@ -4,6 +4,7 @@ import { SottoError } from '../errors/index.ts';
 import { checkRanges } from '../models/ranges.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect } from '../node/sockets.ts';
+import { Asking, type AskPolicy, checkCertificate, logPolicy, openPolicy } from './asking.ts';
 import { attending } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import { type BundleStore, openBundleStore } from './bundles.ts';
@@ -34,6 +35,8 @@ export interface ServeOptions extends ServiceOptions {
   readonly setting: Setting;
   /** For a dealer on a plain address: what both know; the usual file where absent. */
   readonly linkToken?: LinkToken | undefined;
+  /** What clients may ask for; anything within the limits where absent. */
+  readonly policy?: AskPolicy | undefined;
   /** Bundles, claims, seeds of masked copies. One process at a time. */
   readonly state: string;
   /** Material that is made before clients come: how many bundles of each shape. */
@@ -90,7 +93,10 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
   ]);
   log('info', 'state', { count: prepared.count });
   log('info', 'manifest', { manifest: `sha256:${model.manifestHash}` });
-  const server = new Server({ options, model, sessions, link, prepared, store, runs, toDealer, trace: cached });
+  const { policy = openPolicy } = options;
+  logPolicy(log, { policy, model, setting }, trace);
+  const asking = new Asking(policy, () => performance.now());
+  const server = new Server({ options, policy, asking, model, sessions, link, prepared, store, runs, toDealer, trace: cached });
   const service = await stand(options, {
     role: 'server',
     peers: ['client'],
@@ -118,6 +124,8 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
 
 interface ServerParts {
   readonly options: ServeOptions;
+  readonly policy: AskPolicy;
+  readonly asking: Asking;
   readonly model: ServedModel;
   readonly sessions: Sessions;
   readonly link: DealerLink;
@@ -146,7 +154,8 @@ class Server {
   }
 
   async arrived(channel: Channel, { beside }: Control<'hello'>): Promise<void> {
-    const { sessions, options } = this.#parts;
+    const { sessions, options, policy } = this.#parts;
+    checkCertificate(channel, policy);
     if (beside === undefined) {
       void sessions.run(options.setting, channel, (session) => this.#serve(session, channel));
       return;
@@ -160,13 +169,14 @@ class Server {
   }
 
   async #serve(session: Session, client: Channel): Promise<void> {
-    const { model, sessions, options, trace, prepared } = this.#parts;
+    const { model, sessions, options, asking, trace, prepared } = this.#parts;
     await sendControl(client, model.manifest);
     const request = await receiveControl(client, 'request');
     const { run } = request;
     sessions.admission.check(run);
     session.note({ promptTokens: run.promptTokens, newTokens: run.newTokens });
     const asked = { run, clientNonce: request.nonce, traced: traceRequest(model, request, trace) };
+    asking.take(client, run);
     client.allow?.(largestFrameBytes(asked.traced.ringProgram, 'clientToServer'));
     if (options.setting === 'helper') return await this.#withHelper(session, client, asked);
     const half = await prepared.take(asked.traced);
