@@ -1,34 +1,19 @@
-import { Tokenizer as Published } from '@huggingface/tokenizers';
 import { SottoError } from '../errors/index.ts';
 import { flaggedTemplate } from './begin-end.ts';
 import { type Files, fileLabel, refusePointer } from './files.ts';
 import { isObject, readJsonObject } from './json.ts';
+import { Pipeline } from './tokenizer/pipeline.ts';
 import { wordPieceDefinition } from './wordpiece.ts';
 
 const tokenizerLimitBytes = 128 * 2 ** 20;
 /** Token ids index an array, so their largest value is bounded, whatever the file claims. */
 const idLimit = 2 ** 22;
 
-/** What is used of the library, whose own declarations the compiler cannot resolve in this module mode. */
-interface PublishedTokenizer {
-  encode(
-    text: string,
-    options: { add_special_tokens: boolean; text_pair?: string | null; return_token_type_ids?: boolean },
-  ): { ids: number[]; tokens: string[]; token_type_ids?: number[] };
-  decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
-  token_to_id(token: string): number | undefined;
-  id_to_token(id: number): string | undefined;
-  get_vocab(): Map<string, number>;
-  readonly decoder: unknown;
-  /** Cuts normalised text into the parts that are encoded one by one. */
-  pre_tokenizer: ((text: string) => string[]) | null;
-}
-
 export interface Tokenizer {
   /** Text → token ids, by default with the special tokens of the model's template (such as <s>) around them. */
   encode(text: string, options?: { addSpecial?: boolean }): number[];
   /** One text or a pair with the template's special tokens, and which text each token belongs to (0 or 1). */
-  encodePair?(first: string, second?: string): { ids: number[]; types: number[] };
+  encodePair?(first: string, second?: string, options?: { addSpecial?: boolean }): { ids: number[]; types: number[] };
   /** Token ids → text, special tokens left out. An id of a padded vocabulary, which no token has, is no text. */
   decode(ids: readonly number[]): string;
   /** One more than the largest id. */
@@ -37,6 +22,11 @@ export interface Tokenizer {
   readonly eosId: number | null;
   /** True where decoding tidies spaces before punctuation, which can change the last characters when text is appended. */
   readonly tidiesSpaces: boolean;
+  /**
+   * Whether the text of the last ids may still change as a whole when another follows: bytes of a run are a text only if all of them
+   * are. `open` says so of the ids before `id`. Absent where it never does.
+   */
+  staysOpen?(id: number, open: boolean): boolean;
 }
 
 /**
@@ -66,10 +56,8 @@ export async function loadTokenizer(files: Files): Promise<Tokenizer> {
       });
     }
   };
-  const published = guarded('loading the tokenizer', () => new Published(definition, config) as PublishedTokenizer);
-  keepByteOrderMarks(published);
-  if (piecesStartAtSpaces(definition)) published.pre_tokenizer = (text) => text.split(/(?<=[^▁])(?=▁)/);
-  return guarded('loading the tokenizer', () => wrap(published, config, file, guarded));
+  const pipeline = guarded('loading the tokenizer', () => new Pipeline(definition, file));
+  return wrap(pipeline, config, file, guarded);
 }
 
 /** vocab.txt of a folder that BERT's first tools wrote; undefined where there is none. Byte pairs without tokenizer.json are refused. */
@@ -91,46 +79,54 @@ async function earlyVocabulary(files: Files): Promise<Uint8Array | undefined> {
 
 type Guarded = <T>(what: string, work: () => T) => T;
 
-function wrap(published: PublishedTokenizer, config: Record<string, unknown>, file: string, guarded: Guarded): Tokenizer {
-  let vocabularySize = 0;
-  for (const id of published.get_vocab().values()) vocabularySize = Math.max(vocabularySize, id + 1);
+function wrap(pipeline: Pipeline, config: Record<string, unknown>, file: string, guarded: Guarded): Tokenizer {
   const tidiesSpaces = config.clean_up_tokenization_spaces === true;
   const problem = (reason: string) =>
     new SottoError('input', reason, { place: { file }, remedy: 'use the tokenizer of this model' });
   const special = (name: string): number | null => {
     const token = config[name];
     const text = isObject(token) ? token.content : token;
-    return typeof text === 'string' ? (published.token_to_id(text) ?? null) : null;
+    return typeof text === 'string' ? (pipeline.tokenToId(text) ?? null) : null;
   };
+  const whole = (text: string): string => {
+    // The reference library takes no such text either: it has no UTF-8.
+    if (/\p{Surrogate}/u.test(text))
+      throw new SottoError('input', 'the text holds half a character (a surrogate alone)', {
+        place: { field: 'text' },
+        remedy: 'remove it: it is not Unicode text',
+      });
+    return text;
+  };
+  const encode = (first: string, second: string | undefined, addSpecial: boolean) =>
+    guarded('encoding', () => pipeline.encode(whole(first), second === undefined ? undefined : whole(second), addSpecial));
   return {
-    vocabularySize,
+    vocabularySize: pipeline.vocabularySize,
     tidiesSpaces,
+    staysOpen: (id, open) => pipeline.staysOpen(id, open),
     bosId: special('bos_token'),
     eosId: special('eos_token'),
-    encode: (text, options = {}) =>
-      guarded('encoding', () => {
-        const { ids, tokens } = published.encode(text, { add_special_tokens: options.addSpecial ?? true });
-        const index = ids.findIndex((id) => !Number.isInteger(id));
-        if (index >= 0) throw problem(`there is no token for ${JSON.stringify(tokens[index]?.slice(0, 40))}`);
-        return ids;
-      }),
-    encodePair: (first, second) =>
-      guarded('encoding', () => {
-        const options = { add_special_tokens: true, text_pair: second ?? null, return_token_type_ids: true };
-        const { ids, tokens, token_type_ids: types } = published.encode(first, options);
-        const index = ids.findIndex((id) => !Number.isInteger(id));
-        if (index >= 0) throw problem(`there is no token for ${JSON.stringify(tokens[index]?.slice(0, 40))}`);
-        return { ids, types: types ?? ids.map(() => 0) };
-      }),
+    encode: (text, options = {}) => encode(text, undefined, options.addSpecial ?? true).ids,
+    encodePair: (first, second, options = {}) => encode(first, second, options.addSpecial ?? true),
     decode: (ids) =>
       guarded('decoding', () => {
         const strange = ids.find((id) => !Number.isInteger(id) || id < 0);
         if (strange !== undefined) throw problem(`there is no token with the id ${strange}`);
-        const known = ids.filter((id) => published.id_to_token(id) !== undefined);
-        if (known.length === 0) return '';
-        return published.decode(known, { skip_special_tokens: true, clean_up_tokenization_spaces: tidiesSpaces });
+        const text = pipeline.decode(ids);
+        return tidiesSpaces ? tidied(text) : text;
       }),
   };
+}
+
+/** Takes out the spaces before English punctuation and contractions, as published pipelines do where the configuration asks for it. */
+function tidied(text: string): string {
+  return text
+    .replaceAll(/ ([.?!,])/g, '$1')
+    .replaceAll(" ' ", "'")
+    .replaceAll(" n't", "n't")
+    .replaceAll(" 'm", "'m")
+    .replaceAll(" 's", "'s")
+    .replaceAll(" 've", "'ve")
+    .replaceAll(" 're", "'re");
 }
 
 /** Turns ids that arrive one by one into text. The pieces together equal decoding all ids at once. */
@@ -151,6 +147,7 @@ const tidyReach = 5;
 export function streamingDecoder(tokenizer: Tokenizer): StreamingDecoder {
   const ids: number[] = [];
   let shown = 0;
+  let open = false;
   const take = (text: string, end: number) => {
     const piece = text.slice(shown, Math.max(shown, end));
     shown = Math.max(shown, end);
@@ -159,6 +156,8 @@ export function streamingDecoder(tokenizer: Tokenizer): StreamingDecoder {
   return {
     push: (id) => {
       ids.push(id);
+      open = tokenizer.staysOpen?.(id, open) ?? false;
+      if (open) return '';
       const text = tokenizer.decode(ids);
       // Incomplete bytes decode to replacement characters, which later bytes may turn into another character.
       let end = text.length;
@@ -180,7 +179,7 @@ function checkDefinition(definition: Record<string, unknown>, file: string): voi
     });
   const { model, added_tokens: added } = definition;
   if (!isObject(model)) throw damaged('model', 'the field is not an object');
-  // The library works on with whatever it finds, so the fields that size its tables are checked before.
+  // The fields that size tables are checked before anything is built of them.
   const checkId = (field: string, id: unknown) => {
     if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= idLimit) {
       throw damaged(field, `a token id is not a whole number from 0 to ${idLimit - 1}`);
@@ -204,48 +203,10 @@ function checkDefinition(definition: Record<string, unknown>, file: string): voi
     if (!Array.isArray(model.merges) || !model.merges.every(pair))
       throw damaged('model.merges', 'the field is not a list of pairs');
   }
-  for (const field of ['normalizer', 'pre_tokenizer', 'decoder']) checkPatterns(definition[field], field, damaged);
   if (!Array.isArray(added)) throw damaged('added_tokens', 'the field is not a list');
   for (const token of added) {
     if (!isObject(token) || typeof token.content !== 'string' || token.content === '')
       throw damaged('added_tokens', 'an entry has no content');
     checkId('added_tokens', token.id);
   }
-}
-
-/** Patterns of normalizer, pre-tokenizer and decoder: the library would leave out a step whose pattern it does not know. */
-function checkPatterns(value: unknown, field: string, damaged: (field: string, reason: string) => SottoError): void {
-  if (typeof value !== 'object' || value === null) return;
-  const needed = isObject(value) && (value.type === 'Replace' || value.type === 'Split') && value.pattern === undefined;
-  if (needed) throw damaged(`${field}.pattern`, 'there is no pattern');
-  for (const [key, inner] of Object.entries(value)) {
-    if (key !== 'pattern') checkPatterns(inner, `${field}.${key}`, damaged);
-    else if (!isObject(inner) || typeof (inner.String ?? inner.Regex) !== 'string')
-      throw damaged(`${field}.pattern`, 'the pattern is not known');
-  }
-}
-
-/** The library's byte decoder drops a byte order mark inside text; the published tokenizers keep it. */
-function keepByteOrderMarks(published: PublishedTokenizer): void {
-  const visit = (decoder: unknown) => {
-    if (decoder === null || (typeof decoder !== 'object' && typeof decoder !== 'function')) return;
-    const fields = decoder as { decoders?: unknown; text_decoder?: unknown };
-    if (fields.text_decoder !== undefined) fields.text_decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-    if (Array.isArray(fields.decoders)) for (const inner of fields.decoders) visit(inner);
-  };
-  visit(published.decoder);
-}
-
-/**
- * True where no piece of a byte-pair encoding without a pre-tokenizer goes on past the ▁ after a word. Then words are encoded
- * one by one with the same result as the whole text, and the library finds most of them in its cache.
- */
-function piecesStartAtSpaces(definition: Record<string, unknown>): boolean {
-  const model = definition.model as Record<string, unknown>;
-  if (model.type !== 'BPE' || definition.pre_tokenizer !== null || !Array.isArray(model.merges)) return false;
-  if (model.ignore_merges || model.continuing_subword_prefix || model.continuing_subword_suffix || model.end_of_word_suffix)
-    return false;
-  return (model.merges as (string | string[])[]).every(
-    (merge) => !/[^▁]▁/.test(typeof merge === 'string' ? merge.split(' ', 2).join('') : merge.join('')),
-  );
 }
