@@ -116,7 +116,10 @@ function weigh(ops: Ops<Ref>, layer: Layer, scores: Ref, values: Ref, { mask, in
       place: { field: 'attention.offsets' },
       remedy: 'give one number a head, or convert the model again',
     });
-  const adjusted = plan.kind === '2quad' ? shifted(ops, scores, plan.shift, padding) : layer.adjustScores(scores, padding?.keep);
+  const adjusted =
+    plan.kind === '2quad'
+      ? shifted(ops, scores, plan.shift, padding)
+      : inhabited(ops, plan, layer.adjustScores(scores, padding?.keep), padding);
   const raised = plan.kind === 'power' && plan.form === 'stable' ? overLargest(ops, ops.multiply(adjusted, mask)) : adjusted;
   const lengths = perKey(plan) ? (padding?.inverseLengths() ?? inverseLengths) : ops.constant([1], [1]);
   const powers = powerOf(plan);
@@ -128,6 +131,24 @@ function weigh(ops: Ops<Ref>, layer: Layer, scores: Ref, values: Ref, { mask, in
 /** Scores plus a number, where a key counts. */
 const shifted = (ops: Ops<Ref>, scores: Ref, shift: number, padding: Padding | undefined): Ref =>
   padding === undefined ? ops.offset(scores, shift) : ops.add(scores, ops.scale(padding.keep, shift));
+
+/**
+ * A place before a padded text has a score of zero with itself. Where that is raised as it is, its row would be empty, and its sum outside of
+ * what a table or an iteration reaches: it gets a score from the middle of that range instead. No row of the text sees it.
+ */
+function inhabited(
+  ops: Ops<Ref>,
+  plan: Exclude<AttentionPlan, { kind: 'softmax' }>,
+  scores: Ref,
+  padding: Padding | undefined,
+): Ref {
+  const raw = plan.kind === '2relu' || (plan.kind === 'power' && powerOf(plan).argument === 'plain');
+  if (!raw || padding?.alone === undefined) return scores;
+  const { table } = plan;
+  const middle =
+    table === undefined ? 1 : table.method === 'newton' ? Math.sqrt(table.low * table.high) : 2 ** (table.rangeBits - 2);
+  return ops.add(scores, ops.scale(padding.alone(), middle ** (1 / powerOf(plan).exponent)));
+}
 
 /** Whether sums over a row are divided by its length. */
 export const perKey = (plan: AttentionPlan): boolean =>

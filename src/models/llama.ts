@@ -309,6 +309,7 @@ function counting(ops: Ops<Ref>, stack: FoldedStack, decoding: Decoding, mask: R
   const column = ops.reshape(mask, [promptTokens, 1]);
   const wide: Padding = {
     keep: rows === 1 ? seen : causalKeep(ops, seen, keys, groups),
+    ...(rows === 1 ? {} : { alone: memo(() => aloneOf(ops, seen, keys, groups)) }),
     shares: memo(() => forGroups(ops, fed.shares(), groups)),
     inverseLengths: memo(() => forGroups(ops, fed.inverseLengths(), groups)),
   };
@@ -327,12 +328,20 @@ function counting(ops: Ops<Ref>, stack: FoldedStack, decoding: Decoding, mask: R
 function causalKeep(ops: Ops<Ref>, seen: Ref, tokens: number, groups: number): Ref {
   const rows = groups * tokens;
   const before = new Float64Array(rows * tokens);
+  for (let row = 0; row < rows; row++) before.fill(1, row * tokens, row * tokens + (row % tokens));
+  return ops.add(ops.multiply(seen, ops.constant(before, [rows, tokens])), ownPlaces(ops, tokens, groups));
+}
+
+/** Ones where a place that does not count sees itself, (G·T, T). */
+const aloneOf = (ops: Ops<Ref>, seen: Ref, tokens: number, groups: number): Ref =>
+  ops.multiply(ops.offset(ops.scale(seen, -1), 1), ownPlaces(ops, tokens, groups));
+
+/** Ones where a query's key is its own, (G·T, T). */
+function ownPlaces(ops: Ops<Ref>, tokens: number, groups: number): Ref {
+  const rows = groups * tokens;
   const own = new Float64Array(rows * tokens);
-  for (let row = 0; row < rows; row++) {
-    before.fill(1, row * tokens, row * tokens + (row % tokens));
-    own[row * tokens + (row % tokens)] = 1;
-  }
-  return ops.add(ops.multiply(seen, ops.constant(before, [rows, tokens])), ops.constant(own, [rows, tokens]));
+  for (let row = 0; row < rows; row++) own[row * tokens + (row % tokens)] = 1;
+  return ops.constant(own, [rows, tokens]);
 }
 
 /** Cosines and sines of positions start … start + tokens − 1, (tokens, Dh) each: the angles of the two halves are the same. */

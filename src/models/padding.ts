@@ -7,6 +7,8 @@ import type { Ops, Ref, Tensor } from '../program/index.ts';
 export interface Padding {
   /** 0/1, what a key counts for with each query; broadcasts to the scores (…, Hkv, G·Q, K). */
   readonly keep: Ref;
+  /** 1 where a place before a causal text sees itself, 0 elsewhere; asked for where its score of 0 would leave its row empty. */
+  readonly alone?: (() => Ref) | undefined;
   /** `keep` over the number of keys that count, of the same shape: asked for where rows are centred. */
   readonly shares: () => Ref;
   /** One over the number of keys that count, (G·Q, 1) or (1, 1): asked for where a sum is taken for a mean. */
