@@ -1,7 +1,7 @@
 import { SottoError } from '../errors/index.ts';
+import { isGeneric } from '../models/class-names.ts';
 import type { EncodedText, TextClassifier } from '../models/classify-text.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
-import { isGeneric } from './class-folders.ts';
 import { type Metrics, share } from './metric.ts';
 
 interface GlueFormat {

@@ -1,5 +1,5 @@
 /** Evaluation: tasks and their metrics over any backend, and how closely a student follows its teacher. */
-export { folderClasses, numberedClasses } from './class-folders.ts';
+export { folderClasses, numberedClasses } from '../models/class-names.ts';
 export { FloatPictureModel, FloatTextModel, pixelsOf } from './float.ts';
 export type { Layered, LayerSamples } from './layered.ts';
 export { type Metric, type Metrics, mean } from './metric.ts';

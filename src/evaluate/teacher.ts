@@ -1,4 +1,5 @@
 import { SottoError } from '../errors/index.ts';
+import { alignedClasses } from '../models/class-names.ts';
 import type { Logits, RgbImage } from '../models/index.ts';
 import { predictAll } from './likelihood.ts';
 import { type Metrics, mapped, mean, ratio, share } from './metric.ts';
@@ -45,12 +46,16 @@ export async function scorePictures(
   pictures: readonly LabelledPicture[],
   watch: Watch = () => undefined,
 ): Promise<Metrics> {
+  const classes = teacher === undefined ? undefined : alignedClasses(model.labels, teacher.labels);
+  if (teacher !== undefined && classes === undefined) throw mismatch('they name other classes (id2label)');
   const [right, teacherRight]: [boolean[], boolean[]] = [[], []];
   const compared: Comparison[] = [];
   for (let start = 0; start < pictures.length; start += groupSize) {
     const group = pictures.slice(start, start + groupSize);
     const images = group.map(({ image }) => image);
-    const [own, theirs] = [await model.logits(images), await teacher?.logits(images)];
+    const own = await model.logits(images);
+    // In the order of the model's own classes, which the teacher may number otherwise.
+    const theirs = (await teacher?.logits(images))?.map((logits) => Float64Array.from(classes!, (id) => logits[id]!));
     group.forEach(({ label }, index) => {
       right.push(logSoftmax(own[index]!).likeliest === label);
       if (theirs === undefined) return;
@@ -81,7 +86,13 @@ export async function compareTexts(
   watch: Watch = () => undefined,
 ): Promise<Metrics> {
   const length = Math.min(student.context, teacher.context) + 1;
-  const ids = texts.map((text) => Int32Array.from(documentIds(student.tokenizer, text).slice(0, length)));
+  const ids = texts.map((text) => {
+    const own = documentIds(student.tokenizer, text);
+    const theirs = documentIds(teacher.tokenizer, text);
+    if (own.length !== theirs.length || own.some((id, at) => id !== theirs[at]))
+      throw mismatch('their tokenizers give other ids');
+    return Int32Array.from(own.slice(0, length));
+  });
   return await compareIds(student, teacher, ids, watch);
 }
 

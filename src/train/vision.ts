@@ -1,6 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import { type Pseudorandom, pseudorandom } from '../math/index.ts';
 import { writeCheckpoint } from '../models/checkpoint.ts';
+import { folderClasses } from '../models/class-names.ts';
 import { parseVitConfig, type VitConfig } from '../models/config.ts';
 import type { Files } from '../models/files.ts';
 import { exactPlan, openModelFolder, traceVit } from '../models/index.ts';
@@ -83,12 +84,13 @@ const visionLosses = ({ augmentation }: VisionRecipe, losses: LossWeights): Loss
 async function distillVision(
   recipe: VisionDistillRecipe,
   folder: RunFolder,
-  { set, split }: Pictures,
+  { set: read, split }: Pictures,
   options: RunOptions,
 ): Promise<Trainer> {
   const teacherFiles = options.models(recipe.teacher);
   const config = await visionConfig(teacherFiles);
-  checkPictures(set, config);
+  checkPictures(read, config);
+  const set = inClassesOf(read, config);
   const preprocessor = await readPreprocessor(teacherFiles);
   return distillation({
     recipe,
@@ -114,6 +116,12 @@ async function visionConfig(files: Files): Promise<VitConfig> {
 
 const readPreprocessor = async (files: Files): Promise<Preprocessor> =>
   parsePreprocessor(await readJson(files, preprocessorFile, 2 ** 20), `${files.name}/${preprocessorFile}`);
+
+/** The pictures with the numbers that the teacher gives their classes. */
+function inClassesOf(set: PictureSet, { labels }: VitConfig): PictureSet {
+  const classes = folderClasses('data', set.classes, labels);
+  return { ...set, labels: set.labels.map((label) => classes[label]!), classes: labels };
+}
 
 function checkPictures(set: PictureSet, config: VitConfig): void {
   const problem =

@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { folderClasses, numberedClasses } from '../../src/evaluate/class-folders.ts';
 import { joinCompletions, outputOf } from '../../src/evaluate/completions.ts';
 import { glueClasses } from '../../src/evaluate/glue.ts';
 import { Row, readRows } from '../../src/evaluate/rows.ts';
+import { scorePictures } from '../../src/evaluate/teacher.ts';
+import { alignedClasses, folderClasses, numberedClasses } from '../../src/models/class-names.ts';
 import { readPictureFolder } from '../../src/train/data/index.ts';
 import { readTsv } from '../../src/train/data/rows.ts';
 import { temporaryFolder } from '../cli/checkpoints.ts';
@@ -200,6 +201,25 @@ describe('classes by number', () => {
     expect(numberedClasses(['1', '0'], ['0', '1'])).toEqual([1, 0]);
     expect(numberedClasses(['LABEL_0', 'LABEL_1'], ['cat', 'dog'])).toEqual([0, 1]);
     expect(numberedClasses(['cat', 'fish'], ['cat', 'dog'])).toEqual([0, 1]);
+  });
+
+  it("are a teacher's of the same names, or of the same numbers where one of the models names none", () => {
+    expect(alignedClasses(['cat', 'dog'], ['Dog', 'Cat'])).toEqual([1, 0]);
+    expect(alignedClasses(['cat', 'dog'], ['LABEL_0', 'LABEL_1'])).toEqual([0, 1]);
+    expect(alignedClasses(['crane', 'crane'], ['crane', 'crane'])).toEqual([0, 1]);
+    expect(alignedClasses(['cat', 'dog'], ['cat', 'fish'])).toBeUndefined();
+    expect(alignedClasses(['cat'], ['cat', 'dog'])).toBeUndefined();
+  });
+
+  it("put a teacher's logits in the student's order before the two are compared", async () => {
+    const image = { width: 1, height: 1, data: new Uint8Array(3) };
+    const model = (labels: string[], logits: number[]) => ({ labels, logits: async () => [Float64Array.from(logits)] });
+    const [student, teacher] = [model(['cat', 'dog', 'fox'], [1, 5, 2]), model(['fox', 'cat', 'dog'], [2, 1, 5])];
+    const { fidelity, cosine, teacher_acc } = await scorePictures(student, teacher, [{ image, label: 1 }]);
+    expect([fidelity!.value, teacher_acc!.value]).toEqual([1, 1]);
+    expect(cosine!.value).toBeCloseTo(1, 12);
+    const stranger = model(['fox', 'cat', 'ship'], [2, 1, 5]);
+    await expect(scorePictures(student, stranger, [{ image, label: 1 }])).rejects.toThrow(/name other classes/);
   });
 
   it('of GLUE go by the names that a model has, and are refused where it has others', () => {

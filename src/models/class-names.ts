@@ -79,3 +79,16 @@ export function numberedClasses(labels: readonly string[], names: readonly strin
   const permuted = new Set(found).size === labels.length && found.every((id) => id >= 0);
   return permuted ? found : labels.map((_, id) => id);
 }
+
+/**
+ * For each of one model's classes another model's of the same name; undefined where they name other classes. Where one of them names
+ * none, classes of one number are the same.
+ */
+export function alignedClasses(own: readonly string[], others: readonly string[]): number[] | undefined {
+  if (own.length !== others.length) return undefined;
+  const same = own.every((label, id) => bare(label) === bare(others[id]!));
+  if (same || own.every(isGeneric) || others.every(isGeneric)) return own.map((_, id) => id);
+  const names = others.map(bare);
+  const found = own.map((label) => names.indexOf(bare(label)));
+  return found.every((id) => id >= 0) && new Set(found).size === own.length ? found : undefined;
+}
