@@ -1,7 +1,7 @@
-import { type RingOperation, ringRows } from '../ring/index.ts';
+import { type RingOperation, type RingRow, ringRows } from '../ring/index.ts';
 import { secureRows } from './operations/index.ts';
-import type { Client, Kept, Part, SecureRow, Server } from './operations/row.ts';
-import type { NumberedNode, Protocol } from './protocol.ts';
+import type { Client, Kept, SecureRow, Server } from './operations/row.ts';
+import type { Held, NumberedNode, Protocol, Step } from './protocol.ts';
 
 /**
  * One party's side of the online protocol, from the rows of all operations.
@@ -23,46 +23,58 @@ export interface Party {
 
 /** The rows where it is not known which operation's is meant. */
 const rows = secureRows as unknown as Readonly<Record<RingOperation, SecureRow<RingOperation>>>;
+const operations = Object.keys(ringRows) as RingOperation[];
 
 export const clientOf = (client: Client): Party =>
   partyOf(
-    (operation) => rows[operation].client(client),
-    (operation) => 'keys' in ringRows[operation],
     client,
+    ({ keys }) => keys !== undefined,
+    (row) => row.keep?.client(client),
+    (row, kept) => {
+      const party = { ...client, kept };
+      return (node, ...inputs) => row.client(party, node, ...inputs);
+    },
   );
 
 export const serverOf = (server: Server): Party =>
   partyOf(
-    (operation) => rows[operation].server(server),
-    (operation) => 'keys' in ringRows[operation] || 'corrections' in ringRows[operation],
     server,
+    ({ keys, corrections }) => (keys ?? corrections) !== undefined,
+    (row) => row.keep?.server(server),
+    (row, kept) => {
+      const party = { ...server, kept };
+      return (node, ...inputs) => row.server(party, node, ...inputs);
+    },
   );
 
+type Row = SecureRow<RingOperation>;
+type Run = (node: NumberedNode, ...inputs: Held[]) => Held | Step;
+
 function partyOf(
-  part: (operation: RingOperation) => Part<RingOperation>,
-  has: (operation: RingOperation) => boolean,
   { correlations }: Pick<Client | Server, 'correlations'>,
+  has: (row: RingRow<string, unknown>) => boolean,
+  keep: (row: Row) => Kept | undefined,
+  side: (row: Row, kept: Kept | undefined) => Run,
 ): Party {
-  const protocol: Partial<Record<RingOperation, Kept<RingOperation>['run']>> = {};
+  const protocol: Partial<Record<RingOperation, Run>> = {};
   const loads = new Map<RingOperation, (node: number) => Promise<void>>();
-  const kept: Kept<RingOperation>[] = [];
-  for (const operation of Object.keys(ringRows) as RingOperation[]) {
-    const made = part(operation);
-    const own = typeof made === 'function' ? { run: made } : made;
-    protocol[operation] = own.run;
-    if (own.load !== undefined) loads.set(operation, (node) => own.load!(node));
-    else if (has(operation)) loads.set(operation, (node) => correlations.load(node));
-    if (own.ahead !== undefined || own.end !== undefined) kept.push(own);
+  const all: Kept[] = [];
+  for (const operation of operations) {
+    const kept = keep(rows[operation]);
+    protocol[operation] = side(rows[operation], kept);
+    if (kept !== undefined) all.push(kept);
+    if (kept !== undefined) loads.set(operation, (node) => kept.load(node));
+    else if (has(ringRows[operation] as RingRow<string, unknown>)) loads.set(operation, (node) => correlations.load(node));
   }
   return {
-    protocol: protocol as Protocol,
+    protocol: protocol as unknown as Protocol,
     load: (node) => loads.get(node.operation)?.(node.index),
     async ahead() {
-      for (const own of kept) if ((await own.ahead?.()) === true) return true;
+      for (const kept of all) if (await kept.ahead()) return true;
       return false;
     },
     end: () => {
-      for (const own of kept) own.end?.();
+      for (const kept of all) kept.end();
     },
   };
 }

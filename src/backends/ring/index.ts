@@ -19,6 +19,7 @@ export { type RingOperation, ringRows } from './operations/index.ts';
 export { encodingBits, unencodable } from './operations/inputs.ts';
 export { lookupRows, pointFunctionBytes } from './operations/lookup.ts';
 export { piecewiseShape } from './operations/piecewise.ts';
+export type { RingRow } from './operations/row.ts';
 export { defaultQuantisation, type QuantiseOptions, quantise } from './quantise.ts';
 export { isLate, ReadyNodes, readiness, type Side } from './readiness.ts';
 export { type Hop, type Message, mostFrameBytes, schedule } from './schedule.ts';

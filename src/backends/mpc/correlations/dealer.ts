@@ -1,6 +1,5 @@
 import type { Block } from '../../../kernels/index.ts';
 import type { RingNodeOf } from '../../ring/index.ts';
-import { secureRows } from '../operations/index.ts';
 import type { Dealer, Outbox } from '../operations/row.ts';
 import { offlineTable, walk } from './walk.ts';
 
@@ -23,10 +22,11 @@ export async function deal(options: DealerOptions): Promise<void> {
   const outbox: Outbox = {};
   const dealer = { ...options, outbox };
   const before = { ...options, pads: options.clientPads };
-  const table = offlineTable((operation) => {
-    const row = secureRows[operation];
-    return row.dealer?.(dealer) ?? row.share?.(before);
-  });
+  const table = offlineTable(
+    (row) =>
+      (node, ...inputs) =>
+        row.dealer?.(dealer, node, ...inputs) ?? row.share?.(before, node, ...inputs),
+  );
   await walk(options, table, {
     weight: async (node) => ({ block: await options.maskedWeight(node) }),
     emitted: async () => {

@@ -1,6 +1,5 @@
 import type { Block } from '../../../kernels/index.ts';
 import type { RingNodeOf } from '../../ring/index.ts';
-import { secureRows } from '../operations/index.ts';
 import type { Before, Outbox } from '../operations/row.ts';
 import { offlineTable, walk } from './walk.ts';
 
@@ -17,10 +16,12 @@ export interface PrepareOptions extends Before {
  */
 export async function prepare(options: PrepareOptions): Promise<void> {
   const outbox: Outbox = {};
-  const table = offlineTable((operation) => {
-    const { half, share } = secureRows[operation];
-    return half?.({ ...options, outbox }) ?? share?.(options);
-  });
+  const preparing = { ...options, outbox };
+  const table = offlineTable(
+    (row) =>
+      (node, ...inputs) =>
+        row.half?.(preparing, node, ...inputs) ?? row.share?.(preparing, node, ...inputs),
+  );
   await walk(options, table, {
     weight: async (node) => ({ block: await options.mask(node) }),
     emitted: async () => {

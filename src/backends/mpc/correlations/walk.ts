@@ -1,14 +1,22 @@
 import { BlockCounts } from '../../../kernels/index.ts';
-import { maskedNodes, type RingNodeOf, type RingOperation, ringRows, rowOf } from '../../ring/index.ts';
+import { maskedNodes, type RingNodeOf, type RingOperation, rowOf } from '../../ring/index.ts';
+import { secureRows } from '../operations/index.ts';
+import type { SecureRow } from '../operations/row.ts';
 import { type Held, type Machine, type Numbered, type NumberedNode, nothing } from '../protocol.ts';
 
 /** A table without messages: what can be known of a program before it runs. */
 export type Offline = { [P in RingOperation]: (node: Numbered<RingNodeOf<P>>, ...inputs: Held[]) => Held };
 
+type Work = (node: NumberedNode, ...inputs: Held[]) => Held | undefined;
+
 /** A table from the rows of all operations; nothing is known where `work` gives none. */
-export function offlineTable(work: (operation: RingOperation) => Offline[RingOperation] | undefined): Offline {
-  const operations = Object.keys(ringRows) as RingOperation[];
-  return Object.fromEntries(operations.map((operation) => [operation, work(operation) ?? (() => nothing)])) as Offline;
+export function offlineTable(work: (row: SecureRow<RingOperation>) => Work): Offline {
+  const rows = Object.entries(secureRows) as unknown as [RingOperation, SecureRow<RingOperation>][];
+  const table = rows.map(([operation, row]) => {
+    const own = work(row);
+    return [operation, (node: NumberedNode, ...inputs: Held[]): Held => own(node, ...inputs) ?? nothing];
+  });
+  return Object.fromEntries(table) as unknown as Offline;
 }
 
 export interface WalkOptions {

@@ -10,23 +10,17 @@ const own = { share: byClient(0) };
 export const clientInput: SecureRow<'clientInput'> = {
   pads: own,
   /** 1. x_c ← r. 2. Send x − r. */
-  client: ({ kernels, ring, correlations, input }) =>
-    function* (node): Step {
-      const r = correlations.pads.words(node.index, own.share, size(node.shape));
-      const x = encodeClientInput(kernels, ring, node, input(node.parameters.name));
-      kernels.subtract(x, x, r);
-      const message = kernels.pack(x, node.parameters.modulus ?? ring.bits);
-      kernels.free(x);
-      yield* send(message);
-      return { block: r };
-    },
-  server:
-    ({ kernels, ring }) =>
-    (node) =>
-      takeOver(kernels, size(node.shape), undefined, node.parameters.modulus ?? ring.bits),
-  share:
-    ({ pads }) =>
-    (node) => ({ block: pads.words(node.index, own.share, size(node.shape)) }),
+  *client({ kernels, ring, correlations, input }, node) {
+    const r = correlations.pads.words(node.index, own.share, size(node.shape));
+    const x = encodeClientInput(kernels, ring, node, input(node.parameters.name));
+    kernels.subtract(x, x, r);
+    const message = kernels.pack(x, node.parameters.modulus ?? ring.bits);
+    kernels.free(x);
+    yield* send(message);
+    return { block: r };
+  },
+  server: ({ kernels, ring }, node) => takeOver(kernels, size(node.shape), undefined, node.parameters.modulus ?? ring.bits),
+  share: ({ pads }, node) => ({ block: pads.words(node.index, own.share, size(node.shape)) }),
 };
 
 /** A share that arrives as x − r, or moves from the client as x_c − y_c: added to what the server has. */
@@ -39,8 +33,6 @@ export function* takeOver(kernels: RingKernels, count: number, has: Block | unde
 }
 
 export const serverInput: SecureRow<'serverInput'> = {
-  client: () => () => nothing,
-  server:
-    ({ weight }) =>
-    (node) => ({ block: weight(node.index) }),
+  client: () => nothing,
+  server: ({ weight }, node) => ({ block: weight(node.index) }),
 };

@@ -15,7 +15,7 @@ type Node = Numbered<RingNodeOf<'linear' | 'diagonal'>>;
 
 /** z_c ← its pad. */
 const share = ({ pads }: Pick<Before, 'pads'>, node: Node): Held => ({
-  block: { pads }.pads.words(node.index, own.share, size(node.shape)),
+  block: pads.words(node.index, own.share, size(node.shape)),
 });
 
 /** t = x_c A + k − z_c to the server, where the mask A of a weight stands for the weight. */
@@ -32,27 +32,20 @@ function half({ kernels, pads, outbox }: Preparing, node: Node, width: number, a
 
 export const linear: SecureRow<'linear'> = {
   pads: own,
-  client:
-    ({ correlations }) =>
-    (node) =>
-      share(correlations, node),
+  client: ({ correlations }, node) => share(correlations, node),
   /** z_s = x_s W + c_s. */
-  server:
-    ({ kernels, ring, correlations }) =>
-    (node, x, w) => {
-      const result = correlations.linear(node.index, size(node.shape), node.parameters.modulus ?? ring.bits);
-      kernels.matmul(result, x!.block!, w!.block!, { batch: 1, ...node.parameters }, true);
-      return { block: result };
-    },
-  share: (before) => (node) => share(before, node),
+  server({ kernels, ring, correlations }, node, x, w) {
+    const result = correlations.linear(node.index, size(node.shape), node.parameters.modulus ?? ring.bits);
+    kernels.matmul(result, x!.block!, w!.block!, { batch: 1, ...node.parameters }, true);
+    return { block: result };
+  },
+  share,
   /** u = x_c V − k. */
-  dealer: (dealer) => (node, x, v) => {
+  dealer: (dealer, node, x, v) =>
     correct(dealer, node, own.blind, node.parameters.modulus ?? dealer.ring.bits, (out) =>
       dealer.kernels.matmul(out, x!.block!, v!.block!, { batch: 1, ...node.parameters }, true),
-    );
-    return share({ pads: dealer.clientPads }, node);
-  },
-  half: (client) => (node, x, a) =>
+    ),
+  half: (client, node, x, a) =>
     half(client, node, node.parameters.modulus ?? client.ring.bits, (out) =>
       client.kernels.matmul(out, x!.block!, a!.block!, { batch: 1, ...node.parameters }, true),
     ),
@@ -60,22 +53,15 @@ export const linear: SecureRow<'linear'> = {
 
 export const diagonal: SecureRow<'diagonal'> = {
   pads: own,
-  client:
-    ({ correlations }) =>
-    (node) =>
-      share(correlations, node),
-  server:
-    ({ kernels, ring, correlations }) =>
-    (node, x, w) => {
-      const result = correlations.linear(node.index, size(node.shape), ring.bits);
-      kernels.multiplyAdd(result, x!.block!, w!.block!);
-      return { block: result };
-    },
-  share: (before) => (node) => share(before, node),
-  dealer: (dealer) => (node, x, v) => {
-    correct(dealer, node, own.blind, dealer.ring.bits, (out) => dealer.kernels.multiplyAdd(out, x!.block!, v!.block!));
-    return share({ pads: dealer.clientPads }, node);
+  client: ({ correlations }, node) => share(correlations, node),
+  server({ kernels, ring, correlations }, node, x, w) {
+    const result = correlations.linear(node.index, size(node.shape), ring.bits);
+    kernels.multiplyAdd(result, x!.block!, w!.block!);
+    return { block: result };
   },
-  half: (client) => (node, x, a) =>
+  share,
+  dealer: (dealer, node, x, v) =>
+    correct(dealer, node, own.blind, dealer.ring.bits, (out) => dealer.kernels.multiplyAdd(out, x!.block!, v!.block!)),
+  half: (client, node, x, a) =>
     half(client, node, client.ring.bits, (out) => client.kernels.multiplyAdd(out, x!.block!, a!.block!)),
 };

@@ -2,7 +2,7 @@ import type { Block } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
 import { lookupRows, pointFunctionBytes, type RingNodeOf, wordBitsOf } from '../../ring/index.ts';
 import { expandInto, generateKeys } from '../correlations/dpf.ts';
-import { type Held, type Numbered, nothing, receive, type Step, send } from '../protocol.ts';
+import { type Held, type Numbered, nothing, receive, send } from '../protocol.ts';
 import { byClient, byServer } from '../random.ts';
 import type { Client, Kept, SecureRow, Server } from './row.ts';
 
@@ -81,7 +81,7 @@ class Expansion {
  * The lookups of one party's run. Keys are expanded at the latest when the index arrives, and before that in the time in which the
  * party waits for its peer.
  */
-class Lookups {
+class Lookups implements Kept {
   readonly #side: LookupSide;
   readonly #nodes: LookupNode[];
   readonly #open = new Map<number, Expansion>();
@@ -167,71 +167,53 @@ class Lookups {
   }
 }
 
-function kept(side: LookupSide, run: (lookups: Lookups) => Kept<'lookup'>['run']): Kept<'lookup'> {
-  const lookups = new Lookups(side);
-  return {
-    run: run(lookups),
-    load: (node) => lookups.load(node),
-    ahead: () => lookups.ahead(),
-    end: () => lookups.end(),
-  };
-}
+const clientLookups = (party: Client): Lookups => {
+  const seeds = (node: number, length: number) => party.correlations.pads.bytes(node, own.clientSeeds, length);
+  return new Lookups({ ...party, party: 0, seeds });
+};
+const serverLookups = (party: Server): Lookups => {
+  const seeds = (node: number, length: number) => party.correlations.pads.bytes(node, own.serverSeeds, length);
+  return new Lookups({ ...party, party: 1, seeds });
+};
 
-export const lookup: SecureRow<'lookup'> = {
+export const lookup: SecureRow<'lookup', Lookups> = {
   pads: own,
+  keep: { client: clientLookups, server: serverLookups },
   /** 1. δ = i_s − σ, from the server. 2. Inner products of v_c with the tables rotated by δ. */
-  client: (party) => {
-    const { kernels, correlations } = party;
-    const seeds = (node: number, length: number) => correlations.pads.bytes(node, own.clientSeeds, length);
-    return kept(
-      { ...party, party: 0, seeds },
-      (lookups) =>
-        function* (node): Step {
-          const message = yield* receive();
-          const delta = kernels.allocate(lookupRows(node));
-          kernels.unpack(delta, message, node.parameters.indexBits);
-          return lookups.shares(node, delta);
-        },
-    );
+  *client({ kernels, kept }, node) {
+    const message = yield* receive();
+    const delta = kernels.allocate(lookupRows(node));
+    kernels.unpack(delta, message, node.parameters.indexBits);
+    return kept.shares(node, delta);
   },
   /** 1. Send δ = i_s − σ. 2. Inner products of v_s with the tables rotated by δ. */
-  server: (party) => {
-    const { kernels, correlations } = party;
-    const seeds = (node: number, length: number) => correlations.pads.bytes(node, own.serverSeeds, length);
-    return kept(
-      { ...party, party: 1, seeds },
-      (lookups) =>
-        function* (node, i): Step {
-          const { indexBits } = node.parameters;
-          const delta = correlations.pads.words(node.index, own.mask, lookupRows(node));
-          kernels.subtract(delta, i!.block!, delta);
-          kernels.mask(delta, delta, indexBits);
-          yield* send(kernels.pack(delta, indexBits));
-          return lookups.shares(node, delta);
-        },
-    );
+  *server({ kernels, correlations, kept }, node, i) {
+    const { indexBits } = node.parameters;
+    const delta = correlations.pads.words(node.index, own.mask, lookupRows(node));
+    kernels.subtract(delta, i!.block!, delta);
+    kernels.mask(delta, delta, indexBits);
+    yield* send(kernels.pack(delta, indexBits));
+    return kept.shares(node, delta);
   },
   /** Keys of the point function at j = i_c + σ, for every row. */
-  dealer:
-    ({ kernels, ring, clientPads, serverPads, cipher, outbox }) =>
-    (node, i) => {
-      const { indexBits } = node.parameters;
-      const rows = lookupRows(node);
-      const sigma = serverPads.words(node.index, own.mask, rows);
-      kernels.add(sigma, sigma, i!.block!);
-      kernels.mask(sigma, sigma, indexBits);
-      const alpha = Uint32Array.from(kernels.decode(sigma, 0, kernels.wordBits));
-      kernels.free(sigma);
-      const keys = generateKeys({
-        seeds0: clientPads.bytes(node.index, own.clientSeeds, rows * 16),
-        seeds1: serverPads.bytes(node.index, own.serverSeeds, rows * 16),
-        alpha,
-        k: indexBits,
-        wordBits: wordBitsOf(ring.bits),
-        encryptBlocks: cipher,
-      });
-      outbox.toServer = keys;
-      outbox.toClient = keys;
-      return nothing;
-    },
+  dealer({ kernels, ring, clientPads, serverPads, cipher, outbox }, node, i) {
+    const { indexBits } = node.parameters;
+    const rows = lookupRows(node);
+    const sigma = serverPads.words(node.index, own.mask, rows);
+    kernels.add(sigma, sigma, i!.block!);
+    kernels.mask(sigma, sigma, indexBits);
+    const alpha = Uint32Array.from(kernels.decode(sigma, 0, kernels.wordBits));
+    kernels.free(sigma);
+    const keys = generateKeys({
+      seeds0: clientPads.bytes(node.index, own.clientSeeds, rows * 16),
+      seeds1: serverPads.bytes(node.index, own.serverSeeds, rows * 16),
+      alpha,
+      k: indexBits,
+      wordBits: wordBitsOf(ring.bits),
+      encryptBlocks: cipher,
+    });
+    outbox.toServer = keys;
+    outbox.toClient = keys;
+    return nothing;
+  },
 };

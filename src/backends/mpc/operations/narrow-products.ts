@@ -1,9 +1,9 @@
 import type { Block } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
-import { correctionsOf } from '../../ring/index.ts';
-import { type Held, type Machine, type NumberedNode, nothing, receive, Scratch, type Step, send } from '../protocol.ts';
+import { correctionsOf, type RingNodeOf } from '../../ring/index.ts';
+import { type Held, type Machine, type NumberedNode, receive, Scratch, send } from '../protocol.ts';
 import { byServer, oneOf, severalByClient } from '../random.ts';
-import { alone, type Client, type Dealer, type SecureRow, type Server, type Work } from './row.ts';
+import type { Client, Dealer, SecureRow, Server } from './row.ts';
 
 /**
  * Elementwise products of values in smaller rings Z_2^m (narrow.ts), in the whole ring: variants A and B of the design.
@@ -37,63 +37,59 @@ function centred({ kernels, ring }: Machine, e: Block, modulus: number): void {
 
 export const openNarrow: SecureRow<'openNarrow'> = {
   pads: opening,
-  client: (party) =>
-    function* (node): Step {
-      const message = yield* receive();
-      const e = party.kernels.allocate(size(node.shape));
-      party.kernels.unpack(e, message, node.parameters.modulus);
-      centred(party, e, node.parameters.modulus);
-      return { block: e };
-    },
-  server: (party) =>
-    function* (node, x): Step {
-      const { kernels, ring, correlations } = party;
-      const { modulus } = node.parameters;
-      const e = correlations.pads.bits(node.index, opening.mask, size(node.shape), modulus);
-      kernels.subtract(e, x!.block!, e);
-      if (modulus < ring.bits) kernels.addScalar(e, e, 1n << BigInt(modulus - 2));
-      yield* send(kernels.pack(e, modulus));
-      centred(party, e, modulus);
-      return { block: e };
-    },
+  *client(party, node) {
+    const message = yield* receive();
+    const e = party.kernels.allocate(size(node.shape));
+    party.kernels.unpack(e, message, node.parameters.modulus);
+    centred(party, e, node.parameters.modulus);
+    return { block: e };
+  },
+  *server(party, node, x) {
+    const { kernels, ring, correlations } = party;
+    const { modulus } = node.parameters;
+    const e = correlations.pads.bits(node.index, opening.mask, size(node.shape), modulus);
+    kernels.subtract(e, x!.block!, e);
+    if (modulus < ring.bits) kernels.addScalar(e, e, 1n << BigInt(modulus - 2));
+    yield* send(kernels.pack(e, modulus));
+    centred(party, e, modulus);
+    return { block: e };
+  },
   /** b. */
-  dealer:
-    ({ serverPads }) =>
-    (node) => ({ block: serverPads.bits(node.index, opening.mask, size(node.shape), node.parameters.modulus) }),
+  dealer: ({ serverPads }, { index, shape, parameters }) => ({
+    block: serverPads.bits(index, opening.mask, size(shape), parameters.modulus),
+  }),
 };
 
-/** Both know Ê; before a run nobody does. */
+/** Both sides know Ê; before a run nobody does. */
 export const openedSign: SecureRow<'openedSign'> = {
-  ...alone<'openedSign'>(({ kernels, ring }) => (node, e) => {
-    const out = kernels.allocate(e!.block!.length);
-    if (node.parameters.modulus === ring.bits) kernels.fill(out, 0n);
-    else {
-      kernels.addScalar(out, e!.block!, 1n << BigInt(node.parameters.modulus - 2));
-      kernels.shiftRight(out, out, ring.bits - 1, ring.bits);
-      kernels.negate(out, out);
-      kernels.addScalar(out, out, 1n);
-    }
-    return { block: out };
-  }),
-  share: () => () => nothing,
+  client: (party, node, e) => signOf(party, node.parameters.modulus, e!.block!),
+  server: (party, node, e) => signOf(party, node.parameters.modulus, e!.block!),
 };
+
+function signOf({ kernels, ring }: Machine, modulus: number, e: Block): Held {
+  const out = kernels.allocate(e.length);
+  if (modulus === ring.bits) kernels.fill(out, 0n);
+  else {
+    kernels.addScalar(out, e, 1n << BigInt(modulus - 2));
+    kernels.shiftRight(out, out, ring.bits - 1, ring.bits);
+    kernels.negate(out, out);
+    kernels.addScalar(out, out, 1n);
+  }
+  return { block: out };
+}
 
 /** A side's shares of a node's correlations. */
-type Shares = (node: NumberedNode, length: number) => Block[];
-const clientShares =
-  ({ correlations, program }: Client): Shares =>
-  (node, length) =>
-    correctionsOf(node, program).map((width, at) => correlations.pads.bits(node.index, oneOf(own.fields, at), length, width));
-const serverShares =
-  ({ correlations, program }: Server): Shares =>
-  (node, length) =>
-    correlations.fields(node.index, length, correctionsOf(node, program));
+const clientShares = ({ correlations, program }: Client, node: NumberedNode): Block[] =>
+  correctionsOf(node, program).map((width, at) =>
+    correlations.pads.bits(node.index, oneOf(own.fields, at), size(node.shape), width),
+  );
+const serverShares = ({ correlations, program }: Server, node: NumberedNode): Block[] =>
+  correlations.fields(node.index, size(node.shape), correctionsOf(node, program));
 
 /** A's share: own addend of α, less its share of the carry and of the wrap. */
-function unmasked({ kernels, ring }: Machine, addend: Block, sign: Held, modulus: number, shares: () => Block[]): Held {
-  if (modulus === ring.bits) return { block: addend };
+function unmasked({ kernels }: Machine, addend: Block, sign: Held, modulus: number, shares: Block[]): Held {
   const scratch = new Scratch(kernels);
-  const [carry, top] = shares().map((block) => scratch.own(block)) as [Block, Block];
+  const [carry, top] = shares.map((block) => scratch.own(block)) as [Block, Block];
   kernels.multiplyAdd(carry, top, sign.block!);
   kernels.shiftLeft(carry, carry, modulus);
   kernels.subtract(addend, addend, carry);
@@ -102,25 +98,19 @@ function unmasked({ kernels, ring }: Machine, addend: Block, sign: Held, modulus
 
 export const unmask: SecureRow<'unmask'> = {
   pads: own,
-  client: (party) => {
-    const shares = clientShares(party);
-    return (node, x, _, sign) => {
-      const { modulus } = node.parameters;
-      const addend = party.kernels.allocate(size(node.shape));
-      party.kernels.mask(addend, x!.block!, modulus);
-      return unmasked(party, addend, sign!, modulus, () => shares(node, addend.length));
-    };
+  client(party, node, x, _, sign) {
+    const { modulus } = node.parameters;
+    const addend = party.kernels.allocate(size(node.shape));
+    party.kernels.mask(addend, x!.block!, modulus);
+    return modulus === party.ring.bits ? { block: addend } : unmasked(party, addend, sign!, modulus, clientShares(party, node));
   },
-  server: (party) => {
-    const shares = serverShares(party);
-    return (node, _, __, sign) => {
-      const { modulus } = node.parameters;
-      const addend = party.correlations.pads.bits(node.inputs[1]!, opening.mask, size(node.shape), modulus);
-      return unmasked(party, addend, sign!, modulus, () => shares(node, addend.length));
-    };
+  server(party, node, _, __, sign) {
+    const { modulus } = node.parameters;
+    const addend = party.correlations.pads.bits(node.inputs[1]!, opening.mask, size(node.shape), modulus);
+    return modulus === party.ring.bits ? { block: addend } : unmasked(party, addend, sign!, modulus, serverShares(party, node));
   },
   /** The carry κ and the top bit M of α, which stands for the node. */
-  dealer: (dealer) => (node, x, b) => {
+  dealer(dealer, node, x, b) {
     const { kernels, ring } = dealer;
     const { modulus } = node.parameters;
     const alpha = kernels.allocate(size(node.shape));
@@ -133,21 +123,18 @@ export const unmask: SecureRow<'unmask'> = {
     kernels.shiftRight(carry, alpha, modulus, ring.bits);
     kernels.mask(alpha, alpha, modulus);
     emit(dealer, node, scratch, [carry, topBit(dealer, scratch, alpha, modulus)]);
-    scratch.freeAll();
     return { block: alpha };
   },
 };
 
 /** The client holds Ê, so it is the one who adds it. */
 export const widen: SecureRow<'widen'> = {
-  client:
-    ({ kernels }) =>
-    (_, e, rest) => {
-      const sum = kernels.allocate(rest!.block!.length);
-      kernels.add(sum, e!.block!, rest!.block!);
-      return { block: sum };
-    },
-  server: () => (_, __, rest) => rest!,
+  client({ kernels }, _, e, rest) {
+    const sum = kernels.allocate(rest!.block!.length);
+    kernels.add(sum, e!.block!, rest!.block!);
+    return { block: sum };
+  },
+  server: (_, __, ___, rest) => rest!,
 };
 
 /** sum −= 2^m · μ · q, for one correlation of a top bit. */
@@ -160,37 +147,39 @@ function takeWrapped({ kernels }: Machine, scratch: Scratch, sum: Block, m: numb
 
 export const narrowSquare: SecureRow<'narrowSquare'> = {
   pads: own,
-  client: (party) => squared(party, true, clientShares(party)),
-  server: (party) => squared(party, false, serverShares(party)),
-  dealer: (dealer) => (node, _, alpha) => {
+  client: (party, node, ...held) => squared(party, node, held, clientShares(party, node), true),
+  server: (party, node, ...held) => squared(party, node, held, serverShares(party, node), false),
+  dealer(dealer, node, _, alpha) {
     const scratch = new Scratch(dealer.kernels);
     const a = alpha!.block!;
     const top = topBit(dealer, scratch, a, node.parameters.modulus);
-    emit(dealer, node, scratch, [times(dealer, scratch, a, a), times(dealer, scratch, top, a)]);
-    scratch.freeAll();
-    return nothing;
+    return emit(dealer, node, scratch, [times(dealer, scratch, a, a), times(dealer, scratch, top, a)]);
   },
 };
 
-function squared(machine: Machine, carriesOpening: boolean, shares: Shares): Work<'narrowSquare', Held> {
+function squared(
+  machine: Machine,
+  { parameters }: RingNodeOf<'narrowSquare'>,
+  [e, rest, sign]: readonly Held[],
+  shares: Block[],
+  addsOpening: boolean,
+): Held {
   const { kernels } = machine;
-  return (node, e, rest, sign) => {
-    const scratch = new Scratch(kernels);
-    const [alpha2, wrapped] = shares(node, size(node.shape)) as [Block, Block];
-    takeWrapped(machine, scratch, alpha2, node.parameters.modulus + 1, sign!.block!, wrapped);
-    const factor = scratch.new(alpha2.length);
-    kernels.add(factor, rest!.block!, rest!.block!);
-    if (carriesOpening) kernels.add(factor, factor, e!.block!);
-    kernels.multiplyAdd(alpha2, e!.block!, factor);
-    return scratch.end(alpha2);
-  };
+  const scratch = new Scratch(kernels);
+  const [alpha2, wrapped] = shares as [Block, Block];
+  takeWrapped(machine, scratch, alpha2, parameters.modulus + 1, sign!.block!, wrapped);
+  const factor = scratch.new(alpha2.length);
+  kernels.add(factor, rest!.block!, rest!.block!);
+  if (addsOpening) kernels.add(factor, factor, e!.block!);
+  kernels.multiplyAdd(alpha2, e!.block!, factor);
+  return scratch.end(alpha2);
 }
 
 export const narrowProduct: SecureRow<'narrowProduct'> = {
   pads: own,
-  client: (party) => multiplied(party, true, clientShares(party)),
-  server: (party) => multiplied(party, false, serverShares(party)),
-  dealer: (dealer) => (node, _, alphaX, __, ___, alphaY) => {
+  client: (party, node, ...held) => multiplied(party, node, held, clientShares(party, node), true),
+  server: (party, node, ...held) => multiplied(party, node, held, serverShares(party, node), false),
+  dealer(dealer, node, _, alphaX, __, ___, alphaY) {
     const scratch = new Scratch(dealer.kernels);
     const [x, y] = [alphaX!.block!, alphaY!.block!];
     const wrapped = [
@@ -202,32 +191,39 @@ export const narrowProduct: SecureRow<'narrowProduct'> = {
       if (modulus === dealer.ring.bits) return [];
       return [times(dealer, scratch, topBit(dealer, scratch, mine, modulus), other)];
     });
-    emit(dealer, node, scratch, [times(dealer, scratch, x, y), ...values]);
-    scratch.freeAll();
-    return nothing;
+    return emit(dealer, node, scratch, [times(dealer, scratch, x, y), ...values]);
   },
 };
 
-function multiplied(machine: Machine, carriesOpening: boolean, shares: Shares): Work<'narrowProduct', Held> {
+function multiplied(
+  machine: Machine,
+  { parameters }: RingNodeOf<'narrowProduct'>,
+  [ex, restX, signX, ey, restY, signY]: readonly Held[],
+  shares: Block[],
+  addsOpening: boolean,
+): Held {
   const { kernels, ring } = machine;
-  return (node, ex, restX, signX, ey, restY, signY) => {
-    const scratch = new Scratch(kernels);
-    const [product, ...wrapped] = shares(node, size(node.shape)) as [Block, ...Block[]];
-    const signs = [signX!.block!, signY!.block!];
-    node.parameters.moduli.forEach((m, side) => {
-      if (m < ring.bits) takeWrapped(machine, scratch, product, m, signs[side]!, wrapped.shift()!);
-    });
-    const factor = scratch.new(product.length);
-    if (carriesOpening) kernels.add(factor, restY!.block!, ey!.block!);
-    else kernels.copy(factor, restY!.block!);
-    kernels.multiplyAdd(product, ex!.block!, factor);
-    kernels.multiplyAdd(product, ey!.block!, restX!.block!);
-    return scratch.end(product);
-  };
+  const scratch = new Scratch(kernels);
+  const [product, ...wrapped] = shares as [Block, ...Block[]];
+  const signs = [signX!.block!, signY!.block!];
+  parameters.moduli.forEach((m, side) => {
+    if (m < ring.bits) takeWrapped(machine, scratch, product, m, signs[side]!, wrapped.shift()!);
+  });
+  const factor = scratch.new(product.length);
+  if (addsOpening) kernels.add(factor, restY!.block!, ey!.block!);
+  else kernels.copy(factor, restY!.block!);
+  kernels.multiplyAdd(product, ex!.block!, factor);
+  kernels.multiplyAdd(product, ey!.block!, restX!.block!);
+  return scratch.end(product);
 }
 
-/** The dealer's part: every f_i less the client's pad of it, in its own width. */
-function emit({ kernels, clientPads, program, outbox }: Dealer, node: NumberedNode, scratch: Scratch, values: readonly Block[]) {
+/** The dealer's part: every f_i less the client's pad of it, in its own width. Ends the scratch. */
+function emit(
+  { kernels, clientPads, program, outbox }: Dealer,
+  node: NumberedNode,
+  scratch: Scratch,
+  values: readonly Block[],
+): undefined {
   const parts = correctionsOf(node, program).map((width, at) => {
     const value = values[at]!;
     const pad = scratch.own(clientPads.bits(node.index, oneOf(own.fields, at), value.length, width));
@@ -241,6 +237,8 @@ function emit({ kernels, clientPads, program, outbox }: Dealer, node: NumberedNo
     at += part.length;
   }
   outbox.toServer = bytes;
+  scratch.freeAll();
+  return undefined;
 }
 
 function topBit({ kernels }: Machine, scratch: Scratch, alpha: Block, modulus: number): Block {

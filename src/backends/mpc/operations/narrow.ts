@@ -1,9 +1,9 @@
 import type { Block, RingKernels } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
 import { ofPinned, type RingNodeOf } from '../../ring/index.ts';
-import { type Held, type Numbered, receive, Scratch, type Step, send } from '../protocol.ts';
+import { type Held, type Machine, type Numbered, receive, Scratch, type Step, send } from '../protocol.ts';
 import { byClient } from '../random.ts';
-import type { Before, Client, SecureRow } from './row.ts';
+import type { Client, SecureRow } from './row.ts';
 
 /**
  * Values in the smaller ring Z_2^m, m = L − f. (x_c ≫ f) + ((x_s + 2^f − 1) ≫ f) is a sharing of ⌊(x + 2^f − 1 − ρ) / 2^f⌋ modulo 2^m,
@@ -19,21 +19,28 @@ const own = {
 
 export const narrow: SecureRow<'narrow'> = {
   pads: own,
-  client: (party) => {
-    const pinned = share({ ...party, pads: party.correlations.pads });
-    return (node, x) => (ofPinned(node, party.program) ? pinned(node, x!) : clientFloating(party, node, x!));
+  client: (party, node, x) =>
+    ofPinned(node, party.program) ? { block: shifted(party, node, x!) } : clientFloating(party, node, x!),
+  server({ kernels, ring, program }, node, x) {
+    const f = node.parameters.bits;
+    const y = kernels.allocate(size(node.shape));
+    kernels.addScalar(y, x!.block!, (1n << BigInt(f)) - 1n);
+    kernels.shiftRight(y, y, f, ring.bits);
+    return ofPinned(node, program) ? { block: y } : takeOn(kernels, y, ring.bits - f);
   },
-  server:
-    ({ kernels, ring, program }) =>
-    (node, x) => {
-      const f = node.parameters.bits;
-      const y = kernels.allocate(size(node.shape));
-      kernels.addScalar(y, x!.block!, (1n << BigInt(f)) - 1n);
-      kernels.shiftRight(y, y, f, ring.bits);
-      return ofPinned(node, program) ? { block: y } : takeOn(kernels, y, ring.bits - f);
-    },
-  share,
+  share: (before, node, x) => ({
+    block: ofPinned(node, before.program)
+      ? shifted(before, node, x!)
+      : before.pads.words(node.index, own.share, size(node.shape)),
+  }),
 };
+
+/** x_c ≫ f. */
+function shifted({ kernels, ring }: Machine, node: Node, x: Held): Block {
+  const y = kernels.allocate(size(node.shape));
+  kernels.shiftRight(y, x.block!, node.parameters.bits, ring.bits);
+  return y;
+}
 
 /** 1. y_c ← pad. 2. Send (x_c ≫ f) − y_c mod 2^m. */
 function* clientFloating({ kernels, ring, correlations }: Client, node: Node, x: Held): Step {
@@ -55,13 +62,4 @@ function* takeOn(kernels: RingKernels, y: Block, width: number): Step {
   kernels.unpack(t, message, width);
   kernels.add(y, y, t);
   return scratch.end(y);
-}
-
-function share({ kernels, ring, program, pads }: Before): (node: Node, x?: Held) => Held {
-  return (node, x) => {
-    if (!ofPinned(node, program)) return { block: pads.words(node.index, own.share, size(node.shape)) };
-    const y = kernels.allocate(size(node.shape));
-    kernels.shiftRight(y, x!.block!, node.parameters.bits, ring.bits);
-    return { block: y };
-  };
 }

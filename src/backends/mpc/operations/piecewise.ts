@@ -42,50 +42,48 @@ const own = {
 
 export const piecewise: SecureRow<'piecewise'> = {
   pads: own,
-  client: (party) =>
-    function* (node): Step {
-      const { kernels, correlations } = party;
-      const count = size(node.shape);
-      const message = yield* receive();
-      const delta = kernels.allocate(count);
-      kernels.unpack(delta, message, node.parameters.bits);
-      const sloped = piecewiseShape(node.parameters).valueWords === 2;
-      const pad = sloped ? correlations.pads.words(node.index, own.share, count) : undefined;
-      return yield* shares(party, node, {
-        ...{ party: 0, delta, correlations },
-        seeds: correlations.pads.bytes(node.index, own.clientSeeds, count * 16),
-        mask: ({ first, rows }) => {
-          const mine = kernels.allocate(rows);
-          kernels.copy(mine, part(kernels, pad!, first, rows));
-          return mine;
-        },
-        end: () => {
-          if (pad !== undefined) kernels.free(pad);
-        },
-      });
-    },
-  server: (party) =>
-    function* (node, x): Step {
-      const { kernels, correlations, ring } = party;
-      const count = size(node.shape);
-      const { bits } = node.parameters;
-      const delta = correlations.pads.words(node.index, own.mask, count);
-      kernels.subtract(delta, x!.block!, delta);
-      kernels.mask(delta, delta, bits);
-      yield* send(kernels.pack(delta, bits));
-      return yield* shares(party, node, {
-        ...{ party: 1, delta, correlations },
-        seeds: correlations.pads.bytes(node.index, own.serverSeeds, count * 16),
-        mask: ({ rows }, behind) => {
-          const mine = kernels.allocate(rows);
-          kernels.unpack(mine, behind, ring.bits);
-          return mine;
-        },
-        end: () => {},
-      });
-    },
+  *client(party, node) {
+    const { kernels, correlations } = party;
+    const count = size(node.shape);
+    const message = yield* receive();
+    const delta = kernels.allocate(count);
+    kernels.unpack(delta, message, node.parameters.bits);
+    const sloped = piecewiseShape(node.parameters).valueWords === 2;
+    const pad = sloped ? correlations.pads.words(node.index, own.share, count) : undefined;
+    return yield* shares(party, node, {
+      ...{ party: 0, delta, correlations },
+      seeds: correlations.pads.bytes(node.index, own.clientSeeds, count * 16),
+      mask: ({ first, rows }) => {
+        const mine = kernels.allocate(rows);
+        kernels.copy(mine, part(kernels, pad!, first, rows));
+        return mine;
+      },
+      end: () => {
+        if (pad !== undefined) kernels.free(pad);
+      },
+    });
+  },
+  *server(party, node, x) {
+    const { kernels, correlations, ring } = party;
+    const count = size(node.shape);
+    const { bits } = node.parameters;
+    const delta = correlations.pads.words(node.index, own.mask, count);
+    kernels.subtract(delta, x!.block!, delta);
+    kernels.mask(delta, delta, bits);
+    yield* send(kernels.pack(delta, bits));
+    return yield* shares(party, node, {
+      ...{ party: 1, delta, correlations },
+      seeds: correlations.pads.bytes(node.index, own.serverSeeds, count * 16),
+      mask: ({ rows }, behind) => {
+        const mine = kernels.allocate(rows);
+        kernels.unpack(mine, behind, ring.bits);
+        return mine;
+      },
+      end: () => {},
+    });
+  },
   /** Keys for the point y ≫ f, and the server's share of y where a knot has a slope, by pieces. */
-  dealer: (dealer) => (node, x) => {
+  dealer(dealer, node, x) {
     dealer.outbox.pieces = keyPieces(dealer, node, x!.block!);
     return nothing;
   },

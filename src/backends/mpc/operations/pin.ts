@@ -1,5 +1,5 @@
 import { size } from '../../../program/index.ts';
-import { Scratch, type Step, send } from '../protocol.ts';
+import { Scratch, send } from '../protocol.ts';
 import { byClient } from '../random.ts';
 import { takeOver } from './inputs.ts';
 import type { SecureRow } from './row.ts';
@@ -9,20 +9,14 @@ const own = { share: byClient(0) };
 export const pin: SecureRow<'pin'> = {
   pads: own,
   /** 1. y_c ← pad. 2. Send x_c − y_c. */
-  client: ({ kernels, ring, correlations }) =>
-    function* (node, x): Step {
-      const y = correlations.pads.words(node.index, own.share, size(node.shape));
-      const scratch = new Scratch(kernels);
-      const difference = scratch.new(y.length);
-      kernels.subtract(difference, x!.block!, y);
-      yield* send(kernels.pack(difference, node.parameters.width ?? ring.bits));
-      return scratch.end(y);
-    },
-  server:
-    ({ kernels, ring }) =>
-    (node, x) =>
-      takeOver(kernels, size(node.shape), x!.block, node.parameters.width ?? ring.bits),
-  share:
-    ({ pads }) =>
-    (node) => ({ block: pads.words(node.index, own.share, size(node.shape)) }),
+  *client({ kernels, ring, correlations }, node, x) {
+    const y = correlations.pads.words(node.index, own.share, size(node.shape));
+    const scratch = new Scratch(kernels);
+    const difference = scratch.new(y.length);
+    kernels.subtract(difference, x!.block!, y);
+    yield* send(kernels.pack(difference, node.parameters.width ?? ring.bits));
+    return scratch.end(y);
+  },
+  server: ({ kernels, ring }, node, x) => takeOver(kernels, size(node.shape), x!.block, node.parameters.width ?? ring.bits),
+  share: ({ pads }, node) => ({ block: pads.words(node.index, own.share, size(node.shape)) }),
 };

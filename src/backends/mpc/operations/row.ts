@@ -1,6 +1,6 @@
 import type { Block } from '../../../kernels/index.ts';
 import { size, type Tensor } from '../../../program/index.ts';
-import type { RingNodeOf, RingOperation } from '../../ring/index.ts';
+import type { RingNodeOf, RingOperation, Side } from '../../ring/index.ts';
 import type { ClientCorrelations, PointFunctionCipher, ServerCorrelations } from '../correlations/contract.ts';
 import { type Held, type Machine, type Numbered, type NumberedNode, Scratch, type Step } from '../protocol.ts';
 import type { Pad, PadFamily, Pads } from '../random.ts';
@@ -50,59 +50,59 @@ export interface Preparing extends Before {
   readonly outbox: Outbox;
 }
 
-export type Work<P extends RingOperation, Result> = (node: Numbered<RingNodeOf<P>>, ...inputs: Held[]) => Result;
+type NodeOf<P extends RingOperation> = Numbered<RingNodeOf<P>>;
 
-/** An operation that keeps something for the whole of a run. */
-export interface Kept<P extends RingOperation> {
-  readonly run: Work<P, Held | Step>;
-  /** Makes ready what the node needs; the source's `load` where absent. */
-  load?(node: number): Promise<void>;
+/** What one side keeps for an operation through a run. */
+export interface Kept {
+  /** Makes ready what the node needs, instead of the source's `load`. */
+  load(node: number): Promise<void>;
   /** Does one piece of work that will be needed, while the peer is waited for; false where there is none, or no room for it. */
-  ahead?(): Promise<boolean>;
+  ahead(): Promise<boolean>;
   /** Frees what was kept; called once, also after a failure. */
-  end?(): void;
+  end(): void;
 }
-export type Part<P extends RingOperation> = Work<P, Held | Step> | Kept<P>;
 
 /**
  * What the two sides and the dealer do for an operation, in one place. What it declares is in ring/operations, under the same file's
- * name; runs are checked against that.
+ * name; runs are checked against that. `K` is what a side keeps, where it does.
  */
-export interface SecureRow<P extends RingOperation> {
+export interface SecureRow<P extends RingOperation, K = unknown> {
   /** Its pads by name. No two that one node draws have one stream of one side. */
   readonly pads?: Readonly<Record<string, Pad | PadFamily>>;
-  /** The client's side of the online protocol. */
-  client(party: Client): Part<P>;
-  server(party: Server): Part<P>;
+  /** The two sides of the online protocol. */
+  client(party: Client & { readonly kept: K }, node: NodeOf<P>, ...inputs: Held[]): Held | Step;
+  server(party: Server & { readonly kept: K }, node: NodeOf<P>, ...inputs: Held[]): Held | Step;
+  readonly keep?: { client(party: Client): K & Kept; server(party: Server): K & Kept };
   /** The client's share of a pinned wire, from its pads alone, before the run; nothing is known where absent. */
-  share?(before: Before): Work<P, Held>;
-  /** Puts what the dealer makes into its outbox, and gives what stands for the node there: the client's share where absent. */
-  dealer?(dealer: Dealer): Work<P, Held>;
-  /** The client's half of a correlation with a mask of a weight, for the server, into its outbox; gives its share. */
-  half?(client: Preparing): Work<P, Held>;
+  share?(before: Before, node: NodeOf<P>, ...inputs: Held[]): Held;
+  /** Puts what the dealer makes into its outbox; gives what stands for the node there, the client's share where undefined. */
+  dealer?(dealer: Dealer, node: NodeOf<P>, ...inputs: Held[]): Held | undefined;
+  /** Puts the client's half of a correlation with a mask of a weight into its outbox, for the server; gives its share. */
+  half?(client: Preparing, node: NodeOf<P>, ...inputs: Held[]): Held;
 }
 
-/** An operation that each party does alone; `server` carries what only one side adds. Holds of shares, masks and openings alike. */
+/** An operation that each party does alone; the server carries what only one side adds. Holds of shares, masks and openings alike. */
 export const alone = <P extends RingOperation>(
-  work: (machine: Machine, side: 'client' | 'server') => Work<P, Held>,
+  work: (machine: Machine, side: Side, node: NodeOf<P>, ...inputs: Held[]) => Held,
 ): SecureRow<P> => ({
-  client: (party) => work(party, 'client'),
-  server: (party) => work(party, 'server'),
-  share: (before) => work(before, 'client'),
+  client: (party, ...held) => work(party, 'client', ...held),
+  server: (party, ...held) => work(party, 'server', ...held),
+  share: (before, ...held) => work(before, 'client', ...held),
 });
 
-/** Puts f − pad into the dealer's outbox, where f, which `write` adds, is what the parties' factors multiply to. */
+/** Puts f − pad into the dealer's outbox, where f, which `write` adds, is what the parties' factors multiply to. Gives nothing of its own. */
 export function correct(
   { kernels, clientPads, outbox }: Dealer,
   node: NumberedNode,
   pad: Pad<'client'>,
   width: number,
   write: (out: Block, scratch: Scratch) => void,
-): void {
+): undefined {
   const scratch = new Scratch(kernels);
   const out = scratch.own(clientPads.words(node.index, pad, size(node.shape)));
   kernels.negate(out, out);
   write(out, scratch);
   outbox.toServer = kernels.pack(out, width);
   scratch.freeAll();
+  return undefined;
 }

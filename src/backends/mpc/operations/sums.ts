@@ -1,64 +1,50 @@
-import { type Block, constant, fresh, type RingKernels } from '../../../kernels/index.ts';
+import { type Block, constant, fresh } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
-import { type Held, nothing } from '../protocol.ts';
+import { type Held, type Machine, nothing } from '../protocol.ts';
 import { alone } from './row.ts';
 
 /**
  * Sharing is linear, so sums and public factors act on a share, a mask or an opening alike; what only one side adds (a public constant,
  * the server's plaintext) goes onto the server's share.
  */
-const both = (kernels: RingKernels, x: Held, y: Held, write: (out: Block, a: Block, b: Block) => void): Held => {
+const both = ({ kernels }: Machine, operation: 'add' | 'subtract', x: Held, y: Held): Held => {
   const [a, b] = [x.block, y.block];
-  return a === undefined || b === undefined ? nothing : { block: fresh(kernels, a.length, (out) => write(out, a, b)) };
+  return a === undefined || b === undefined
+    ? nothing
+    : { block: fresh(kernels, a.length, (out) => kernels[operation](out, a, b)) };
 };
 
-export const add = alone<'add'>(
-  ({ kernels }) =>
-    (_, x, y) =>
-      both(kernels, x!, y!, (out, a, b) => kernels.add(out, a, b)),
+export const add = alone<'add'>((machine, _, __, x, y) => both(machine, 'add', x!, y!));
+export const subtract = alone<'subtract'>((machine, _, __, x, y) => both(machine, 'subtract', x!, y!));
+export const addServer = alone<'addServer'>((machine, side, _, x, y) => (side === 'server' ? both(machine, 'add', x!, y!) : x!));
+export const fromServer = alone<'fromServer'>(({ kernels }, side, node, x) =>
+  side === 'server' ? x! : { block: fresh(kernels, size(node.shape), (out) => kernels.fill(out, 0n)) },
 );
 
-export const subtract = alone<'subtract'>(
-  ({ kernels }) =>
-    (_, x, y) =>
-      both(kernels, x!, y!, (out, a, b) => kernels.subtract(out, a, b)),
-);
-
-export const addServer = alone<'addServer'>(
-  ({ kernels }, side) =>
-    (_, x, y) =>
-      side === 'server' ? both(kernels, x!, y!, (out, a, b) => kernels.add(out, a, b)) : x!,
-);
-
-export const fromServer = alone<'fromServer'>(
-  ({ kernels }, side) =>
-    (node, x) =>
-      side === 'server' ? x! : { block: fresh(kernels, size(node.shape), (out) => kernels.fill(out, 0n)) },
-);
-
-export const addConstant = alone<'addConstant'>(({ kernels }, side) => (node, x) => {
+export const addConstant = alone<'addConstant'>(({ kernels }, side, node, x) => {
   if (side === 'client' || x!.block === undefined) return x!;
   const c = constant(kernels, node.parameters.values, node.parameters.constantShape, node.shape);
   kernels.add(c, c, x!.block);
   return { block: c };
 });
 
-export const multiplyConstant = alone<'multiplyConstant'>(({ kernels }) => (node, x) => {
+export const multiplyConstant = alone<'multiplyConstant'>(({ kernels }, _, node, x) => {
   if (x!.block === undefined) return nothing;
   const c = constant(kernels, node.parameters.values, node.parameters.constantShape, node.shape);
   kernels.multiply(c, c, x!.block);
   return { block: c };
 });
 
-export const multiplyInteger = alone<'multiplyInteger'>(({ kernels }) => (node, x) => {
-  const block = x!.block;
-  if (block === undefined) return nothing;
-  return { block: fresh(kernels, block.length, (out) => kernels.multiplyScalar(out, block, BigInt(node.parameters.by))) };
-});
+/** A block of `length` words made of the input's; nothing of nothing. */
+const made = ({ kernels }: Machine, x: Held, length: number | undefined, write: (out: Block, a: Block) => void): Held => {
+  const { block } = x;
+  return block === undefined ? nothing : { block: fresh(kernels, length ?? block.length, (out) => write(out, block)) };
+};
 
-export const sum = alone<'sum'>(({ kernels }) => (node, x) => {
-  const block = x!.block;
-  const { outer, axis, inner } = node.parameters;
-  if (block === undefined) return nothing;
-  return { block: fresh(kernels, outer * inner, (out) => kernels.sum(out, block, outer, axis, inner)) };
-});
+export const multiplyInteger = alone<'multiplyInteger'>((machine, _, { parameters }, x) =>
+  made(machine, x!, undefined, (out, a) => machine.kernels.multiplyScalar(out, a, BigInt(parameters.by))),
+);
+
+export const sum = alone<'sum'>((machine, _, { parameters: { outer, axis, inner } }, x) =>
+  made(machine, x!, outer * inner, (out, a) => machine.kernels.sum(out, a, outer, axis, inner)),
+);

@@ -21,39 +21,31 @@ type Node = Numbered<RingNodeOf<'truncate'>>;
 
 export const truncate: SecureRow<'truncate'> = {
   pads: own,
-  client: (party) => (node, x) =>
-    ofPinned(node, party.program) ? clientPinned(party, node, x!) : clientFloating(party, node, x!),
-  server: (party) => (node, x) =>
-    ofPinned(node, party.program) ? serverPinned(party, node, x!) : serverFloating(party, node, x!),
-  share:
-    ({ kernels, ring, program, pads }) =>
-    (node, x) => {
-      const [f, count] = [node.parameters.bits, size(node.shape)];
-      if (!ofPinned(node, program)) return { block: pads.words(node.index, own.pinned, count) };
-      const scratch = new Scratch(kernels);
-      const r = scratch.own(pads.bits(node.index, own.low, count, f));
-      const y = scratch.new(count);
-      kernels.shiftLeft(r, r, ring.bits - f);
-      kernels.shiftRight(y, x!.block!, f, ring.bits);
-      kernels.subtract(y, y, r);
-      return scratch.end(y);
-    },
+  client: (party, node, x) => (ofPinned(node, party.program) ? clientPinned(party, node, x!) : clientFloating(party, node, x!)),
+  server: (party, node, x) => (ofPinned(node, party.program) ? serverPinned(party, node, x!) : serverFloating(party, node, x!)),
+  share({ kernels, ring, program, pads }, node, x) {
+    const [f, count] = [node.parameters.bits, size(node.shape)];
+    if (!ofPinned(node, program)) return { block: pads.words(node.index, own.pinned, count) };
+    const scratch = new Scratch(kernels);
+    const r = scratch.own(pads.bits(node.index, own.low, count, f));
+    const y = scratch.new(count);
+    kernels.shiftLeft(r, r, ring.bits - f);
+    kernels.shiftRight(y, x!.block!, f, ring.bits);
+    kernels.subtract(y, y, r);
+    return scratch.end(y);
+  },
   /** Pinned: q_s = m_c b − q_c; floating: q_s = a b − q_c; modulo 2^f. */
-  dealer: (dealer) => {
+  dealer(dealer, node, x) {
     const { kernels, ring, program, clientPads, serverPads } = dealer;
-    const share = truncate.share!({ ...dealer, pads: clientPads });
-    return (node, x) => {
-      correct(dealer, node, own.wrap, node.parameters.bits, (out, scratch) => {
-        const count = size(node.shape);
-        const b = scratch.own(serverPads.bits(node.index, own.mask, count, 1));
-        if (ofPinned(node, program)) {
-          const m = scratch.new(count);
-          kernels.shiftRight(m, x!.block!, ring.bits - 1, ring.bits);
-          kernels.multiplyAdd(out, m, b);
-        } else kernels.multiplyAdd(out, scratch.own(clientPads.bits(node.index, own.top, count, 1)), b);
-      });
-      return share(node, x!);
-    };
+    return correct(dealer, node, own.wrap, node.parameters.bits, (out, scratch) => {
+      const count = size(node.shape);
+      const b = scratch.own(serverPads.bits(node.index, own.mask, count, 1));
+      if (ofPinned(node, program)) {
+        const m = scratch.new(count);
+        kernels.shiftRight(m, x!.block!, ring.bits - 1, ring.bits);
+        kernels.multiplyAdd(out, m, b);
+      } else kernels.multiplyAdd(out, scratch.own(clientPads.bits(node.index, own.top, count, 1)), b);
+    });
   },
 };
 
