@@ -24,9 +24,9 @@ const isSynset = (name: string): boolean => /^n\d{8}$/.test(name);
 export function folderClasses(path: string, folders: readonly string[], labels: readonly string[]): number[] {
   const named = folders.map((folder) => labelledAs(path, folder, labels));
   if (named.every((label) => label !== undefined)) {
-    const twice = folders.find((_, at) => named.indexOf(named[at]) !== at);
+    const twice = named.find((label, at) => named.indexOf(label) !== at);
     if (twice === undefined) return named;
-    throw refusal(path, `two folders are the class ${JSON.stringify(labels[named[folders.indexOf(twice)]!])}`);
+    throw refusal(path, `two folders are the class ${JSON.stringify(labels[twice])}`);
   }
   const strange = folders[named.indexOf(undefined)]!;
   const failure = refusal(path, `the class ${JSON.stringify(strange)} is none of the model's ${labels.length} classes`);
