@@ -23,8 +23,8 @@ export const layers = [
   ['backends/fixed', portable, ['errors', 'math', 'kernels', 'program', 'backends/ring']],
   ['backends/mpc', portable, ['errors', 'math', 'kernels', 'program', 'backends/ring', 'backends/cost', 'net']],
   ['pictures', portable, ['errors']],
-  ['models', portable, ['errors', 'math', 'program', 'pictures']],
-  ['convert', portable, ['errors', 'math', 'program', 'models']],
+  ['models', portable, ['errors', 'math', 'program', 'backends/ring', 'pictures']],
+  ['convert', portable, ['errors', 'math', 'program', 'backends/ring', 'models']],
   [
     'node',
     node,

@@ -1,8 +1,9 @@
+import { usualFraction, usualRing } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { newtonIterations, type RowFunction, rowValue } from '../math/index.ts';
 import { perKey, powerOf } from '../models/block.ts';
 import type { AttentionPlan, LayerPlan, NormPlan, Plan, ScopeRange } from '../models/plan.ts';
-import { largestProduct, neededBits, usualFraction } from '../models/ranges.ts';
+import { largestProduct, neededBits } from '../models/ranges.ts';
 import { type Bounded, type FloatBackend, levelEpsilon, type Program, type Tensor } from '../program/index.ts';
 import { domainsOf, tableSquares, windowedArguments } from './domains.ts';
 import { activationNodes, attentionNode, normArguments, observe, type Subject, type Weights, weightsScope } from './observe.ts';
@@ -23,8 +24,6 @@ export interface CalibrationOptions {
   readonly method?: 'table' | 'newton' | 'own' | undefined;
 }
 
-export const defaultRing = { bits: 64, fraction: 16 } as const;
-
 /** Of one over the mean of half powers. */
 const levelError = 0.03;
 
@@ -39,7 +38,7 @@ function isLevelled(
 ): boolean {
   if (exponent < 4 || form !== 'centred' || bits < 60 || (method ?? table?.method ?? 'table') !== 'table') return false;
   if (half !== undefined) return true;
-  const { fraction } = defaultRing;
+  const { fraction } = usualRing;
   return findTable((x) => 1 / (x + epsilon), { min: minMean!, max: maxMean! }, { margin, fraction, scope }) === undefined;
 }
 
@@ -85,7 +84,7 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
   const method = options.method === 'own' ? undefined : options.method;
   const { hiddenSize, normEpsilon } = subject;
   const measured = await measure(subject, subject.trace(plan), plan, options);
-  const wanted = options.ring ?? { bits: defaultRing.bits };
+  const wanted = options.ring ?? { bits: usualRing.bits };
   const levelled = new Set(
     plan.layers.flatMap(({ attention: layer }, index) => {
       const scope = weightsScope(index);
@@ -97,7 +96,7 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
   const ranges = Object.fromEntries(
     Object.entries(measured).map(([scope, range]) => [scope, seenRange(range, levelled.has(scope))]),
   );
-  const ring = ringFor(wanted, ranges, margin, keeps ? usualFraction(wanted.bits) : defaultRing.fraction);
+  const ring = ringFor(wanted, ranges, margin, keeps ? usualFraction(wanted.bits) : usualRing.fraction);
   const bounded = (
     f: RowFunction,
     met: ArgumentRange,

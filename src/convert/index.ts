@@ -8,7 +8,7 @@ export {
   type Polynomials,
 } from './activation.ts';
 export { type AttentionFit, type AttentionShift, fitAttention, foldShifts } from './attention.ts';
-export { type CalibrationOptions, calibrate, defaultRing } from './calibrate.ts';
+export { type CalibrationOptions, calibrate } from './calibrate.ts';
 export { type Conversion, type ConversionOptions, convertCheckpoint, type LayerReport } from './checkpoint.ts';
 export type { Subject, Weights } from './observe.ts';
 export {

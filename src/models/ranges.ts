@@ -1,15 +1,10 @@
+import { usualFraction, usualRing, wide } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Plan, ScopeRange } from './plan.ts';
 
 /** The largest number that a scope squares, raises or sums up before it is truncated, as far as calibration recorded it. */
 export const largestProduct = ({ maxAbs = 0, maxSquares = 0, maxPower = 0, maxMean = 0, maxSum = 0 }: ScopeRange): number =>
   Math.max(maxAbs ** 2, maxSquares, maxPower, maxMean, maxSum);
-
-/**
- * What a ring of 60 bits and more takes a row's mean to have, and one over the row's length: where both fit beside the product's fraction
- * bits, sums are divided before they are truncated. Ring programs are built alike (`defaultQuantisation`); a test holds the two together.
- */
-const means = { integerBits: 14, factorBits: 16 };
 
 /**
  * The bits that a ring must have for what was met, `factor` times larger: products carry twice the fraction bits, means that are found before
@@ -24,14 +19,8 @@ export function neededBits(
   // What a function looks at is a product's result before it is truncated.
   const largest = Math.max(largestProduct(range), range.maxArgument ?? 0);
   const product = head(largest) + 2 * fraction + 2;
-  const divided = 2 * fraction + means.factorBits + 2;
-  return divided + means.integerBits > bits ? product : Math.max(product, head(range.maxAverage ?? 0) + divided);
-}
-
-/** Fraction bits where nobody says, as far as they leave room. */
-export function usualFraction(bits: number): number {
-  if (bits >= 48) return bits >= 60 ? 16 : 14;
-  return bits >= 32 ? 9 : Math.max(1, Math.floor((bits - 2) / 3));
+  const divided = 2 * fraction + wide.factorBits + 2;
+  return divided + wide.integerBits > bits ? product : Math.max(product, head(range.maxAverage ?? 0) + divided);
 }
 
 /** A run's ring: what is asked for, the rest as the plan was calibrated, or as usual. */
@@ -39,7 +28,7 @@ export function ringFor(
   { bits, fraction }: { readonly bits?: number | undefined; readonly fraction?: number | undefined } = {},
   plan?: Pick<Plan, 'ring'>,
 ): { bits: number; fraction: number } {
-  const width = bits ?? plan?.ring?.bits ?? 64;
+  const width = bits ?? plan?.ring?.bits ?? usualRing.bits;
   return { bits: width, fraction: fraction ?? (plan?.ring?.bits === width ? plan.ring.fraction : usualFraction(width)) };
 }
 

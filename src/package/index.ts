@@ -3,7 +3,7 @@
  * the whole private protocol in one process. Real parties are processes of their own: see `sotto/mpc`.
  */
 import type { Costs } from '../backends/cost/index.ts';
-import type { RingParameters } from '../backends/ring/index.ts';
+import { type RingParameters, usualRing } from '../backends/ring/index.ts';
 import {
   type Classification,
   type Files,
@@ -47,7 +47,7 @@ export type {
 };
 
 /** The ring of a plan that was not calibrated for another one: 64 bits, 16 of fraction. */
-export const defaultRing: RingParameters = ringFor();
+export const defaultRing: RingParameters = usualRing;
 
 export interface TextOptions {
   /** Tokens to write at most; 64 unless told, fewer where the context ends. */

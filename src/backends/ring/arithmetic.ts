@@ -1,34 +1,11 @@
 import { SottoError } from '../../errors/index.ts';
 import { type Domain, type Domains, size } from '../../program/index.ts';
+import type { QuantiseOptions } from './budget.ts';
 import type { RingBuilder } from './builder.ts';
 import { exactBits, foldConstants, maxAbs, uniformPowerOfTwo } from './constants.ts';
 import { Factors } from './factors.ts';
 import type { RingParameters } from './types.ts';
 import type { ConstantValue, ServerValue, SharedValue, Site, Value } from './value.ts';
-
-export interface QuantiseOptions {
-  /** Integer bits that every value is assumed to need before calibration says better. */
-  readonly integerBits: number;
-  /** Bits of a public factor that is not an integer. */
-  readonly factorBits: number;
-  /** Arguments of exact non-linear functions lie within ±2^argumentBits: a range condition, checked by the `fixed` backend. */
-  readonly argumentBits: number;
-}
-
-/** 14 integer bits and 16-bit factors fit rotary constants on an untruncated product in the 64-bit ring. */
-export const defaultQuantisation = (ring: RingParameters): QuantiseOptions =>
-  ring.bits >= 48
-    ? {
-        integerBits: 14,
-        // What fits beside F fraction bits: a factor that does not fit beside 2F has its other operand truncated first.
-        factorBits: Math.min(16, ring.bits - 2 - 14 - ring.fraction),
-        argumentBits: ring.bits >= 60 ? 10 : 8,
-      }
-    : {
-        integerBits: Math.max(2, Math.min(8, ring.bits - 4 - 2 * ring.fraction)),
-        factorBits: ring.fraction,
-        argumentBits: Math.max(2, Math.min(7, ring.bits - 5 - 2 * ring.fraction)),
-      };
 
 /**
  * Real arithmetic on ring values: what every operation of a program does to scales. Truncations are lazy: a value keeps its extra

@@ -1,6 +1,8 @@
 import type { BoundedTable, Shape } from '../../program/index.ts';
-import type { Arithmetic } from './arithmetic.ts';
+import type { QuantiseOptions } from './budget.ts';
+import type { RingBuilder } from './builder.ts';
 import { type BoundedFunction, interpolatedTable } from './tables.ts';
+import type { RingParameters } from './types.ts';
 import type { SharedValue, Site, Value } from './value.ts';
 
 /** A factor of an elementwise product, in the ring of 2^modulus. */
@@ -10,11 +12,21 @@ export interface Factor {
   readonly modulus: number;
 }
 
+/** What products are made with: arithmetic.ts has it. */
+interface Scales {
+  readonly out: RingBuilder;
+  readonly ring: RingParameters;
+  readonly options: QuantiseOptions;
+  wire(node: number, headBits: number, factorFraction?: number): SharedValue;
+  shared(node: Site, x: Value): SharedValue;
+  operand(x: SharedValue): SharedValue;
+}
+
 /** Elementwise products of shared values, and bounded functions of row scalars, which are made of them. */
 export class Factors {
-  readonly #arithmetic: Arithmetic;
+  readonly #arithmetic: Scales;
 
-  constructor(arithmetic: Arithmetic) {
+  constructor(arithmetic: Scales) {
     this.#arithmetic = arithmetic;
   }
 

@@ -1,5 +1,6 @@
 /** Programs in the ring: operations, fixed-point lowering, hops and declared sizes. */
 
+export { defaultQuantisation, type QuantiseOptions, usualFraction, usualRing, wide } from './budget.ts';
 export {
   correctionsOf,
   formOf,
@@ -20,7 +21,7 @@ export { encodingBits, unencodable } from './operations/inputs.ts';
 export { lookupRows, pointFunctionBytes } from './operations/lookup.ts';
 export { piecewiseShape } from './operations/piecewise.ts';
 export type { RingRow } from './operations/row.ts';
-export { defaultQuantisation, type QuantiseOptions, quantise } from './quantise.ts';
+export { quantise } from './quantise.ts';
 export { isLate, ReadyNodes, readiness, type Side } from './readiness.ts';
 export { type Hop, type Message, mostFrameBytes, schedule } from './schedule.ts';
 export { type Direction, type Material, type Piece, packedBytes, wordBitsOf } from './sizes.ts';

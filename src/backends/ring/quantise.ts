@@ -1,14 +1,13 @@
 import { SottoError } from '../../errors/index.ts';
 import { lower, type Node, owners, type Program, type Shape, size } from '../../program/index.ts';
-import { Arithmetic, defaultQuantisation, type QuantiseOptions } from './arithmetic.ts';
+import { Arithmetic } from './arithmetic.ts';
 import { powerAttention } from './attention.ts';
+import { defaultQuantisation, type QuantiseOptions } from './budget.ts';
 import { RingBuilder } from './builder.ts';
 import { moveConstant } from './constants.ts';
 import { exactComposites, Nonlinear } from './nonlinear.ts';
 import type { RingParameters, RingProgram } from './types.ts';
 import type { ServerValue, Value } from './value.ts';
-
-export { defaultQuantisation, type QuantiseOptions } from './arithmetic.ts';
 
 /**
  * The pass over scales: lowers a program to the ring. Truncations are lazy: a sum of products, a rotary embedding or a centred
