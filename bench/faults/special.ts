@@ -1,4 +1,4 @@
-import { cpSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type CertificateSet, makeCertificates, writeCertificates } from '../../src/node/certificates.ts';
 import type { TlsFiles } from '../../src/node/tls.ts';
@@ -120,38 +120,32 @@ export async function certificateFault(
 const nobody = 'tls:127.0.0.1:9';
 
 /**
- * A run whose bundles are copied away while it goes on and put back when it is over; then another one, in which the dealer names the old
- * bundle again, or a fresh one beside it.
+ * A run whose state is copied away while it goes on and put back when it is over: there is nothing in it but the names of claims. Then
+ * another run, in which the dealer names the old bundle again, or a fresh one beside it.
  */
 export async function replayFault(bed: Bed, fault: Extract<Fault, { kind: 'replay' }>): Promise<Seen> {
   const directory = bed.directory(fault.number);
   const options = { ...partiesOf(bed, fault.variant, directory), timeoutMilliseconds: 4 * bed.timeoutMilliseconds };
   const roles = ['client', 'server'] as const;
-  const bundles = (role: 'client' | 'server'): string => join(stateOf(directory, role), 'bundles');
   const kept = (role: string): string => join(directory, `kept-${role}`);
-  let old = '';
   let copied = false;
   const first = await runParties({
     ...options,
     onFrame: ({ kind }) => {
       if (copied || kind !== 1) return;
       copied = true;
-      for (const role of roles) {
-        cpSync(bundles(role), kept(role), { recursive: true });
-        old = readdirSync(kept(role))[0] ?? '';
-      }
+      for (const role of roles) cpSync(stateOf(directory, role), kept(role), { recursive: true });
     },
   });
   if (first.client.error !== undefined) throw first.client.error;
-  for (const role of roles) cpSync(kept(role), bundles(role), { recursive: true });
-  // A claim by hand, as by a party that was started again.
+  const [old = ''] = readdirSync(join(kept('client'), 'claims'));
   for (const role of roles) {
+    for (const folder of ['bundles', 'spill'])
+      if (readdirSync(join(kept(role), folder)).length > 0) throw new Error(`the ${role} had material on its disk`);
+    cpSync(kept(role), stateOf(directory, role), { recursive: true });
+    // A claim by hand, as by a party that was started again.
     const store = await openBundleStore(stateOf(directory, role), role);
-    const header = existsSync(join(bundles(role), old, 'header.json'))
-      ? (await store.list()).find(({ id }) => id === old)?.header
-      : undefined;
-    if (header === undefined) throw new Error('the bundle did not come back');
-    const refused = await store.claim(old, header).then(
+    const refused = await store.claim(old, { program: '0'.repeat(64), ring: fault.variant.ring }).then(
       () => false,
       (error: Error) => /was claimed already/.test(error.message),
     );

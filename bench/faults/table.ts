@@ -145,7 +145,7 @@ errors of the surviving parties, and those that name the party at fault.
 | clock | both clocks of the process jump, by 2 s to 10 days, either way |
 | program | a control message with another program, length, configuration, session, copy, ticket, MAC or nonce |
 | certificate | of another authority or role, expired, not valid yet, or none |
-| replay | bundles put back after their run, and named again by the dealer, or not |
+| replay | the state of a run put back after it, and its bundle named again by the dealer, or not |
 
 What is no fault here: well-formed lies (threat-model.md). On plain lines somebody who changes bytes of material and its checksum makes a wrong answer that nobody
 notices; that is what TLS between hosts is for. A changed nonce, or a whole stream of the dealer played back, ends the run with an error.
