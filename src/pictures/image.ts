@@ -8,8 +8,8 @@ export interface RgbImage {
 }
 
 /**
- * Pictures of more pixels are refused before anything is taken for them. A decoder's memory is at most 16 bytes a pixel (a progressive
- * JPEG's coefficients) and the file twice.
+ * Pictures of more pixels are refused before anything is taken for them. A decoder's memory is at most 20 bytes a pixel (a progressive
+ * JPEG of four components) and the file twice.
  */
 export const pixelLimit = 100_000_000;
 
