@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
 import { openCheckpoint, writeCheckpoint } from '../../src/models/checkpoint.ts';
-import { type Dtype, dtypeBits, floatToBfloat, floatToHalf, halfToFloat } from '../../src/models/dtypes.ts';
+import { type Dtype, decodeValues, dtypeBits, floatToBfloat, floatToHalf, halfToFloat } from '../../src/models/dtypes.ts';
 import { memoryFiles } from '../../src/models/files.ts';
 import { type NamedTensor, openSafetensors, readTensor, writeSafetensors } from '../../src/models/safetensors.ts';
 import { folderFiles } from '../../src/node/files.ts';
@@ -71,6 +71,16 @@ describe('safetensors', () => {
     for (let bits = 0; bits < 65536; bits++) {
       const value = halfToFloat(bits);
       if (!Number.isNaN(value)) expect(floatToHalf(value) === bits, `pattern ${bits}`).toBe(true);
+    }
+  });
+
+  it('reads every half and bfloat to the bit, wherever the bytes lie', () => {
+    const bytes = new Uint8Array(2 * 65536 + 1);
+    for (let bits = 0; bits < 65536; bits++) new DataView(bytes.buffer).setUint16(1 + 2 * bits, bits, true);
+    for (const part of [bytes.subarray(1), bytes.slice(1)]) {
+      expect(decodeValues('F16', part)).toEqual(Float32Array.from({ length: 65536 }, (_, bits) => halfToFloat(bits)));
+      const patterns = new Uint32Array(decodeValues('BF16', part).buffer);
+      expect(patterns.every((pattern, bits) => pattern === bits * 65536)).toBe(true);
     }
   });
 
