@@ -144,6 +144,7 @@ async function run(
   const watch = new Watch(onTraffic);
   const host = {
     platform: (bits: number) => pagePlatform(bits, breathe),
+    patienceMilliseconds: 1000 * timeoutSeconds,
     connect: async (address: string, peer: string) => {
       const url = webUrl(address, peer);
       return watch.over(await pageChannel(new WebSocket(url), url.href, { peer, timeoutMilliseconds: 1000 * timeoutSeconds }));

@@ -2,6 +2,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Setting } from '../backends/cost/index.ts';
+import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { openMeasured } from '../package/measure.ts';
 import type { AskPolicy, Reveal } from '../party/asking.ts';
@@ -66,6 +67,8 @@ interface ServeFlags extends StandingFlags, RingFlags {
   readonly reveal: 'both' | Reveal;
   readonly tokensPerHour?: number;
   readonly anonymousTokensPerHour?: number;
+  readonly allowRing?: RingParameters[];
+  readonly shape?: Shape[];
 }
 
 interface DealFlags extends StandingFlags {
@@ -113,6 +116,18 @@ export function registerServe(program: Command, terminal: Terminal): void {
         'the same for all without a certificate at one address, which is weak (default: no bound)',
       ).argParser(whole(1, 1_000_000_000)),
     )
+    .addOption(
+      new Option(
+        '--shape <shape>',
+        'serve runs of this shape alone, written like those of --prepare-tokens; may be given again (default: all within the lengths)',
+      ).argParser((text: string, shapes: Shape[] | undefined) => [...(shapes ?? []), shapeOf(text)]),
+    )
+    .addOption(
+      new Option(
+        '--allow-ring <bits:fraction>',
+        "serve runs in this ring beside the model's own, 64:16 and that of --ring; may be given again",
+      ).argParser((text: string, rings: RingParameters[] | undefined) => [...(rings ?? []), ringFrom(text)]),
+    )
     .addOption(ringOption())
     .addOption(fractionOption());
   standingOptions(serve, { maxSessions: 8 }).action(async (flags: ServeFlags) => {
@@ -125,8 +140,21 @@ export function registerServe(program: Command, terminal: Terminal): void {
         remedy: 'write --prepare 4 --prepare-tokens 16:32',
       });
     const shapes = prepareTokens.map((shape) => ({ ...shape, ring }));
-    const parts = { model, dealer, setting, state, policy: policyOf(flags), prepare: { count, shapes }, measuring };
-    const options = { ...standing(flags, terminal), ...parts };
+    const common = standing(flags, terminal);
+    const limits = { ...common.limits, shapes: flags.shape };
+    const rings = [ring, ...(flags.allowRing ?? [])];
+    const options = {
+      ...common,
+      limits,
+      rings,
+      model,
+      dealer,
+      setting,
+      state,
+      policy: policyOf(flags),
+      prepare: { count, shapes },
+      measuring,
+    };
     await untilSignalled(await serveModel(options), flags.drain, options.log);
   });
   registerDeal(
@@ -246,6 +274,14 @@ function shapeOf(text: string): Shape {
     throw new InvalidArgumentError('Expected the tokens of prompt and text, such as 16:32, or picture.');
   const reveal = parts[3] === undefined ? {} : ({ reveal: 'token' } as const);
   return { task: 'generate', promptTokens, newTokens, ...reveal, ...(parts[4] === undefined ? {} : { padded: true }) };
+}
+
+function ringFrom(text: string): RingParameters {
+  const parts = /^(\d{1,2}):(\d{1,2})$/.exec(text);
+  const [bits, fraction] = [Number(parts?.[1]), Number(parts?.[2])];
+  if (parts === null || bits < 4 || bits > 64 || fraction < 1 || fraction > 40)
+    throw new InvalidArgumentError('Expected the bits of the ring and of fractions, such as 32:7.');
+  return { bits, fraction };
 }
 
 /** Stands until a signal has drained the service; a second signal ends the process at once. */

@@ -1,14 +1,22 @@
+import type { Socket } from 'node:net';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { systemAlarm } from './clock.ts';
+import { Strangers, sourceOf } from './strangers.ts';
 
-/** Connections that nobody accepted yet; more are turned away. */
-const maximumWaiting = 16;
+/** Whom a handshake may show, and the name of whoever comes for error messages. */
+export interface Expected {
+  readonly peer: string;
+  readonly peers: readonly string[];
+}
 
-/** A connection that came and was not accepted yet. */
-export interface Arrival {
+/** A connection that came. It is a stranger, with a place among the bounded number of them, until it is known or has gone. */
+export interface Visitor {
   /** Makes the handshakes that are left. Rejects with a `peer` error where it is none of `peers`. */
-  open(expected: { readonly peer: string; readonly peers: readonly string[] }): Promise<Channel>;
+  open(expected: Expected): Promise<Channel>;
+  /** It has said who it is: its place is another's. */
+  known(): void;
+  /** Closes it at once. */
   discard(): void;
 }
 
@@ -18,36 +26,57 @@ export interface AcceptOptions {
   readonly timeoutMilliseconds?: number;
 }
 
-/** What lies between the connections that come, at one address or at several, and those who accept them: a bounded queue for each. */
+/** What lies between the connections that come, at one address or at several, and those who take them. */
 export class Arrivals {
-  readonly #waiting: Arrival[] = [];
-  readonly #acceptors: ((arrival: Arrival | null) => void)[] = [];
+  readonly strangers = new Strangers();
+  readonly #waiting = new Set<Visitor>();
+  readonly #acceptors: ((visitor: Visitor | null) => void)[] = [];
+  #receive: ((visitor: Visitor) => void) | undefined;
   #closed = false;
 
-  /** Whether another connection would be turned away. */
-  get full(): boolean {
-    return this.#closed || (this.#acceptors.length === 0 && this.#waiting.length >= maximumWaiting);
+  /** A connection, from its first moment on: the stranger's place. It may have to go for another one at any time. */
+  came(socket: Socket): () => void {
+    const leave = this.strangers.admit({
+      source: sourceOf(socket.remoteAddress),
+      silent: () => socket.bytesRead === 0,
+      evict: () => socket.destroy(),
+    });
+    socket.once('close', leave);
+    return leave;
   }
 
-  /** Gives a connection to who waits for one, keeps it, or discards it where too many are kept. */
-  arrived(arrival: Arrival): void {
-    const acceptor = this.#acceptors.shift();
-    if (acceptor) acceptor(arrival);
-    else if (this.full) arrival.discard();
-    else this.#waiting.push(arrival);
+  /** Gives a connection that came to who waits for one, or keeps it as long as it has its place. */
+  arrived(socket: Socket, visitor: Visitor): void {
+    const taker = this.#closed ? () => visitor.discard() : (this.#receive ?? this.#acceptors.shift());
+    if (taker !== undefined) {
+      taker(visitor);
+      return;
+    }
+    this.#waiting.add(visitor);
+    socket.once('close', () => this.#waiting.delete(visitor));
+  }
+
+  /** From now on each connection goes to `receive` as it comes. */
+  receive(receive: (visitor: Visitor) => void): void {
+    this.#receive = receive;
+    for (const visitor of this.#waiting) receive(visitor);
+    this.#waiting.clear();
   }
 
   /** The next connection to `address`. Rejects with a `peer` error at the timeout and with a `usage` error once this is closed. */
-  async next(address: string, peer: string, timeoutMilliseconds: number | undefined): Promise<Arrival> {
-    const waiting = this.#waiting.shift();
-    if (waiting !== undefined) return waiting;
+  async next(address: string, peer: string, timeoutMilliseconds: number | undefined): Promise<Visitor> {
+    const [waiting] = this.#waiting;
+    if (waiting !== undefined) {
+      this.#waiting.delete(waiting);
+      return waiting;
+    }
     if (this.#closed) throw closedListener(peer);
     return await new Promise((resolve, reject) => {
       let cancel = () => {};
-      const acceptor = (arrival: Arrival | null) => {
+      const acceptor = (visitor: Visitor | null) => {
         cancel();
-        if (arrival === null) reject(closedListener(peer));
-        else resolve(arrival);
+        if (visitor === null) reject(closedListener(peer));
+        else resolve(visitor);
       };
       this.#acceptors.push(acceptor);
       if (timeoutMilliseconds === undefined) return;
@@ -66,7 +95,9 @@ export class Arrivals {
   close(): void {
     this.#closed = true;
     for (const acceptor of this.#acceptors.splice(0)) acceptor(null);
-    for (const arrival of this.#waiting.splice(0)) arrival.discard();
+    for (const visitor of this.#waiting) visitor.discard();
+    this.#waiting.clear();
+    this.strangers.clear();
   }
 }
 

@@ -6,8 +6,8 @@ import { crc32 } from 'node:zlib';
 import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
-import { type AcceptOptions, Arrivals } from './arrivals.ts';
-import { bound, shortSocketPath } from './binding.ts';
+import { type AcceptOptions, Arrivals, type Expected, type Visitor } from './arrivals.ts';
+import { bound, shortSocketPath, systemCode } from './binding.ts';
 import { systemAlarm, systemClock } from './clock.ts';
 import { acceptedRole, beginsTls, secureAcceptor, secureConnector, securityOf, type TlsCredentials, tlsOnPlain } from './tls.ts';
 import { listenWebSocket, parseWebAddress, type WebPlace, webSocketConnector } from './websocket.ts';
@@ -42,6 +42,8 @@ export interface Listener {
    * plain connection it is `peer`, and only its hello tells.
    */
   accept(options?: AcceptOptions): Promise<Channel>;
+  /** From now on gives every connection to `visit` as it comes, in place of `accept`. */
+  receive(visit: (visitor: Visitor) => void): void;
   /** Accepts nothing more and removes a Unix socket's file; channels that were accepted stay open. */
   close(): Promise<void>;
 }
@@ -80,8 +82,11 @@ export async function listen(options: SocketOptions): Promise<Listener> {
   return {
     address,
     async accept({ peer = options.peer, peers = [peer], timeoutMilliseconds } = {}) {
-      return await (await arrivals.next(address, peer, timeoutMilliseconds)).open({ peer, peers });
+      const visitor = await arrivals.next(address, peer, timeoutMilliseconds);
+      visitor.known();
+      return await visitor.open({ peer, peers });
     },
+    receive: (visit) => arrivals.receive(visit),
     close,
   };
 }
@@ -95,8 +100,10 @@ async function listenOnce(options: SocketOptions, arrivals: Arrivals): Promise<E
   server.on('connection', (socket: Socket) => {
     // A connection that breaks while it waits is found broken when it is accepted.
     socket.on('error', () => {});
-    arrivals.arrived({
+    const known = arrivals.came(socket);
+    arrivals.arrived(socket, {
       open: (expected) => openAccepted(socket, options, credentials, expected),
+      known,
       discard: () => socket.destroy(),
     });
   });
@@ -135,7 +142,7 @@ async function openAccepted(
   socket: Socket,
   options: SocketOptions,
   credentials: TlsCredentials | null,
-  { peer, peers }: { readonly peer: string; readonly peers: readonly string[] },
+  { peer, peers }: Expected,
 ): Promise<Channel> {
   const limits = { ...options, peer };
   if (!credentials) return channelOverSocket(socket, limits);
@@ -144,32 +151,31 @@ async function openAccepted(
   return channelOverSocket(secure, { ...limits, peer: acceptedRole(secure, peers) });
 }
 
-/** Connects, trying again until `connectMilliseconds` (default: the timeout) have passed: the other side may not be up yet. */
+/**
+ * Connects, trying again until `connectMilliseconds` (default: the timeout) have passed: the other side may not be up yet, or have closed a
+ * stranger in the middle of its handshake because too many came at once.
+ */
 export async function connect(options: SocketOptions & { connectMilliseconds?: number }): Promise<Channel> {
   const place = parseAddress(options.address);
   const credentials = credentialsFor(options);
   const deadline = systemClock.now() + (options.connectMilliseconds ?? options.timeoutMilliseconds);
   for (let pause = 10; ; pause = Math.min(2 * pause, 250)) {
-    const left = deadline - systemClock.now();
-    let socket: Socket;
     try {
-      socket = await connectOnce(place, Math.max(left, 1));
+      const socket = await connectOnce(place, Math.max(deadline - systemClock.now(), 1));
+      const stream = credentials ? await secureConnector(socket, { ...options, credentials }) : socket;
+      return 'secure' in place ? await webSocketConnector(stream, place, options) : channelOverSocket(stream, options);
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? '';
-      const passing = ['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EAGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN'].includes(
-        code,
-      );
       const remaining = deadline - systemClock.now();
-      if (!passing || remaining <= 0) {
-        throw unreachable(options, error);
-      }
+      if (!passing(error) || remaining <= 0) throw error instanceof SottoError ? error : unreachable(options, error);
       await new Promise((resolve) => setTimeout(resolve, Math.min(pause, remaining)));
-      continue;
     }
-    const stream = credentials ? await secureConnector(socket, { ...options, credentials }) : socket;
-    return 'secure' in place ? await webSocketConnector(stream, place, options) : channelOverSocket(stream, options);
   }
 }
+
+const passingCodes = ['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EPIPE', 'EAGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN'];
+/** Whether an error is of a side that is not up, or closed a connection before anything was said on it. */
+const passing = (error: unknown): boolean =>
+  passingCodes.includes((error as NodeJS.ErrnoException).code ?? systemCode(error) ?? '');
 
 /** A channel over a connected socket or a TLS stream, which it takes over. */
 export function channelOverSocket(socket: Socket, options: Omit<SocketOptions, 'address'>): Channel {

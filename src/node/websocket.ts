@@ -7,7 +7,7 @@ import { type ClientOptions, WebSocket, WebSocketServer } from 'ws';
 import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
-import type { Arrivals } from './arrivals.ts';
+import type { Arrivals, Expected } from './arrivals.ts';
 import { bound } from './binding.ts';
 import { systemAlarm } from './clock.ts';
 import type { Entrance, SocketOptions } from './sockets.ts';
@@ -31,8 +31,6 @@ const messageBytes = 2 ** 18;
 const limits = { maxPayload: messageBytes, maxFragments: 1024, maxBufferedChunks: 4096, perMessageDeflate: false } as const;
 /** A frame below this is copied behind its header and goes out as one message. */
 const joinedBytes = 16_384;
-/** Connections that have not asked for a WebSocket yet. */
-const maximumStrangers = 64;
 /** How long a connection may take to ask for one. */
 const requestMilliseconds = 10_000;
 /** How long a closed WebSocket waits for the peer's close. */
@@ -56,19 +54,24 @@ export function webSocketConnector(stream: Socket, place: WebPlace, options: Soc
     const socket = new WebSocket(`ws://${host}:${place.port}${place.path}`, {
       ...limits,
       createConnection: () => stream,
-      handshakeTimeout: timeoutMilliseconds,
       followRedirects: false,
       // The mask keeps pages from writing what a proxy takes for a request. This is no page, and masks cost nine tenths of the speed.
       generateMask: (mask: Buffer) => void mask.fill(0),
     } as ClientOptions);
     // Once it is a channel, the channel tells of errors.
+    // The library's limit is not kept on a stream that is connected already.
+    const cancel = systemAlarm(timeoutMilliseconds, () => socket.emit('error', new Error('it did not answer in time')));
     socket.on('error', (cause: Error) => {
+      cancel();
       stream.destroy();
       const reason = `does not answer as a WebSocket: ${cause.message}`;
       const remedy = 'use ws: or wss: with the same path on both sides of a connection, or on neither';
       reject(new SottoError('peer', reason, { place: { party: peer }, remedy, cause }));
     });
-    socket.once('open', () => resolve(channelOverWebSocket(socket, options)));
+    socket.once('open', () => {
+      cancel();
+      resolve(channelOverWebSocket(socket, options));
+    });
   });
 }
 
@@ -187,7 +190,7 @@ function endWebSocket(socket: WebSocket): Promise<void> {
 
 /**
  * Listens for WebSockets at one path. Whatever else asks gets a status and no more: 426 without an upgrade, 404 at another path, 403 from
- * a page of an origin that is not listed, 503 where too many wait.
+ * a page of an origin that is not listed.
  */
 export async function listenWebSocket(
   place: WebPlace,
@@ -226,7 +229,8 @@ class WebEntrance implements Entrance {
   readonly #place: WebPlace;
   readonly #sockets = new WebSocketServer({ ...limits, noServer: true, clientTracking: false });
   readonly #arrivals: Arrivals;
-  readonly #strangers = new Map<string, Socket>();
+  /** By where they come from: TLS lies between a request's stream and the connection that was counted. */
+  readonly #strangers = new Map<string, { readonly socket: Socket; readonly known: () => void }>();
 
   constructor(server: Server, place: WebPlace, options: SocketOptions, arrivals: Arrivals) {
     this.#server = server;
@@ -247,14 +251,11 @@ class WebEntrance implements Entrance {
   }
 
   #strange(socket: Socket): void {
-    if (this.#strangers.size >= maximumStrangers) {
-      socket.destroy();
-      return;
-    }
     const place = placeOf(socket);
-    this.#strangers.set(place, socket);
+    const stranger = { socket, known: this.#arrivals.came(socket) };
+    this.#strangers.set(place, stranger);
     socket.once('close', () => {
-      if (this.#strangers.get(place) === socket) this.#strangers.delete(place);
+      if (this.#strangers.get(place) === stranger) this.#strangers.delete(place);
     });
   }
 
@@ -266,14 +267,15 @@ class WebEntrance implements Entrance {
       return;
     }
     this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
-      // TLS lies between this stream and the connection that was counted; addresses tell which one it is.
-      this.#strangers.delete(placeOf(request.socket));
+      const stranger = this.#strangers.get(placeOf(request.socket));
+      if (stranger === undefined) return webSocket.terminate();
       // What comes before it is accepted waits in the kernel; a break is found when it is accepted.
       webSocket.pause();
       webSocket.on('error', () => {});
       const source = request.socket.remoteAddress;
-      this.#arrivals.arrived({
+      this.#arrivals.arrived(stranger.socket, {
         open: (expected) => this.#open(webSocket, expected, source),
+        known: stranger.known,
         discard: () => webSocket.terminate(),
       });
     });
@@ -283,15 +285,10 @@ class WebEntrance implements Entrance {
     if ((url ?? '').split('?')[0] !== this.#place.path) return 404;
     const { origins } = this.#options;
     // Only pages have an origin. Another program can claim any: this keeps foreign pages out, and nobody else.
-    if (origins !== undefined && headers.origin !== undefined && !origins.includes(headers.origin)) return 403;
-    return this.#arrivals.full ? 503 : null;
+    return origins !== undefined && headers.origin !== undefined && !origins.includes(headers.origin) ? 403 : null;
   }
 
-  async #open(
-    socket: WebSocket,
-    expected: { readonly peer: string; readonly peers: readonly string[] },
-    source: string | undefined,
-  ): Promise<Channel> {
+  async #open(socket: WebSocket, expected: Expected, source: string | undefined): Promise<Channel> {
     const peer = this.#place.secure ? 'client' : expected.peer;
     if (!this.#place.secure || expected.peers.includes(peer))
       return channelOverWebSocket(socket, { ...this.#options, peer }, source);

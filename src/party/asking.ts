@@ -3,7 +3,7 @@ import type { RingParameters } from '../backends/ring/index.ts';
 import type { Channel } from '../net/contract.ts';
 import type { RunRequest } from './control.ts';
 import type { Log } from './log.ts';
-import type { TracedRun } from './manifest.ts';
+import type { RunProgram } from './manifest.ts';
 import type { ServedModel } from './model.ts';
 import { Objection, TurnedAway } from './refusals.ts';
 
@@ -110,11 +110,11 @@ export function placeOf(source: string | undefined): string {
 }
 
 /** Says at the start what clients may ask, what it costs to make, and how much of the last matrix it is. */
-export function logPolicy(
+export async function logPolicy(
   log: Log,
   { policy, model, setting }: { readonly policy: AskPolicy; readonly model: ServedModel; readonly setting: Setting },
-  trace: (run: RunRequest) => TracedRun,
-): void {
+  trace: (run: RunRequest) => Promise<RunProgram>,
+): Promise<void> {
   const { reveal, tokensPerHour, anonymousTokensPerHour, clientCertificates = false } = policy;
   const bounds = {
     ...(tokensPerHour === undefined ? {} : { tokensPerHour }),
@@ -128,7 +128,7 @@ export function logPolicy(
   for (const each of family === 'llama' ? reveal : (['logits'] as const)) {
     const shown = each === 'token' ? { reveal: each } : {};
     const task = family === 'llama' ? 'generate' : 'classify';
-    const { ringProgram } = trace({ task, promptTokens: 1, newTokens: 1, ring, ...shown });
+    const { ringProgram } = await trace({ task, promptTokens: 1, newTokens: 1, ring, ...shown });
     const { offline } = forecast(ringProgram, setting).total;
     const offlineBytes = offline.clientSentBytes + offline.serverSentBytes + offline.dealerSentBytes;
     log('info', 'forecast', { reveal: each, promptTokens: 1, newTokens: 1, offlineBytes });

@@ -22,6 +22,7 @@ export async function runClient(options: NodeClientOptions): Promise<ClientRepor
   const credentials = partyCredentials(options.tls, 'client', [options.server, options.dealer]);
   const host = {
     platform: nodePlatform,
+    patienceMilliseconds: timeoutMilliseconds,
     connect: (address: string, peer: string) => {
       const patience = peer === 'server' ? patienceMilliseconds(timeoutMilliseconds) : timeoutMilliseconds;
       return connect({ address, peer, timeoutMilliseconds: patience, connectMilliseconds: timeoutMilliseconds, credentials });

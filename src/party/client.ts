@@ -30,6 +30,7 @@ import {
   sameProgram,
   sendControl,
 } from './control.ts';
+import { knock } from './knock.ts';
 import { acceptManifest, type KnownManifests } from './known-manifests.ts';
 import { openBeside, runLive } from './live.ts';
 import { checkManifest, checkSize, manifestHash, manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
@@ -82,6 +83,8 @@ export interface ClientOptions {
 export interface ClientHost {
   readonly platform: (ringBits: number) => Platform;
   readonly connect: (address: string, peer: string) => Promise<Channel>;
+  /** How long it comes again where it is closed before it is heard. */
+  readonly patienceMilliseconds: number;
   /** Where material lies between its making and the run. */
   readonly store: () => Promise<RunStore>;
   readonly manifests: KnownManifests;
@@ -106,13 +109,22 @@ async function runToItsEnd(
   options: ClientOptions,
 ): Promise<{ report: ClientReport; fault: Fault | undefined }> {
   const { setting = 'dealer' } = options;
+  const knocking = { milliseconds: host.patienceMilliseconds, now: () => performance.now() };
   const opened: Channel[] = [];
   try {
-    const server = heedingRefusals(await host.connect(options.server, 'server'));
-    opened.push(server);
-    server.allow?.(manifestControlBytes);
-    await greet(server, 'client', ['server']);
-    const manifest = await receiveManifest(server);
+    const { channel: server, answer: manifest } = await knock(
+      async () => {
+        const channel = heedingRefusals(await host.connect(options.server, 'server'));
+        opened.push(channel);
+        channel.allow?.(manifestControlBytes);
+        return channel;
+      },
+      async (channel) => {
+        await greet(channel, 'client', ['server']);
+        return await receiveManifest(channel);
+      },
+      knocking,
+    );
     checkManifest(manifest);
     await acceptManifest({ server: options.server, given: options.manifestHash }, manifestHash(manifest), host.manifests);
     const prepared = await prepareTask(options, manifest);
@@ -133,10 +145,16 @@ async function runToItsEnd(
         place: { party: 'server' },
         remedy: 'start the run again',
       });
-    const dealer = heedingRefusals(await host.connect(options.dealer, setting));
-    opened.push(dealer);
-    dealer.allow?.(materialFrameBytes);
-    await greet(dealer, 'client', [setting]);
+    const { channel: dealer } = await knock(
+      async () => {
+        const channel = heedingRefusals(await host.connect(options.dealer, setting));
+        opened.push(channel);
+        channel.allow?.(materialFrameBytes);
+        return channel;
+      },
+      (channel) => greet(channel, 'client', [setting]),
+      knocking,
+    );
     await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash, ticket: shown });
     const beside = (): Promise<Channel> =>
       openBeside(server, async () => {

@@ -28,13 +28,14 @@ import { dismiss, within } from './doors.ts';
 import { Halves, ticketBytes } from './halves.ts';
 import { type LinkToken, linkTokenFor } from './link-token.ts';
 import { receiveAtAnyTime, untilStopped } from './live.ts';
-import type { TracedRun } from './manifest.ts';
+import type { RunProgram } from './manifest.ts';
 import { nodePlatform } from './platform.ts';
 import { Objection, TurnedAway } from './refusals.ts';
 import { Rendezvous } from './rendezvous.ts';
-import { type Service, type ServiceOptions, stand, traceCache } from './service.ts';
+import { type Service, type ServiceOptions, stand } from './service.ts';
 import { commitmentTo, freshTicket, nonce, sessionOf } from './session.ts';
 import { type Session, Sessions } from './sessions.ts';
+import { Tracing } from './tracing.ts';
 import { type HeldLink, notVouched, sendChallenge, takeLink, takeOrder } from './vouchers.ts';
 
 export interface DealServiceOptions extends ServiceOptions {
@@ -57,9 +58,11 @@ export async function serveDealer(options: DealServiceOptions): Promise<Service>
   const { setting, log } = options;
   const credentials = partyCredentials(options.tls, setting, options.listen);
   const token = await linkTokenFor(options.listen, options.linkToken);
-  const sessions = new Sessions({ role: setting, ...options, now: () => performance.now() });
+  const tracing = new Tracing();
+  const now = (): number => performance.now();
+  const sessions = new Sessions({ role: setting, ...options, now, reclaim: () => tracing.clear() });
   const halves = setting === 'dealer' ? await Halves.open(options.state, options.maximumBundles, sessions) : undefined;
-  const dealer = new Dealer(options, sessions, halves, token);
+  const dealer = new Dealer(options, sessions, halves, { token, tracing });
   sessions.metrics.registry.gauge('sotto_bundles_available', "Clients' halves of material made ahead.", () => [
     [{}, halves?.count ?? 0],
   ]);
@@ -95,14 +98,20 @@ class Dealer {
   readonly #sessions: Sessions;
   readonly #halves: Halves | undefined;
   readonly #token: Uint8Array | undefined;
-  readonly #trace = traceCache();
+  readonly #tracing: Tracing;
   readonly #joins = new Rendezvous();
   /** Sessions whose client is waited for: what its ticket must be the opening of. */
   readonly #awaited = new Map<string, string>();
   readonly #links = new Map<string, Link>();
   #reservedBytes = 0;
 
-  constructor(options: DealServiceOptions, sessions: Sessions, halves: Halves | undefined, token: Uint8Array | undefined) {
+  constructor(
+    options: DealServiceOptions,
+    sessions: Sessions,
+    halves: Halves | undefined,
+    { token, tracing }: { readonly token: Uint8Array | undefined; readonly tracing: Tracing },
+  ) {
+    this.#tracing = tracing;
     this.#options = options;
     this.#sessions = sessions;
     this.#halves = halves;
@@ -169,6 +178,7 @@ class Dealer {
   readonly #joined = new WeakMap<Channel, Control<'join'>>();
 
   async close(): Promise<void> {
+    await this.#tracing.close();
     await Promise.all([...this.#links.values()].map(({ channel }) => channel.close('shutting down')));
   }
 
@@ -211,8 +221,7 @@ class Dealer {
 
   async #hold({ channel, copies }: Link, { config, run, program, copy }: Control<'copy'>): Promise<void> {
     this.#sessions.admission.check(run);
-    const traced = this.#trace(config, run);
-    sameProgram('server', program, traced.hash);
+    const traced = await this.#tracing.trace(config, run, { party: 'server', program });
     const held = copies.get(copy) ?? new Map<string, Uint8Array>();
     const release = this.#reserve(traced, held);
     copies.set(copy, held);
@@ -221,7 +230,7 @@ class Dealer {
   }
 
   /** Room for what is still to come of masked weights; the callee gives it back once they are there, and counted, or gone. */
-  #reserve(traced: TracedRun, held: Masked): () => void {
+  #reserve(traced: RunProgram, held: Masked): () => void {
     const { maximumMaskedBytes } = this.#options;
     const needed = maskedBytes(traced.ringProgram, held);
     if (this.maskedBytes + this.#reservedBytes + needed > maximumMaskedBytes)
@@ -241,8 +250,9 @@ class Dealer {
   async #deal(session: Session, server: Channel, order: Control<'order'>, link: Link): Promise<void> {
     const { run } = order;
     this.#sessions.admission.check(run);
-    const traced = this.#trace(order.config, run);
-    sameProgram('server', order.program, traced.hash);
+    const claim = { party: 'server', program: order.program };
+    const tracing = this.#tracing.trace(order.config, run, claim);
+    const traced = await attending(server, (attention) => attention.guard(tracing));
     const held = order.setup === 'held' ? heldBy(link, order.copy, traced) : undefined;
     const release = held === undefined ? this.#reserve(traced, new Map()) : () => undefined;
     link.readers++;
@@ -259,7 +269,7 @@ class Dealer {
     session: Session,
     server: Channel,
     order: Control<'order'>,
-    traced: TracedRun,
+    traced: RunProgram,
     held: Masked | undefined,
   ): Promise<void> {
     const { setting, timeoutMilliseconds } = this.#options;
@@ -334,7 +344,7 @@ class Dealer {
 }
 
 /** A copy with all that a program reads. */
-function heldBy({ copies, ended }: Link, name: string, { ringProgram }: TracedRun): Masked {
+function heldBy({ copies, ended }: Link, name: string, { ringProgram }: RunProgram): Masked {
   const copy = ended ? undefined : copies.get(name);
   if (copy !== undefined && maskedBytes(ringProgram, copy) === 0) return copy;
   throw notVouched();

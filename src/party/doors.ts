@@ -1,13 +1,11 @@
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
+import type { Visitor } from '../node/arrivals.ts';
 import { systemAlarm } from '../node/clock.ts';
 import { type Listener, listen } from '../node/sockets.ts';
 import type { TlsCredentials } from '../node/tls.ts';
 import { type Control, greet, heedingRefusals, refuse, shortControlBytes } from './control.ts';
 import { refusalOf } from './refusals.ts';
-
-/** Connections whose handshake is under way at each address; more wait in the listener, and above its bound are turned away. */
-const handshakes = 32;
 
 export interface DoorOptions {
   readonly addresses: readonly string[];
@@ -33,8 +31,9 @@ export interface Doors {
 }
 
 /**
- * Listens at several addresses and greets whoever comes, many at once: one that is slow, lies about itself or speaks another language
- * holds up nobody else. A connection may send frames of 4 KiB until its party allows more.
+ * Listens at several addresses and greets whoever comes, all at once: one that is slow, lies about itself or speaks another language
+ * holds up nobody else, and has to go for a newcomer where too many are strangers. A connection may send frames of 4 KiB until its party
+ * allows more.
  */
 export async function openDoors(options: DoorOptions): Promise<Doors> {
   const { addresses, credentials, origins, timeoutMilliseconds, handshakeMilliseconds } = options;
@@ -48,33 +47,29 @@ export async function openDoors(options: DoorOptions): Promise<Doors> {
   }
   const state = { closed: false };
   const strangers = new Set<Channel>();
-  for (const listener of listeners) for (let k = 0; k < handshakes; k++) void answer(listener, options, state, strangers);
+  for (const listener of listeners)
+    listener.receive((visitor) => void greetOne(visitor, listener.address, options, { state, strangers }));
   return {
     addresses: listeners.map((listener) => listener.address),
     async close() {
       state.closed = true;
-      await Promise.all(listeners.map((listener) => listener.close()));
       await Promise.all([...strangers].map((channel) => channel.close('shutting down')));
+      await Promise.all(listeners.map((listener) => listener.close()));
     },
   };
 }
 
-/** One porter: greets one after the other. */
-async function answer(listener: Listener, options: DoorOptions, state: State, strangers: Set<Channel>): Promise<void> {
-  // In a function of its own, so that a porter who waits for the next one holds nothing of the last one's session.
-  while (!state.closed) await greetNext(listener, options, state, strangers);
+interface Standing {
+  readonly state: { readonly closed: boolean };
+  readonly strangers: Set<Channel>;
 }
 
-interface State {
-  readonly closed: boolean;
-}
-
-async function greetNext(listener: Listener, options: DoorOptions, state: State, strangers: Set<Channel>): Promise<void> {
+async function greetOne(visitor: Visitor, address: string, options: DoorOptions, { state, strangers }: Standing): Promise<void> {
   const { peers, role, handshakeMilliseconds } = options;
-  const certified = /^(tls|wss):/.test(listener.address);
+  const certified = /^(tls|wss):/.test(address);
   let channel: Channel | undefined;
   try {
-    channel = await listener.accept({ peer: 'client', peers });
+    channel = await visitor.open({ peer: 'client', peers });
     channel.allow?.(shortControlBytes);
     strangers.add(channel);
     // A certificate has said who this is; without any the hello does.
@@ -83,6 +78,7 @@ async function greetNext(listener: Listener, options: DoorOptions, state: State,
     const heeding = heedingRefusals(channel);
     const hello = await within(handshakeMilliseconds, channel, greet(heeding, role, expected));
     await options.arrived(hello.role === peer ? heeding : knownAs(heeding, hello.role), hello);
+    visitor.known();
     strangers.delete(channel);
   } catch (error) {
     if (state.closed) return;

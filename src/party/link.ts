@@ -6,7 +6,7 @@ import { type Control, controlFrame, parseControl, type RunRequest, sendControl 
 import { freshCopy, type MaskedCopy, ringKey } from './copies.ts';
 import { receiveAtAnyTime } from './live.ts';
 import { errorFields, type Log } from './log.ts';
-import type { TracedRun } from './manifest.ts';
+import type { RunProgram } from './manifest.ts';
 import type { ServedModel } from './model.ts';
 import { nodePlatform } from './platform.ts';
 import { type LinkRight, openLink } from './vouchers.ts';
@@ -59,7 +59,7 @@ export class DealerLink {
   }
 
   /** A copy that the dealer holds with everything that a program reads. One sender at a time. */
-  copyFor(run: RunRequest, traced: TracedRun): Promise<HeldCopy> {
+  copyFor(run: RunRequest, traced: RunProgram): Promise<HeldCopy> {
     const turn = this.#last.then(() => this.#copyFor(run, traced));
     this.#last = turn.catch(() => undefined);
     return turn;
@@ -88,7 +88,7 @@ export class DealerLink {
     await link?.channel.close();
   }
 
-  async #copyFor(run: RunRequest, traced: TracedRun): Promise<HeldCopy> {
+  async #copyFor(run: RunRequest, traced: RunProgram): Promise<HeldCopy> {
     const { model } = this.#options;
     const link = await this.#opened();
     const key = ringKey(run.ring);

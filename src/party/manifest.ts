@@ -86,14 +86,18 @@ export async function manifestPixels(manifest: Control<'manifest'>, image: RgbIm
   return preprocess(image, preprocessor, config.family === 'vit' ? config.numChannels : 3);
 }
 
-/** What all three parties derive from the public configuration and the run, each for itself. */
-export interface TracedRun {
-  readonly config: ModelConfig;
-  readonly plan: Plan;
-  readonly program: Program;
+/** What the parties run. */
+export interface RunProgram {
   readonly ringProgram: RingProgram;
   /** SHA-256 of the program's text, the ring and the protocol's version. */
   readonly hash: string;
+}
+
+/** What all three parties derive from the public configuration and the run, each for itself. */
+export interface TracedRun extends RunProgram {
+  readonly config: ModelConfig;
+  readonly plan: Plan;
+  readonly program: Program;
 }
 
 export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): TracedRun {

@@ -1,7 +1,7 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { SottoError } from '../errors/index.ts';
-import { type Metrics, textFormat } from './metrics.ts';
+import { startThread } from '../node/thread.ts';
+import type { Metrics } from './metrics.ts';
+import type { FromMonitor, MonitorOrder, Report } from './monitor-worker.ts';
 
 export interface MonitorOptions {
   /** `host:port`; port 0 lets the system choose. */
@@ -11,7 +11,17 @@ export interface MonitorOptions {
   readonly unready: () => string | null;
 }
 
-/** Health and metrics over HTTP, on an address of its own: `/healthz` (the process answers), `/readyz` (it takes sessions), `/metrics`. */
+/** How often the party's thread says that it lives, where nobody asks. */
+const heartbeatMilliseconds = 1000;
+/** Longer than any piece of work that a party does in one go: who says nothing for so long hangs. */
+const busyMilliseconds = 60_000;
+/** A monitor holds one report and a few requests. */
+const resourceLimits = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 8 };
+
+/**
+ * Health and metrics over HTTP, on an address and in a thread of their own: `/healthz` (the party's thread has said something in the last minute),
+ * `/readyz` (it would take a session), `/metrics`. They answer while the party computes, with what its thread said last.
+ */
 export async function openMonitor(options: MonitorOptions): Promise<{ address: string; close: () => Promise<void> }> {
   const parts = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(options.address);
   const port = Number(parts?.[3]);
@@ -20,42 +30,30 @@ export async function openMonitor(options: MonitorOptions): Promise<{ address: s
       place: { field: '--metrics' },
       remedy: 'write host:port, such as 127.0.0.1:9100',
     });
-  const answer = (path: string): readonly [status: number, type: string, body: string] => {
-    if (path === '/healthz') return [200, 'text/plain', 'ok\n'];
-    if (path === '/metrics') return [200, textFormat, options.metrics.render()];
-    if (path !== '/readyz') return [404, 'text/plain', 'healthz, readyz, metrics\n'];
-    const reason = options.unready();
-    return reason === null ? [200, 'text/plain', 'ready\n'] : [503, 'text/plain', `${reason}\n`];
+  const report = (): Report => ({ metrics: options.metrics.render(), unready: options.unready() });
+  const names = { address: options.address, place: { field: '--metrics' } };
+  const order: MonitorOrder = { host: (parts[1] ?? parts[2])!, port, names, busyMilliseconds, report: report() };
+  const thread = startThread(import.meta.url, 'monitor-worker', { workerData: order, resourceLimits });
+  const beat = setInterval(() => thread.postMessage(report()), heartbeatMilliseconds);
+  const close = async (): Promise<void> => {
+    clearInterval(beat);
+    await thread.terminate();
   };
-  const server = createServer({ requestTimeout: 10_000, headersTimeout: 5000, maxHeaderSize: 8192 }, (request, response) => {
-    const get = request.method === 'GET' || request.method === 'HEAD';
-    const [status, type, body] = get ? answer((request.url ?? '').split('?')[0]!) : ([405, 'text/plain', 'GET\n'] as const);
-    response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store', connection: 'close' });
-    response.end(request.method === 'HEAD' ? '' : body);
-    // Nothing is read from who asks.
-    request.resume();
-  });
-  server.maxConnections = 32;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) =>
-      reject(
-        new SottoError('resource', `cannot answer for metrics at ${options.address} (${cause.code})`, {
-          place: { field: '--metrics' },
-          remedy: 'choose another address',
-          cause,
-        }),
-      ),
-    );
-    server.listen(port, parts[1] ?? parts[2], resolve);
-  });
-  server.on('error', () => undefined);
-  const bound = server.address() as AddressInfo;
-  return {
-    address: `${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
-  };
+  try {
+    const address = await new Promise<string>((resolve, reject) => {
+      thread.on('message', (message: FromMonitor) => {
+        if (message.type === 'wanted') thread.postMessage(report());
+        else if (message.type === 'listening') resolve(message.address);
+        else {
+          const cause = Object.assign(new Error(message.code), { code: message.code });
+          reject(new SottoError('resource', message.reason, { place: names.place, remedy: message.remedy, cause }));
+        }
+      });
+      thread.on('error', reject);
+    });
+    return { address, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }

@@ -2,14 +2,14 @@ import { SottoError } from '../errors/index.ts';
 import { checkRanges } from '../models/ranges.ts';
 import type { Channel } from '../net/contract.ts';
 import { type Control, type RunRequest, receiveControl, sameProgram } from './control.ts';
-import { type TracedRun, traceRun } from './manifest.ts';
+import { type RunProgram, type TracedRun, traceRun } from './manifest.ts';
 import type { ServedModel } from './model.ts';
 import { type LinkRight, sendOrder } from './vouchers.ts';
 
 /** The program of what a client asks for, which is that of both, within the ranges that the model was calibrated for. */
-export function traceRequest(model: ServedModel, request: Control<'request'>, trace = traceRun): TracedRun {
+export function traceRequest(model: ServedModel, request: Control<'request'>): TracedRun {
   checkRanges(model.plan, request.run.ring, model.folder);
-  const traced = trace(model.manifest.config, request.run);
+  const traced = traceRun(model.manifest.config, request.run);
   sameProgram('client', request.program, traced.hash);
   return traced;
 }
@@ -18,7 +18,7 @@ export function traceRequest(model: ServedModel, request: Control<'request'>, tr
 export interface Ordered {
   readonly manifest: Control<'manifest'>;
   readonly run: RunRequest;
-  readonly traced: TracedRun;
+  readonly traced: RunProgram;
 }
 
 /** Orders material from a dealer, or a helper's session; its answer must be for this order. `challenge`: the dealer's of this connection, where it came already. */

@@ -6,7 +6,7 @@ import { type Control, type RunRequest, receiveControl } from './control.ts';
 import { CopyRecords } from './copies.ts';
 import type { HeldCopy } from './link.ts';
 import { errorFields, type Log } from './log.ts';
-import type { TracedRun } from './manifest.ts';
+import type { RunProgram } from './manifest.ts';
 import type { ServiceMetrics } from './metrics.ts';
 import type { ServedModel } from './model.ts';
 import { placeOrder } from './orders.ts';
@@ -20,9 +20,9 @@ export interface PreparedOptions {
   /** Run shapes to make material for, and how much of each is kept. */
   readonly shapes: readonly RunRequest[];
   readonly count: number;
-  readonly trace: (run: RunRequest) => TracedRun;
+  readonly trace: (run: RunRequest) => Promise<RunProgram>;
   /** A copy that the dealer holds now. */
-  readonly copyFor: (run: RunRequest, traced: TracedRun) => Promise<HeldCopy>;
+  readonly copyFor: (run: RunRequest, traced: RunProgram) => Promise<HeldCopy>;
   /** A greeted connection to the dealer. */
   readonly connect: () => Promise<Channel>;
   /** Whether nobody is served: making ahead takes from no session. */
@@ -60,6 +60,8 @@ export class Prepared {
   readonly #weights: string;
   /** By program, the oldest first. */
   readonly #available = new Map<string, StoredHeader[]>();
+  /** Of the programs of the shapes. */
+  readonly #hashes = new Map<RunRequest, string>();
   #stopped = false;
   #wake: () => void = () => {};
   #making: Promise<void> = Promise.resolve();
@@ -104,7 +106,7 @@ export class Prepared {
   }
 
   /** A half for a run of this program, claimed on disk; undefined where none is there. Burning it is the caller's. */
-  async take(traced: TracedRun): Promise<Half | undefined> {
+  async take(traced: RunProgram): Promise<Half | undefined> {
     const { store, metrics, log } = this.#options;
     for (;;) {
       const header = this.#available.get(traced.hash)?.shift();
@@ -143,10 +145,10 @@ export class Prepared {
   }
 
   async #make(): Promise<void> {
-    const { shapes, count, log, idle } = this.#options;
+    const { log, idle } = this.#options;
     for (let pause = 250; !this.#stopped; ) {
-      const missing = shapes.find((run) => (this.#available.get(this.#options.trace(run).hash)?.length ?? 0) < count);
       try {
+        const missing = await this.#missing();
         if (missing === undefined) await this.#pause(longestMilliseconds);
         else if (idle()) await this.#makeOne(missing);
         else await this.#pause(busyMilliseconds);
@@ -158,6 +160,16 @@ export class Prepared {
         pause = Math.min(longestMilliseconds, 2 * pause);
       }
     }
+  }
+
+  async #missing(): Promise<RunRequest | undefined> {
+    const { shapes, count, trace } = this.#options;
+    for (const run of shapes) {
+      const hash = this.#hashes.get(run) ?? (await trace(run)).hash;
+      this.#hashes.set(run, hash);
+      if ((this.#available.get(hash)?.length ?? 0) < count) return run;
+    }
+    return undefined;
   }
 
   /** Until the time is over, a half is taken or the party stops. */
@@ -175,7 +187,7 @@ export class Prepared {
   async #makeOne(run: RunRequest): Promise<void> {
     const { model, trace, copyFor, connect, store, metrics, log } = this.#options;
     const start = performance.now();
-    const traced = trace(run);
+    const traced = await trace(run);
     const { copy, right } = await copyFor(run, traced);
     await this.#records.keep(copy, this.#weights);
     const dealer = await connect();

@@ -1,5 +1,6 @@
 import type { Setting } from '../backends/cost/index.ts';
 import { sendMaskSeed, serverFromClient, serverFromDealer, serverLive, serverOnline } from '../backends/mpc/index.ts';
+import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { checkRanges } from '../models/ranges.ts';
 import type { Channel } from '../net/contract.ts';
@@ -12,21 +13,23 @@ import type { Measuring } from './calibration.ts';
 import { type Control, greet, heedingRefusals, type RunRequest, receiveControl, sendControl } from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { within } from './doors.ts';
+import { knock } from './knock.ts';
 import { DealerLink } from './link.ts';
 import { type LinkToken, linkTokenFor } from './link-token.ts';
 import { runLive } from './live.ts';
 import { lockState } from './lock.ts';
-import type { TracedRun } from './manifest.ts';
+import type { RunProgram } from './manifest.ts';
 import { loadModel, type ServedModel } from './model.ts';
-import { placeOrder, sessionFor, traceRequest } from './orders.ts';
+import { placeOrder, sessionFor } from './orders.ts';
 import { nodePlatform } from './platform.ts';
 import { type Half, Prepared } from './prepared.ts';
 import { Rendezvous } from './rendezvous.ts';
 import { openRunStore, serverKeptBytes } from './run-store.ts';
 import { serverRun, TextEnded } from './server-run.ts';
-import { type Service, type ServiceOptions, stand, traceCache } from './service.ts';
+import { type Service, type ServiceOptions, stand } from './service.ts';
 import { nonce, type RunStore, runBundle, sessionOf } from './session.ts';
 import { type Session, Sessions } from './sessions.ts';
+import { Tracing } from './tracing.ts';
 
 export interface ServeOptions extends ServiceOptions {
   readonly model: string;
@@ -39,11 +42,15 @@ export interface ServeOptions extends ServiceOptions {
   readonly policy?: AskPolicy | undefined;
   /** Bundles, claims, seeds of masked copies. One process at a time. */
   readonly state: string;
+  /** Rings that runs may be in, beside the one that the plan is calibrated for and 64 bits with 16 of fraction. */
+  readonly rings?: readonly RingParameters[] | undefined;
   /** Material that is made before clients come: how many bundles of each shape. */
   readonly prepare: { readonly count: number; readonly shapes: readonly RunRequest[] };
   /** How a model is measured that was never calibrated. */
   readonly measuring?: Measuring | undefined;
 }
+
+const usualRing: RingParameters = { bits: 64, fraction: 16 };
 
 /** A server for many clients at once. */
 export async function serveModel(options: ServeOptions): Promise<Service> {
@@ -56,31 +63,47 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
     });
   const token = await linkTokenFor([options.dealer], options.linkToken);
   const model = await loadModel(options.model, options.measuring);
-  const sessions = new Sessions({ role: 'server', ...options, now: () => performance.now() });
+  const tracing = new Tracing();
+  const rings = [...(model.plan.ring === undefined ? [] : [model.plan.ring]), usualRing, ...(options.rings ?? [])];
+  const sessions = new Sessions({
+    ...{ role: 'server', ...options, limits: { ...options.limits, rings }, now: () => performance.now() },
+    reclaim: () => tracing.clear(),
+  });
   const toDealer = async (): Promise<Channel> => {
     const limits = { timeoutMilliseconds, connectMilliseconds: options.handshakeMilliseconds, credentials };
-    const channel = heedingRefusals(await connect({ address: options.dealer, peer: setting, ...limits }));
-    channel.allow?.(materialFrameBytes);
+    const knocking = { milliseconds: options.handshakeMilliseconds, now: () => performance.now() };
+    const opened: Channel[] = [];
     try {
-      await within(options.handshakeMilliseconds, channel, greet(channel, 'server', [setting]));
+      const { channel } = await knock(
+        async () => {
+          const opening = heedingRefusals(await connect({ address: options.dealer, peer: setting, ...limits }));
+          opened.push(opening);
+          opening.allow?.(materialFrameBytes);
+          return opening;
+        },
+        (greeted) => within(options.handshakeMilliseconds, greeted, greet(greeted, 'server', [setting])),
+        knocking,
+      );
       return channel;
     } catch (error) {
-      await channel.close();
+      await opened.at(-1)?.close();
       throw error;
     }
   };
   const link = new DealerLink({ model, connect: toDealer, token, timeoutMilliseconds, log });
-  const cached = traceCache();
-  const trace = (run: RunRequest): TracedRun => cached(model.manifest.config, run);
+  const trace = (run: RunRequest): Promise<RunProgram> => tracing.trace(model.manifest.config, run);
   for (const shape of options.prepare.shapes) {
     sessions.admission.check(shape);
     checkRanges(model.plan, shape.ring, model.folder);
-    trace(shape);
+    await trace(shape);
   }
   const store = await openBundleStore(options.state, 'server');
   const unlock = await lockState(options.state, 'server');
   const runs = await openRunStore({ state: options.state, party: 'server', keptBytes: serverKeptBytes });
   const { metrics } = sessions;
+  metrics.registry.gauge('sotto_programs_kept_bytes', 'Programs that are kept for clients that ask for the same run.', () => [
+    [{}, tracing.keptBytes],
+  ]);
   const prepared = await Prepared.open({
     ...{ model, state: options.state, store, ...options.prepare, trace, metrics, log },
     copyFor: (run, traced) => link.copyFor(run, traced),
@@ -94,9 +117,9 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
   log('info', 'state', { count: prepared.count });
   log('info', 'manifest', { manifest: `sha256:${model.manifestHash}` });
   const { policy = openPolicy } = options;
-  logPolicy(log, { policy, model, setting }, trace);
+  await logPolicy(log, { policy, model, setting }, trace);
   const asking = new Asking(policy, () => performance.now());
-  const server = new Server({ options, policy, asking, model, sessions, link, prepared, store, runs, toDealer, trace: cached });
+  const server = new Server({ options, policy, asking, model, sessions, link, prepared, store, runs, toDealer, tracing });
   const service = await stand(options, {
     role: 'server',
     peers: ['client'],
@@ -107,6 +130,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
     close: async () => {
       await prepared.stop();
       await link.close();
+      await tracing.close();
       await unlock();
     },
   });
@@ -135,14 +159,14 @@ interface ServerParts {
   /** What comes with a session. */
   readonly runs: RunStore;
   readonly toDealer: () => Promise<Channel>;
-  readonly trace: ReturnType<typeof traceCache>;
+  readonly tracing: Tracing;
 }
 
 /** A client's request as far as it is agreed on. */
 interface Asked {
   readonly run: RunRequest;
   readonly clientNonce: string;
-  readonly traced: TracedRun;
+  readonly traced: RunProgram;
 }
 
 class Server {
@@ -169,13 +193,13 @@ class Server {
   }
 
   async #serve(session: Session, client: Channel): Promise<void> {
-    const { model, sessions, options, asking, trace, prepared } = this.#parts;
+    const { model, sessions, options, asking, prepared } = this.#parts;
     await sendControl(client, model.manifest);
     const request = await receiveControl(client, 'request');
     const { run } = request;
     sessions.admission.check(run);
     session.note({ promptTokens: run.promptTokens, newTokens: run.newTokens });
-    const asked = { run, clientNonce: request.nonce, traced: traceRequest(model, request, trace) };
+    const asked = { run, clientNonce: request.nonce, traced: await this.#trace(client, request) };
     asking.take(client, run);
     client.allow?.(largestFrameBytes(asked.traced.ringProgram, 'clientToServer'));
     if (options.setting === 'helper') return await this.#withHelper(session, client, asked);
@@ -186,6 +210,14 @@ class Server {
     } finally {
       await prepared.burn(half.header.id);
     }
+  }
+
+  /** The program of what a client asks for, which is that of both, within the ranges that the model was calibrated for. */
+  #trace(client: Channel, { run, program }: Control<'request'>): Promise<RunProgram> {
+    const { model, tracing } = this.#parts;
+    checkRanges(model.plan, run.ring, model.folder);
+    const traced = tracing.trace(model.manifest.config, run, { party: 'client', program });
+    return attending(client, (attention) => attention.guard(traced));
   }
 
   /** Orders by the copy that the dealer holds, on a connection of the session's own. */

@@ -1,10 +1,9 @@
 import type { Channel } from '../net/contract.ts';
 import type { TlsCredentials, TlsFiles } from '../node/tls.ts';
 import type { Limits } from './admission.ts';
-import type { Control, RunRequest } from './control.ts';
+import type { Control } from './control.ts';
 import { type Doors, openDoors } from './doors.ts';
 import type { Log } from './log.ts';
-import { type TracedRun, traceRun } from './manifest.ts';
 import { openMonitor } from './monitor.ts';
 import type { Sessions } from './sessions.ts';
 
@@ -53,7 +52,7 @@ export async function stand(options: ServiceOptions, standing: Standing): Promis
   let monitor: Awaited<ReturnType<typeof openMonitor>> | undefined;
   let doors: Doors | undefined;
   try {
-    const unready = (): string | null => (sessions.admission.draining ? 'shutting down' : standing.unready());
+    const unready = (): string | null => sessions.admission.refusal()?.reason ?? standing.unready();
     if (options.metrics !== undefined)
       monitor = await openMonitor({ address: options.metrics, metrics: sessions.metrics.registry, unready });
     doors = await openDoors({
@@ -87,18 +86,5 @@ export async function stand(options: ServiceOptions, standing: Standing): Promis
       })();
       return drained;
     },
-  };
-}
-
-/** Traces of the run shapes that were asked for last: peers ask for the same ones again and again. */
-export function traceCache(entries = 8): typeof traceRun {
-  const kept = new Map<string, TracedRun>();
-  return (config: Record<string, unknown>, run: RunRequest) => {
-    const key = JSON.stringify([config, run]);
-    const found = kept.get(key) ?? traceRun(config, run);
-    kept.delete(key);
-    kept.set(key, found);
-    if (kept.size > entries) kept.delete(kept.keys().next().value!);
-    return found;
   };
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { systemAlarm } from '../node/clock.ts';
+import { collectGarbage } from '../node/memory.ts';
 import { Admission, type Limits, type Ticket } from './admission.ts';
 import { sendControl } from './control.ts';
 import { dismiss } from './doors.ts';
@@ -34,6 +35,8 @@ export interface SessionsOptions {
   readonly maximumSessionMilliseconds: number;
   readonly log: Log;
   readonly lostLines?: (() => number) | undefined;
+  /** Forgets what is kept for later, where memory is short. */
+  readonly reclaim?: () => void;
   readonly now: () => number;
 }
 
@@ -46,7 +49,13 @@ export class Sessions {
 
   constructor(options: SessionsOptions) {
     this.#options = options;
-    this.admission = new Admission(options.limits, options.now, () => process.memoryUsage.rss());
+    this.admission = new Admission(options.limits, options.now, {
+      residentBytes: () => process.memoryUsage.rss(),
+      reclaim: () => {
+        options.reclaim?.();
+        collectGarbage();
+      },
+    });
     this.metrics = serviceMetrics(options.role, {
       active: () => this.admission.active,
       waiting: () => this.admission.waiting,

@@ -227,6 +227,7 @@ describe('a client with what a page has', () => {
     const host = {
       platform: (bits: number) => pagePlatform(bits, () => new Promise((resolve) => setImmediate(resolve))),
       connect: (address: string, peer: string) => pageChannel(pageSocket(address), address, { peer, ...patience }),
+      patienceMilliseconds: 20_000,
       store: async () => memoryStore(),
       manifests: storedManifests(undefined),
     };

@@ -54,6 +54,7 @@ export async function watchedClient(state: string, options: ClientOptions): Prom
     },
     store: () => openBundleStore(state, 'client'),
     manifests: knownManifests(state),
+    patienceMilliseconds: 0,
   };
   const report = await runClientOn(host, options).catch((error: Error) => error);
   return { report, transcript };

@@ -1,11 +1,19 @@
-// A visitor at a door, whose requests are none.
+// A visitor at a door: connections that say nothing, and requests that are none.
 import { once } from 'node:events';
-import { createConnection } from 'node:net';
+import { createConnection, type Socket } from 'node:net';
 
 const place = (address: string): { host: string; port: number } => {
   const [host, port] = address.replace(/^[a-z]+:(\/\/)?/, '').split(/[:/]/) as [string, string];
   return { host, port: Number(port) };
 };
+
+/** Connections that are opened and say nothing, until they are closed. */
+export async function idle(address: string, count: number): Promise<{ sockets: Socket[]; close: () => void }> {
+  const sockets = Array.from({ length: count }, () => createConnection(place(address)));
+  for (const socket of sockets) socket.on('error', () => {}).resume();
+  await Promise.all(sockets.map((socket) => once(socket, 'connect').catch(() => undefined)));
+  return { sockets, close: () => sockets.forEach((socket) => void socket.destroy()) };
+}
 
 /** Says one thing, and gives what comes back until the other side closes or a moment has passed. */
 export async function say(address: string, words: string | Uint8Array, patience = 2000): Promise<string> {

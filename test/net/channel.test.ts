@@ -279,7 +279,7 @@ describe('sockets', () => {
     await new Promise((resolve) => setTimeout(resolve, 50));
     for (const stranger of strangers) stranger.resetAndDestroy();
     await new Promise((resolve) => setTimeout(resolve, 50));
-    for (let stranger = 0; stranger < 16; stranger++) {
+    for (let stranger = 0; stranger < 20; stranger++) {
       const channel = await listener.accept({ timeoutMilliseconds: 500 });
       await expect(channel.receive()).rejects.toMatchObject({ kind: 'peer' });
       await channel.close();

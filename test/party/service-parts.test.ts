@@ -14,6 +14,8 @@ import { temporary } from './models.ts';
 const { path: root, remove } = temporary();
 afterAll(remove);
 
+const memory = (residentBytes: () => number, reclaim = (): void => {}) => ({ residentBytes, reclaim });
+
 describe('admission', () => {
   const limits = { maximumSessions: 2, maximumWaiting: 2, maximumPromptTokens: 8, maximumNewTokens: 4 };
 
@@ -24,7 +26,7 @@ describe('admission', () => {
         const admission = new Admission(
           limits,
           () => 0,
-          () => 0,
+          memory(() => 0),
         );
         const there: { ticket: Ticket; served: boolean }[] = [];
         for (const { enter, who } of list) {
@@ -56,12 +58,63 @@ describe('admission', () => {
     );
   });
 
+  it('says beforehand what the next one hears: that all places are taken, that memory is short, that it drains', () => {
+    let [resident, now, reclaimed] = [0, 0, 0];
+    const reclaim = (): void => {
+      reclaimed++;
+      resident = Math.min(resident, 150);
+    };
+    const bounded = { ...limits, maximumSessions: 1, maximumWaiting: 0, maximumResidentBytes: 100 };
+    const admission = new Admission(
+      bounded,
+      () => now,
+      memory(() => resident, reclaim),
+    );
+    const agreed = (): string | undefined => {
+      const reason = admission.refusal()?.reason;
+      if (reason === undefined) admission.enter().leave();
+      else expect(() => admission.enter()).toThrow(reason);
+      return reason;
+    };
+    expect(agreed()).toBeUndefined();
+    const ticket = admission.enter();
+    expect(agreed()).toContain('as many as may');
+    ticket.leave();
+    resident = 1000;
+    expect(agreed()).toContain('memory');
+    // What can be given back is asked for, and not at every look.
+    expect(reclaimed).toBe(1);
+    [resident, now] = [90, 10_000];
+    expect(agreed()).toBeUndefined();
+    admission.drain();
+    expect(agreed()).toContain('shutting down');
+  });
+
+  it('serves the rings and the shapes that it is told to, and no others', () => {
+    const ring = { bits: 64, fraction: 16 };
+    const text = { task: 'generate', promptTokens: 3, newTokens: 2 } as const;
+    const checked = (more: object, run: object): void =>
+      new Admission(
+        { ...limits, ...more },
+        () => 0,
+        memory(() => 0),
+      ).check({ ...text, ring, ...run });
+    const turned = expect.objectContaining({ code: 'limit' });
+    checked({}, { ring: { bits: 32, fraction: 7 } });
+    checked({ rings: [ring] }, {});
+    expect(() => checked({ rings: [ring] }, { ring: { bits: 32, fraction: 7 } })).toThrow(turned);
+    expect(() => checked({ rings: [ring] }, { ring: { bits: 64, fraction: 15 } })).toThrow(turned);
+    checked({ shapes: [text] }, { reveal: 'logits' });
+    for (const run of [{ promptTokens: 2 }, { newTokens: 1 }, { reveal: 'token' }, { task: 'classify' }])
+      expect(() => checked({ shapes: [text] }, run)).toThrow(turned);
+  });
+
   it('turns away who waits once it drains, and says for how long to stay away from the sessions before', async () => {
     let now = 0;
     const admission = new Admission(
       { ...limits, maximumSessions: 1, maximumWaiting: 1 },
       () => now,
-      () => 0,
+      memory(() => 0),
     );
     const first = admission.enter();
     const waiting = admission.enter();

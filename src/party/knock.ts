@@ -1,0 +1,35 @@
+import { SottoError } from '../errors/index.ts';
+import type { Channel } from '../net/contract.ts';
+
+/** How long a client that was closed before it was heard goes on coming, and time. */
+interface Knocking {
+  readonly milliseconds: number;
+  readonly now: () => number;
+}
+
+/**
+ * Opens a channel and waits for the other side's first answer on it. A standing party closes the oldest strangers where too many come at
+ * once: a channel that is closed without a word is none of its refusals, and is opened again until the time is over.
+ */
+export async function knock<T>(
+  open: () => Promise<Channel>,
+  answered: (channel: Channel) => Promise<T>,
+  { milliseconds, now }: Knocking,
+): Promise<{ channel: Channel; answer: T }> {
+  const until = now() + milliseconds;
+  for (let pause = 50; ; pause = Math.min(2 * pause, 1000)) {
+    const channel = await open();
+    try {
+      return { channel, answer: await answered(channel) };
+    } catch (error) {
+      const left = until - now();
+      if (left <= 0 || !closedWithoutAWord(error)) throw error;
+      await channel.close();
+      await new Promise((resolve) => setTimeout(resolve, Math.min(pause, left)));
+    }
+  }
+}
+
+/** The end of the connection itself: neither a refusal nor words that make no sense, of which there is no use in trying again. */
+const closedWithoutAWord = (error: unknown): boolean =>
+  error instanceof SottoError && error.kind === 'peer' && /^the \S+ (closed|broke) the connection/.test(error.reason);
