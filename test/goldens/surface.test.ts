@@ -26,7 +26,7 @@ it('errors have the kinds and exit codes that they had', async () => {
   await golden('exit-codes', { ...Object.fromEntries(codes), unexpected: report(new Error('a defect'), quiet, false) });
 });
 
-it('--json prints the fields that it printed', { timeout: 60_000 }, async () => {
+it('--json prints the fields that it printed', { timeout: 240_000 }, async () => {
   const model = await writeTiny(join(folder, 'llama'));
   const vit = await writeTiny(join(folder, 'vit'), { family: 'vit' });
   const image = join(folder, 'picture.png');
