@@ -8,7 +8,16 @@ import { runParties } from '../test/party/relay.ts';
 import { type Fault, faultOf, type Moment, placeOf, rings, variantName, variants } from './faults/plan.ts';
 import { serviceFaults, serviceMarkdown, serviceSummary, serviceTable } from './faults/service-command.ts';
 import { type Certificates, certificateFault, certificatesIn, replayFault } from './faults/special.ts';
-import { type Bed, cleanRun, forgedField, lineFault, partiesOf, processFault, Spares } from './faults/strike.ts';
+import {
+  type Bed,
+  cleanRun,
+  forgedField,
+  lineFault,
+  malformedMessage,
+  partiesOf,
+  processFault,
+  Spares,
+} from './faults/strike.ts';
 import { markdown, type Row, summary, table } from './faults/table.ts';
 import { judge, type Right, type Seen, type Verdict } from './faults/verdict.ts';
 
@@ -67,6 +76,7 @@ export async function faults(words: readonly string[]): Promise<object> {
     const result = { command, seed, timeoutMilliseconds, seconds: Math.round(seconds), ...summary(rows) };
     console.log(table(rows));
     if (values.write) writeFileSync(resultsFile, markdown(rows, result));
+    if (result.failures.length > 0) process.exitCode = 1;
     return result;
   } finally {
     await spares.end();
@@ -83,7 +93,9 @@ async function ofService(bed: Prepared, spares: Spares, { count, seed, write }: 
   const about = { command, seconds: Math.round((performance.now() - start) / 1000), timeoutMilliseconds };
   console.log(serviceTable(run));
   if (write) writeFileSync(join(dirname(resultsFile), 'faults-service.md'), serviceMarkdown(run, about));
-  return { ...about, ...serviceSummary(run) };
+  const result = { ...about, ...serviceSummary(run) };
+  if (result.failure > 0 || result.otherSessionsExact < result.otherSessions) process.exitCode = 1;
+  return result;
 }
 
 const resultsFile = join(dirname(fileURLToPath(import.meta.url)), '../docs/results/faults.md');
@@ -185,6 +197,7 @@ async function attempt(fault: Fault, bed: Prepared, tools: Tools): Promise<Verdi
 }
 
 async function strike(fault: Fault, bed: Bed, { spares, certificates }: Tools): Promise<Seen> {
+  if (fault.kind === 'malformed') return await malformedMessage(bed, fault);
   if ('moment' in fault) return 'victim' in fault ? await processFault(bed, fault, spares) : await lineFault(bed, fault);
   if (fault.kind === 'program') return await forgedField(bed, fault);
   if (fault.kind === 'certificate') return await certificateFault(bed, fault, certificates);

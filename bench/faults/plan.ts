@@ -30,9 +30,9 @@ export type Phase = (typeof phases)[number];
 export const phaseOf = (kind: number): Phase => (['agreement', 'online', 'setup', 'material'] as const)[kind]!;
 
 export type ProcessKind = 'kill' | 'stop' | 'pause' | 'restart' | 'clock';
-export type FaultKind = LineKind | ProcessKind | 'program' | 'certificate' | 'replay';
+export type FaultKind = LineKind | ProcessKind | 'program' | 'malformed' | 'lie' | 'certificate' | 'replay';
 
-/** How many of a thousand faults are of each kind. */
+/** How many faults are of each kind, of their sum. Well-formed lies are told at a standing service alone, where others must not suffer from them. */
 const shares: Readonly<Record<FaultKind, number>> = {
   drop: 80,
   duplicate: 80,
@@ -48,6 +48,8 @@ const shares: Readonly<Record<FaultKind, number>> = {
   restart: 70,
   clock: 40,
   program: 50,
+  malformed: 150,
+  lie: 0,
   certificate: 30,
   replay: 20,
 };
@@ -81,6 +83,7 @@ export type Fault = { readonly number: number; readonly variant: Variant } & (
   | { readonly kind: 'kill' | 'stop' | 'restart'; readonly victim: Role; readonly moment: Moment }
   | { readonly kind: 'pause'; readonly victim: Role; readonly moment: Moment; readonly timeouts: number }
   | { readonly kind: 'clock'; readonly victim: Role; readonly moment: Moment; readonly milliseconds: number }
+  | { readonly kind: 'malformed'; readonly moment: Moment; readonly draw: number }
   | { readonly kind: 'program'; readonly from: Role; readonly message: string; readonly field: string }
   | { readonly kind: 'certificate'; readonly victim: Role; readonly wrong: (typeof wrongCertificates)[number] }
   | { readonly kind: 'replay'; readonly named: boolean }
@@ -107,9 +110,8 @@ export function faultOf(seed: number, number: number, clean: ReadonlyMap<string,
   const variant = kind === 'replay' ? { ...drawn, setting: 'dealer' as const } : drawn;
   const source = variant.setting;
   const base = { number, variant };
-  const moment = (): Moment => {
+  const moment = (phase = pick(phases)): Moment => {
     const frames = clean.get(variantName(variant))!;
-    const phase = pick(phases);
     const within = frames.filter((frame) => frame.phase === phase);
     const line = pick([...new Set(within.map(({ from, to, connection }) => `${from} ${to} ${connection}`))]);
     return pick(within.filter(({ from, to, connection }) => `${from} ${to} ${connection}` === line));
@@ -128,6 +130,8 @@ export function faultOf(seed: number, number: number, clean: ReadonlyMap<string,
       const [from, message, field] = pick(forgeries);
       return { ...base, kind, from: from === 'dealer' ? source : from, message, field };
     }
+    case 'malformed':
+      return { ...base, kind, moment: moment('agreement'), draw: draw(2 ** 30) };
     case 'certificate': {
       const role = victim();
       // A client may come without one.
@@ -140,6 +144,8 @@ export function faultOf(seed: number, number: number, clean: ReadonlyMap<string,
     }
     case 'replay':
       return { ...base, kind, named: draw(2) === 1 };
+    case 'lie':
+      throw new Error('no lies are told here');
     default:
       return { ...base, kind, moment: moment(), seed: draw(2 ** 30) };
   }

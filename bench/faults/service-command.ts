@@ -1,5 +1,5 @@
 import { faults as lineKinds } from '../../src/net/faulty.ts';
-import { type Moment, phases, random } from './plan.ts';
+import { type Moment, type Phase, phases, random } from './plan.ts';
 import { type Answer, cleanSession, type ServiceFault, type Standing, sessionFault, stand } from './service.ts';
 import type { Bed, Spares } from './strike.ts';
 import { countsOf, heads, type Judged, markdownTable, tableOf, textTable } from './table.ts';
@@ -22,13 +22,16 @@ function serviceFaultOf(
 ): ServiceFault {
   const draw = random(Math.imul(seed + 3, 0x9e3779b1) ^ Math.imul(number + 1, 0xc2b2ae35));
   const pick = <T>(of: readonly T[]): T => of[draw(of.length)]!;
-  const moment = (frames: readonly Moment[]): Moment => {
-    const phase = pick(phases.filter((each) => frames.some((frame) => frame.phase === each)));
+  const moment = (frames: readonly Moment[], among: readonly Phase[] = phases): Moment => {
+    const phase = pick(among.filter((each) => frames.some((frame) => frame.phase === each)));
     const within = frames.filter((frame) => frame.phase === phase);
     const way = pick([...new Set(within.map(({ from, to }) => `${from} ${to}`))]);
     return pick(within.filter(({ from, to }) => `${from} ${to}` === way));
   };
-  const lot = draw(100);
+  const lot = draw(130);
+  if (lot >= 115)
+    return { number, setting, kind: 'lie', moment: moment(own, ['setup', 'material', 'online']), draw: draw(2 ** 30) };
+  if (lot >= 100) return { number, setting, kind: 'malformed', moment: moment(own, ['agreement']), draw: draw(2 ** 30) };
   if (lot < 70) {
     const isShared = lot >= 52;
     return {
@@ -48,7 +51,14 @@ function serviceFaultOf(
 interface ServiceRun {
   readonly rows: readonly ServiceRow[];
   /** Answers of the sessions beside the faulted ones: all of them, and those that were exact. */
-  readonly others: { readonly all: number; readonly exact: number };
+  readonly others: Readonly<Others>;
+}
+
+interface Others {
+  all: number;
+  exact: number;
+  /** Sessions that a lie gave a wrong answer: the lied to alone, and counted among the errors. */
+  deceived: number;
 }
 
 /** Half of the faults in each setting, in both at once. */
@@ -59,7 +69,7 @@ export async function serviceFaults(
   { count, seed, say }: { count: number; seed: number; say: (line: string) => void },
 ): Promise<ServiceRun> {
   const rows: ServiceRow[] = [];
-  const others = { all: 0, exact: 0 };
+  const others = { all: 0, exact: 0, deceived: 0 };
   const in_ = async (setting: Standing['setting'], first: number): Promise<void> => {
     const standing = await stand(bed, setting);
     try {
@@ -91,7 +101,7 @@ async function judged(
   fault: ServiceFault,
   right: Right,
   spares: Spares,
-  others: { all: number; exact: number },
+  others: Others,
 ): Promise<Verdict> {
   const failed = (why: string): Verdict => ({ result: 'failure', why, milliseconds: 0, named: 0, errors: 0, ends: [] });
   try {
@@ -112,7 +122,11 @@ async function judged(
     const ends =
       hit === undefined ? seen.faulted.ends : [...seen.faulted.ends, { role: 'client' as const, outcome: hit.outcome }];
     const limit = 2 * bed.timeoutMilliseconds + 20_000 + ('timeouts' in fault ? fault.timeouts * bed.timeoutMilliseconds : 0);
-    return judge(fault, { ...seen.faulted, ends }, right, limit);
+    const verdict = judge(fault, { ...seen.faulted, ends }, right, limit);
+    // Who is lied to in well-formed words may get a wrong answer, which the threat model says; it must end all the same.
+    const deceived = fault.kind === 'lie' && verdict.result === 'failure' && /^(logits|the t)/.test(verdict.why ?? '');
+    if (deceived) others.deceived++;
+    return deceived ? { ...verdict, result: 'error', why: 'deceived' } : verdict;
   } catch (error) {
     return failed((error as Error).message);
   }
@@ -135,6 +149,7 @@ export const serviceSummary = ({ rows, others }: ServiceRun) => ({
   ...countsOf(rows),
   otherSessions: others.all,
   otherSessionsExact: others.exact,
+  deceivedByLies: others.deceived,
 });
 
 /** The same as a page. */
@@ -147,11 +162,11 @@ export function serviceMarkdown(
 
 Made by \`${command} --write\` in ${seconds} s. One standing server with one standing dealer, and one with one standing helper (\`sotto serve\`, \`sotto dealer\`, \`sotto
 helper\`), see all of these faults, one after the other. Each befalls one session of three that run side by side: a frame of that client's lines, a
-frame of a session's line between server and dealer or helper, or the client's process (kill, stop, pause, and a restart, which comes back as one client more).
+frame of a session's line between server and dealer or helper, a message of that client's lines (malformed, or a lie: other words of the same form under a right checksum), or the client's process (kill, stop, pause, and a restart, which comes back as one client more).
 The session that was hit must end with the exact answer or with typed errors that name the party; **the other two must be exact**; every session must end
 (${timeoutMilliseconds} ms of timeout), and so must one more session after all faults; no bundle may be left that nobody burned.
 
-**${counts.faults} faults: ${counts.exact} exact answers, ${counts.error} typed errors, ${counts.failure} failures; ${counts.otherSessionsExact} of ${counts.otherSessions} other sessions exact; the slowest end ${counts.slowestMilliseconds} ms after its fault.**
+**${counts.faults} faults: ${counts.exact} exact answers, ${counts.error} typed errors, ${counts.failure} failures; of the lies ${counts.deceivedByLies} gave the lied-to session a wrong answer (counted as errors; threat-model.md); ${counts.otherSessionsExact} of ${counts.otherSessions} other sessions exact; the slowest end ${counts.slowestMilliseconds} ms after its fault.**
 
 ${markdownTable(heads, linesOf(run.rows))}
 `;

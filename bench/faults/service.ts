@@ -13,6 +13,7 @@ import {
   type Outcome,
   startRole,
 } from '../../test/party/relay.ts';
+import { malformed, untrue } from './malform.ts';
 import { type Fault, isLineKind, type Moment, phaseOf, rings } from './plan.ts';
 import type { Bed, Spares } from './strike.ts';
 import type { Seen } from './verdict.ts';
@@ -31,6 +32,8 @@ export type ServiceFault = { readonly number: number; readonly setting: Setting 
       readonly seed: number;
       readonly shared: boolean;
     }
+  /** A message of the client's lines is malformed, or its words are other ones of the same form. */
+  | { readonly kind: 'malformed' | 'lie'; readonly moment: Moment; readonly draw: number }
   | { readonly kind: 'kill' | 'stop' | 'restart'; readonly moment: Moment }
   | { readonly kind: 'pause'; readonly moment: Moment; readonly timeouts: number }
 );
@@ -210,7 +213,9 @@ export async function sessionFault(standing: Standing, bed: Bed, fault: ServiceF
         return undefined;
       struckAt = performance.now();
       strike();
-      return undefined;
+      if (!('draw' in fault)) return undefined;
+      const say = fault.kind === 'lie' ? untrue : malformed;
+      return { kind: crossing.kind, payload: say(crossing.payload, fault.draw) };
     },
   };
   if (plan !== undefined && isShared) {
@@ -219,7 +224,7 @@ export async function sessionFault(standing: Standing, bed: Bed, fault: ServiceF
   }
   const others = [answered(standing, bed, direct(standing)), answered(standing, bed, direct(standing))];
   const faulted = await withLines(standing, options, async (at): Promise<Answer> => {
-    if (plan !== undefined) return await answered(standing, bed, at);
+    if (plan !== undefined || 'draw' in fault) return await answered(standing, bed, at);
     const { kind } = fault;
     const child = await spares.take();
     const order = {
@@ -253,7 +258,7 @@ export async function sessionFault(standing: Standing, bed: Bed, fault: ServiceF
   await settled(standing, bed);
   standing.link.fault = undefined;
   const told = standing.lines.slice(before);
-  const isProcess = plan === undefined;
+  const isProcess = plan === undefined && !('draw' in fault);
   return {
     others: beside,
     faulted: {

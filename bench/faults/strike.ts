@@ -6,6 +6,7 @@ import type { FaultPlan } from '../../src/net/faulty.ts';
 import { controlFrame } from '../../src/party/control.ts';
 import type { Role } from '../../src/party/index.ts';
 import { type Change, type Crossing, forkRole, type Outcomes, type PartiesOptions, runParties } from '../../test/party/relay.ts';
+import { malformed } from './malform.ts';
 import { type Fault, isLineKind, type Moment, phaseOf, type Variant } from './plan.ts';
 import type { Seen } from './verdict.ts';
 
@@ -77,6 +78,27 @@ export async function lineFault(bed: Bed, fault: Extract<Fault, { seed: number }
     logits: outcomes.logits,
     stored: storedOf(outcomes),
     culprits: [from, to],
+    struckAt,
+  };
+}
+
+/** A control message comes in another form than any that this version has. */
+export async function malformedMessage(bed: Bed, fault: Extract<Fault, { kind: 'malformed' }>): Promise<Seen> {
+  let struckAt: number | undefined;
+  const outcomes = await runParties({
+    ...partiesOf(bed, fault.variant, bed.directory(fault.number)),
+    onFrame: (crossing) => {
+      if (struckAt !== undefined || !isAt(crossing, fault.moment)) return undefined;
+      struckAt = performance.now();
+      return { kind: crossing.kind, payload: malformed(crossing.payload, fault.draw) } satisfies Change;
+    },
+  });
+  return {
+    ends: endsOf(fault, outcomes),
+    tokens: outcomes.tokens,
+    logits: outcomes.logits,
+    stored: storedOf(outcomes),
+    culprits: [fault.moment.from, fault.moment.to],
     struckAt,
   };
 }

@@ -39,7 +39,9 @@ export function countsOf(rows: readonly Judged[]): Counts {
 }
 
 /** By kind, and by what the fault met: the figures of the whole command. */
-export function summary(rows: readonly Row[]): object {
+export function summary(
+  rows: readonly Row[],
+): Counts & { readonly failures: readonly { number: number; why: string | undefined }[] } {
   const all = countsOf(rows);
   const failures = rows
     .filter(({ verdict }) => verdict.result === 'failure')
@@ -143,6 +145,7 @@ errors of the surviving parties, and those that name the party at fault.
 | pause | SIGSTOP, and SIGCONT after 0.1, 0.3 or 1.6 timeouts |
 | restart | SIGKILL, and the same order to a new process on the same store |
 | clock | both clocks of the process jump, by 2 s to 10 days, either way |
+| malformed | a control message that is no JSON, or not of its schema: cut, deep, empty, with strange keys, types, values or none |
 | program | a control message with another program, length, configuration, session, copy, ticket, MAC or nonce |
 | certificate | of another authority or role, expired, not valid yet, or none |
 | replay | the state of a run put back after it, and its bundle named again by the dealer, or not |

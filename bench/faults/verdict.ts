@@ -1,6 +1,6 @@
 import type { Role } from '../../src/party/index.ts';
 import type { Outcome } from '../../test/party/relay.ts';
-import type { Fault } from './plan.ts';
+import type { FaultKind } from './plan.ts';
 
 /** What a run gave, and what it must not: a wrong answer, a part shown as the whole, an error without type or name, no end. */
 
@@ -45,7 +45,7 @@ export function mentioned({ place, reason }: NonNullable<Outcome<unknown>['error
   return new Set(place?.party === undefined ? said : [place.party, ...said]);
 }
 
-export function judge(fault: Pick<Fault, 'kind'>, seen: Seen, right: Right, limitMilliseconds: number): Verdict {
+export function judge(fault: { readonly kind: FaultKind }, seen: Seen, right: Right, limitMilliseconds: number): Verdict {
   const survivors = seen.ends.filter(({ role }) => role !== seen.victim);
   const errors = survivors.flatMap(({ outcome }) => (outcome.error === undefined ? [] : [outcome.error]));
   const named = errors.filter((error) => seen.culprits.some((culprit) => mentioned(error).has(culprit))).length;
@@ -70,7 +70,7 @@ function inWords({ role, outcome: { at, error } }: Seen['ends'][number], { struc
   return `${role} after ${Math.round(at - struckAt)} ms: ${error === undefined ? 'well' : `${error.place?.party}: ${error.reason}`}`;
 }
 
-function wrong(fault: Pick<Fault, 'kind'>, seen: Seen, right: Right): string | undefined {
+function wrong(fault: { readonly kind: FaultKind }, seen: Seen, right: Right): string | undefined {
   const { tokens, logits, ends, victim } = seen;
   const off = farthest(logits, right.logits);
   if (!(off <= right.tolerance)) return `logits that are off by ${off}`;
@@ -86,7 +86,7 @@ function wrong(fault: Pick<Fault, 'kind'>, seen: Seen, right: Right): string | u
 }
 
 /** A bundle that somebody puts back is there, and claimed for ever. */
-const allowed = (fault: Pick<Fault, 'kind'>, state: string): boolean => fault.kind === 'replay' && state === 'claimed';
+const allowed = (fault: { readonly kind: FaultKind }, state: string): boolean => fault.kind === 'replay' && state === 'claimed';
 
 function farthest(given: readonly Float64Array[], right: readonly Float64Array[]): number {
   if (given.length > right.length) return Number.POSITIVE_INFINITY;
