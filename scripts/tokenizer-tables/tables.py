@@ -2,8 +2,7 @@
 
 The library (PyPI `tokenizers`) mixes six tables of five Unicode versions: those of Oniguruma, of Rust, of the crate `regex`, of
 `unicode_categories`, of `unicode-normalization-alignments`, and of SentencePiece's scripts. Each is read off the library itself, by
-running every code point through the component that uses it. Grapheme classes come from PyPI `regex`, the age of characters from a
-file DerivedAge.txt (or its like) is not needed: what the library's normalisation leaves alone is found by normalising.
+running every code point through the component that uses it. Grapheme classes come from PyPI `regex`, the age of characters from Perl.
 
     pip install tokenizers==0.23.3 regex && python scripts/tokenizer-tables/tables.py
 """
@@ -228,7 +227,7 @@ def write(out):
     target.write_text("\n".join(lines) + "\n")
 
 
-SCRIPTS = regex_scripts = """Adlam Ahom Anatolian_Hieroglyphs Arabic Armenian Avestan Balinese Bamum Bassa_Vah Batak Bengali Bhaiksuki Bopomofo Brahmi
+SCRIPTS = """Adlam Ahom Anatolian_Hieroglyphs Arabic Armenian Avestan Balinese Bamum Bassa_Vah Batak Bengali Bhaiksuki Bopomofo Brahmi
 Braille Buginese Buhid Canadian_Aboriginal Carian Caucasian_Albanian Chakma Cham Cherokee Chorasmian Common Coptic Cuneiform Cypriot
 Cypro_Minoan Cyrillic Deseret Devanagari Dives_Akuru Dogra Duployan Egyptian_Hieroglyphs Elbasan Elymaic Ethiopic Garay Georgian
 Glagolitic Gothic Grantha Greek Gujarati Gunjala_Gondi Gurmukhi Gurung_Khema Han Hangul Hanifi_Rohingya Hanunoo Hatran Hebrew Hiragana

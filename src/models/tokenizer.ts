@@ -1,5 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import { flaggedTemplate } from './begin-end.ts';
+import { flaggedParts } from './class-flags.ts';
 import { type Files, fileLabel, refusePointer } from './files.ts';
 import { isObject, readJsonObject } from './json.ts';
 import { Pipeline } from './tokenizer/pipeline.ts';
@@ -44,6 +45,7 @@ export async function loadTokenizer(files: Files): Promise<Tokenizer> {
   checkDefinition(definition, file);
   const template = flaggedTemplate(definition, config, fileLabel(files, configPath));
   if (template !== undefined) definition.post_processor = template;
+  if (early === undefined) Object.assign(definition, flaggedParts(definition, config, fileLabel(files, configPath)));
   const guarded = <T>(what: string, work: () => T): T => {
     try {
       return work();
