@@ -8,6 +8,7 @@ import { type LaunchResult, launchLocal } from '../party/index.ts';
 import { browserDemo } from './browser-demo.ts';
 import { jsonOption, timeoutOption, transportOption, whole } from './options.ts';
 import { progress } from './progress.ts';
+import { contextNotice } from './prompt.ts';
 import { measuredCosts, privateFields, runTable } from './run.ts';
 import { bytes, seconds } from './table.ts';
 import { painter, printJson, type Terminal } from './terminal.ts';
@@ -66,6 +67,7 @@ async function demo(flags: DemoFlags, terminal: Terminal): Promise<void> {
   if (flags.browser) return await browserDemo({ model: folder, port: flags.port }, terminal);
   const model = await loadModel(folder);
   const newTokens = Math.min(flags.maxNewTokens, roomFor(model));
+  if (newTokens < flags.maxNewTokens) terminal.error(contextNotice(flags.maxNewTokens, newTokens));
   const talk = !flags.json;
   const paint = painter(terminal);
   const say = (text: string): void => {

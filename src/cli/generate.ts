@@ -36,14 +36,13 @@ import {
   whole,
 } from './options.ts';
 import { progress } from './progress.ts';
+import { contextNotice, type PromptFlags, promptFileOption, promptOption, promptText, requirePrompt } from './prompt.ts';
 import { privateFields, runTable } from './run.ts';
 import { seconds as formatSeconds } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
-export interface GenerateFlags extends RingFlags, SamplingFlags {
+export interface GenerateFlags extends RingFlags, SamplingFlags, PromptFlags {
   readonly model: string;
-  readonly prompt?: string;
-  readonly promptIds?: number[];
   readonly maxNewTokens: number;
   readonly reveal: 'logits' | 'token';
   readonly earlyStop: boolean;
@@ -75,7 +74,8 @@ export function registerGenerate(program: Command, terminal: Terminal): void {
     .summary('continue a text, in the clear or privately')
     .description('Continues a text with a Llama, in the clear or privately.')
     .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout')
-    .addOption(new Option('--prompt <text>', 'the text to continue').conflicts('promptIds'))
+    .addOption(promptOption())
+    .addOption(promptFileOption())
     .option('--prompt-ids <ids>', 'the same as token numbers: 1,2,3', tokenIds)
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(64))
     .addOption(backendOption())
@@ -96,9 +96,8 @@ export function registerGenerate(program: Command, terminal: Terminal): void {
     .addOption(progressOption())
     .addHelpText('after', help)
     .action((flags: GenerateFlags, command: Command) => {
-      if (flags.prompt === undefined && flags.promptIds === undefined)
-        command.error("error: required option '--prompt <text>' or '--prompt-ids <ids>' not specified", { exitCode: 2 });
-      return generate(flags, terminal);
+      requirePrompt(flags, command);
+      return generate({ ...flags, prompt: promptText(flags) }, terminal);
     });
 }
 
@@ -121,6 +120,7 @@ async function generate(flags: GenerateFlags, terminal: Terminal): Promise<void>
   const ring = ringOf(flags, model.plan);
   const newTokens = flags.maxNewTokens;
   const fitting = fittingTokens(config, promptIds.length, newTokens);
+  if (fitting < newTokens) terminal.error(contextNotice(newTokens, fitting));
   const written =
     flags.backend === 'mpc'
       ? await privately(flags, terminal, model, { promptIds, newTokens: fitting, ring })

@@ -5,6 +5,7 @@ import type { SamplingOptions } from '../models/index.ts';
 import { ringFor } from '../models/ranges.ts';
 import { usualFloat } from '../node/float.ts';
 import { type Device, devices } from '../node/onnx.ts';
+import { anyOrigin } from '../node/websocket.ts';
 
 /** A whole number within bounds, as commander parses options. */
 export const whole =
@@ -44,6 +45,18 @@ export const fractionOption = () =>
   ).argParser(whole(1, 40));
 export const transportOption = () =>
   new Option('--transport <kind>', 'what the processes of a private run talk over').choices(['unix', 'tcp']).default('unix');
+export const originOption = () =>
+  new Option(
+    '--origin <origin>',
+    "pages of this origin may come to ws: and wss: addresses, or '*' for any; may be given again (default: none)",
+  ).argParser((text: string, all: string[] | undefined) => [...(all ?? []), originOf(text)]);
+
+/** As browsers write it, or no page would ever match. */
+function originOf(text: string): string {
+  if (text === anyOrigin || (URL.canParse(text) && new URL(text).origin === text)) return text;
+  throw new InvalidArgumentError("Expected an origin, such as https://example.org, or '*'.");
+}
+
 export const revealOption = () =>
   new Option('--reveal <what>', 'of each step to the client: all logits, or the likeliest token alone')
     .choices(['logits', 'token'])

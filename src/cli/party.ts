@@ -37,6 +37,7 @@ import {
   wantedRing,
   whole,
 } from './options.ts';
+import { type PromptFlags, promptFileOption, promptOption, promptText, requirePrompt } from './prompt.ts';
 import { bytes, seconds } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
@@ -147,13 +148,11 @@ function registerServer(party: Command, terminal: Terminal): void {
     });
 }
 
-interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags {
+interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags, PromptFlags {
   readonly server: string;
   readonly dealer: string;
   readonly setting: Setting;
   readonly state: string;
-  readonly prompt?: string;
-  readonly promptIds?: number[];
   readonly image?: string;
   readonly maxNewTokens: number;
   readonly reveal: 'logits' | 'token';
@@ -171,7 +170,8 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(dealerOption())
     .addOption(settingOption())
     .addOption(stateOption('client'))
-    .addOption(new Option('--prompt <text>', 'the text to continue').conflicts(['promptIds', 'image']))
+    .addOption(promptOption('image'))
+    .addOption(promptFileOption('image'))
     .addOption(new Option('--prompt-ids <ids>', 'the same as token numbers').argParser(tokenIds).conflicts('image'))
     .option('--image <file>', 'the picture to name')
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(16))
@@ -202,11 +202,8 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(keyOption())
     .addOption(jsonOption())
     .action((flags: ClientFlags, command: Command) => {
-      if (flags.prompt === undefined && flags.promptIds === undefined && flags.image === undefined)
-        command.error("error: required option '--prompt <text>', '--prompt-ids <ids>' or '--image <file>' not specified", {
-          exitCode: 2,
-        });
-      return client(flags, terminal);
+      if (flags.image === undefined) requirePrompt(flags, command, '--image <file>');
+      return client({ ...flags, prompt: promptText(flags) }, terminal);
     });
 }
 

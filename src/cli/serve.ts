@@ -14,6 +14,7 @@ import {
   fractionOption,
   linkTokenOption,
   number,
+  originOption,
   type RingFlags,
   ringOf,
   ringOption,
@@ -203,12 +204,7 @@ function standingOptions(command: Command, { maxSessions }: { maxSessions: numbe
       .argParser((text: string, all: string[] | undefined) => [...(all ?? []), text])
       .makeOptionMandatory(),
   );
-  command.addOption(
-    new Option(
-      '--origin <origin>',
-      'pages of this origin may come to ws: and wss: addresses; may be given again (default: any)',
-    ).argParser((text: string, all: string[] | undefined) => [...(all ?? []), originOf(text)]),
-  );
+  command.addOption(originOption());
   for (const option of [
     seconds('timeout', 'how long a known peer may be silent', 0.1, 120),
     seconds('handshake-timeout', 'how long a stranger has to become known', 0.1, 10),
@@ -259,12 +255,6 @@ const policyOf = ({ reveal, tokensPerHour, anonymousTokensPerHour, clientCertifi
   anonymousTokensPerHour,
   clientCertificates,
 });
-
-/** As browsers write it, or no page would ever match. */
-function originOf(text: string): string {
-  if (URL.canParse(text) && new URL(text).origin === text) return text;
-  throw new InvalidArgumentError('Expected an origin, such as https://example.org.');
-}
 
 function shapeOf(text: string): Shape {
   if (text === 'picture') return { task: 'classify', promptTokens: 1, newTokens: 1 };

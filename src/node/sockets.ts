@@ -29,7 +29,7 @@ export interface SocketOptions {
   readonly handshakeMilliseconds?: number;
   /** For `tls:` and `wss:` addresses, which need them; `peer` is then the role that the other side's certificate must name. */
   readonly credentials?: TlsCredentials | undefined;
-  /** Who listens on `ws:` or `wss:` and names origins (`https://example.org`) keeps pages of other origins out. */
+  /** Pages of these origins (`https://example.org`) may come to `ws:` and `wss:` addresses that are listened on, `*` for any; none where absent. */
   readonly origins?: readonly string[] | undefined;
 }
 
@@ -176,6 +176,12 @@ const passingCodes = ['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EPIPE', 'EAGAIN',
 /** Whether an error is of a side that is not up, or closed a connection before anything was said on it. */
 const passing = (error: unknown): boolean =>
   passingCodes.includes((error as NodeJS.ErrnoException).code ?? systemCode(error) ?? '');
+
+/** Whether an address is neither encrypted nor of this machine alone: who is on the way reads and changes what goes over it. */
+export function plainBeyondThisMachine(address: Address): boolean {
+  const host = /^(?:tcp|ws):(?:\/\/)?(?:\[([^\]]+)\]|([^:[\]/]+)):\d+/.exec(address);
+  return host !== null && !/^(?:127(?:\.\d{1,3}){3}|::1|localhost)$/i.test((host[1] ?? host[2])!);
+}
 
 /** A channel over a connected socket or a TLS stream, which it takes over. */
 export function channelOverSocket(socket: Socket, options: Omit<SocketOptions, 'address'>): Channel {

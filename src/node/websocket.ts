@@ -31,6 +31,8 @@ const messageBytes = 2 ** 18;
 const limits = { maxPayload: messageBytes, maxFragments: 1024, maxBufferedChunks: 4096, perMessageDeflate: false } as const;
 /** A frame below this is copied behind its header and goes out as one message. */
 const joinedBytes = 16_384;
+/** In a list of origins: every page may come. */
+export const anyOrigin = '*';
 /** How long a connection may take to ask for one. */
 const requestMilliseconds = 10_000;
 /** How long a closed WebSocket waits for the peer's close. */
@@ -190,7 +192,7 @@ function endWebSocket(socket: WebSocket): Promise<void> {
 
 /**
  * Listens for WebSockets at one path. Whatever else asks gets a status and no more: 426 without an upgrade, 404 at another path, 403 from
- * a page of an origin that is not listed.
+ * a page of an origin that is not listed: none is unless it is named, since any page that a user opens can reach what his machine can.
  */
 export async function listenWebSocket(
   place: WebPlace,
@@ -283,9 +285,10 @@ class WebEntrance implements Entrance {
 
   #refusal({ url, headers }: IncomingMessage): number | null {
     if ((url ?? '').split('?')[0] !== this.#place.path) return 404;
-    const { origins } = this.#options;
+    const { origins = [] } = this.#options;
     // Only pages have an origin. Another program can claim any: this keeps foreign pages out, and nobody else.
-    return origins !== undefined && headers.origin !== undefined && !origins.includes(headers.origin) ? 403 : null;
+    const { origin } = headers;
+    return origin === undefined || origins.includes(origin) || origins.includes(anyOrigin) ? null : 403;
   }
 
   async #open(socket: WebSocket, expected: Expected, source: string | undefined): Promise<Channel> {

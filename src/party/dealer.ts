@@ -48,7 +48,7 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
   const { timeoutMilliseconds, setting = 'dealer' } = options;
   const credentials = partyCredentials(options.tls, setting, [options.listen]);
   const token = await linkTokenFor([options.listen], options.linkToken);
-  const listener = await listen({ address: options.listen, peer: 'server', timeoutMilliseconds, credentials });
+  const listener = await listen({ address: options.listen, peer: 'server', timeoutMilliseconds, credentials, origins: ['*'] });
   const opened: Channel[] = [];
   try {
     options.onListening?.(listener.address);

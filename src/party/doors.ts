@@ -13,7 +13,7 @@ export interface DoorOptions {
   /** Who may come. */
   readonly peers: readonly ('client' | 'server')[];
   readonly credentials: TlsCredentials | undefined;
-  /** Pages of which origins may come; any where absent. */
+  /** Pages of which origins may come; none where absent, any for `*`. */
   readonly origins?: readonly string[] | undefined;
   /** A stranger has this long for its handshake, and as long again to say who it is. */
   readonly handshakeMilliseconds: number;

@@ -126,6 +126,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
     credentials,
     sessions,
     arrived: (channel, hello) => server.arrived(channel, hello),
+    connects: [options.dealer],
     unready: () => (link.up ? null : `no ${setting}`),
     close: async () => {
       await prepared.stop();

@@ -47,7 +47,13 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
   const model = await loadModel(options.model, options.measuring);
   const { timeoutMilliseconds, setting = 'dealer' } = options;
   const patience = patienceMilliseconds(timeoutMilliseconds);
-  const listener = await listen({ address: options.listen, peer: 'client', timeoutMilliseconds: patience, credentials });
+  const listener = await listen({
+    address: options.listen,
+    peer: 'client',
+    timeoutMilliseconds: patience,
+    credentials,
+    origins: ['*'],
+  });
   const opened: Channel[] = [];
   try {
     options.onListening?.(listener.address);

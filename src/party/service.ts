@@ -1,4 +1,5 @@
 import type { Channel } from '../net/contract.ts';
+import { plainBeyondThisMachine } from '../node/sockets.ts';
 import type { TlsCredentials, TlsFiles } from '../node/tls.ts';
 import type { Limits } from './admission.ts';
 import type { Control } from './control.ts';
@@ -17,7 +18,7 @@ export interface ServiceOptions {
   readonly handshakeMilliseconds: number;
   readonly maximumSessionMilliseconds: number;
   readonly tls?: TlsFiles | undefined;
-  /** Pages of which origins may come to `ws:` and `wss:` addresses; any where absent. */
+  /** Pages of which origins may come to `ws:` and `wss:` addresses; none where absent, any for `*`. */
   readonly origins?: readonly string[] | undefined;
   /** `host:port` for health and metrics; none without it. */
   readonly metrics?: string | undefined;
@@ -25,6 +26,8 @@ export interface ServiceOptions {
   /** How many lines of the log nobody will read. */
   readonly lostLines?: (() => number) | undefined;
 }
+
+export const plainWarning = 'neither encrypted nor authenticated, and not of this machine alone: use tls: or wss:';
 
 /** A party that stands. */
 export interface Service {
@@ -41,6 +44,8 @@ export interface Standing {
   readonly sessions: Sessions;
   readonly arrived: (channel: Channel, hello: Control<'hello'>) => Promise<void>;
   readonly unready: () => string | null;
+  /** Where it goes itself. */
+  readonly connects?: readonly string[];
   /** After the last session. */
   readonly close: () => Promise<void>;
 }
@@ -69,6 +74,8 @@ export async function stand(options: ServiceOptions, standing: Standing): Promis
     throw error;
   }
   for (const address of doors.addresses) log('info', 'listening', { address });
+  for (const address of [...doors.addresses, ...(standing.connects ?? [])])
+    if (plainBeyondThisMachine(address)) log('warn', 'plain-address', { address, reason: plainWarning });
   if (monitor !== undefined) log('info', 'metrics', { address: monitor.address });
   let drained: Promise<void> | undefined;
   return {

@@ -83,6 +83,19 @@ describe('who asks a listener for something else than its WebSocket', () => {
     }
   });
 
+  it('lets no page in where no origin is named, and any where it is told to', async () => {
+    for (const [origins, status] of [
+      [undefined, 403],
+      [[], 403],
+      [['*'], 101],
+    ] as const) {
+      const listener = await listening({ origins });
+      const socket = await raw(portOf(listener), request({ Origin: 'https://page.example' }));
+      expect(await first(socket)).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+      socket.destroy();
+    }
+  });
+
   it('has to go for a newcomer where too many of one address never ask, or are never accepted', async () => {
     const listener = await listening();
     const port = portOf(listener);
