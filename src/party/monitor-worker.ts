@@ -119,7 +119,7 @@ class Monitor {
 
 function busyGauge(milliseconds: number): string {
   const name = 'sotto_unanswered_seconds';
-  return `# HELP ${name} Since the party's own thread said anything.\n# TYPE ${name} gauge\n${name} ${milliseconds / 1000}\n`;
+  return `# HELP ${name} Since the party's own thread said anything.\n# TYPE ${name} gauge\n${name} ${(milliseconds / 1000).toFixed(3)}\n`;
 }
 
 if (parentPort !== null) void new Monitor(parentPort, workerData as MonitorOrder).listen();
