@@ -15,6 +15,7 @@ import {
   jsonOption,
   progressOption,
   type RingFlags,
+  rangeFlagsOption,
   ringOf,
   ringOption,
   settingOption,
@@ -27,6 +28,7 @@ import { seconds, table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
 interface ClassifyFlags extends RingFlags {
+  readonly rangeFlags?: true;
   readonly model: string;
   readonly image: string;
   readonly backend: BackendName;
@@ -57,6 +59,7 @@ export function registerClassify(program: Command, terminal: Terminal): void {
     .addOption(settingOption())
     .addOption(ringOption())
     .addOption(fractionOption())
+    .addOption(rangeFlagsOption())
     .addOption(transportOption())
     .addOption(timeoutOption())
     .addOption(jsonOption())
@@ -109,6 +112,7 @@ async function classifyBy(
     model: flags.model,
     task: { kind: 'classify', image: flags.image },
     ring,
+    rangeFlags: flags.rangeFlags === true,
     setting: flags.setting,
     transport: flags.transport,
     timeoutMilliseconds: flags.timeout * 1000,

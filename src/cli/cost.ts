@@ -20,12 +20,23 @@ import {
 import { measureMachine } from '../package/machine.ts';
 import { openModel } from '../package/model.ts';
 import { openFor } from './measured.ts';
-import { fractionOption, jsonOption, type RingFlags, revealOption, ringOf, ringOption, settingOption, whole } from './options.ts';
+import {
+  fractionOption,
+  jsonOption,
+  type RingFlags,
+  rangeFlagsOption,
+  revealOption,
+  ringOf,
+  ringOption,
+  settingOption,
+  whole,
+} from './options.ts';
 import { progress } from './progress.ts';
 import { megabytes, seconds, table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
 interface CostFlags extends RingFlags {
+  readonly rangeFlags?: true;
   readonly model?: string;
   readonly shape?: string;
   readonly plan?: string;
@@ -72,6 +83,7 @@ export function registerCost(program: Command, terminal: Terminal): void {
     .addOption(settingOption())
     .addOption(ringOption())
     .addOption(fractionOption())
+    .addOption(rangeFlagsOption())
     .option('--network <name>', 'a name, BANDWIDTH:ROUNDTRIP or a file: adds seconds')
     .option('--machine <file>', 'a measured machine (default: the one that sotto was measured on)')
     .option('--measure-machine <file>', 'time the engine on this machine and write what was measured')
@@ -150,7 +162,12 @@ async function forecastOf(
   run: RunLength,
   timing: Timing | undefined,
 ): Promise<{ subject: string; plan: string; ring: RingParameters; forecast: RunForecast }> {
-  const options = { run, setting: flags.setting, ...(timing === undefined ? {} : { timing }) };
+  const options = {
+    run,
+    setting: flags.setting,
+    rangeFlags: flags.rangeFlags === true,
+    ...(timing === undefined ? {} : { timing }),
+  };
   if (flags.model !== undefined) {
     // Another plan is a forecast of a model that does not exist yet: nothing of it can be measured.
     const measured =

@@ -21,6 +21,7 @@ import {
   jsonOption,
   progressOption,
   type RingFlags,
+  rangeFlagsOption,
   revealOption,
   ringOf,
   ringOption,
@@ -42,6 +43,7 @@ import { seconds as formatSeconds } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
 export interface GenerateFlags extends RingFlags, SamplingFlags, PromptFlags {
+  readonly rangeFlags?: true;
   readonly model: string;
   readonly maxNewTokens: number;
   readonly reveal: 'logits' | 'token';
@@ -89,6 +91,7 @@ export function registerGenerate(program: Command, terminal: Terminal): void {
     .addOption(settingOption())
     .addOption(ringOption())
     .addOption(fractionOption())
+    .addOption(rangeFlagsOption())
     .addOption(transportOption())
     .addOption(timeoutOption())
     .option('--check', 'compare with the fixed and onnx backends')
@@ -202,6 +205,7 @@ async function privately(
         ...(flags.temperature > 0 ? { sampling: samplingOf(flags) } : {}),
       },
       ring,
+      rangeFlags: flags.rangeFlags === true,
       setting: flags.setting,
       transport: flags.transport,
       timeoutMilliseconds: flags.timeout * 1000,

@@ -43,6 +43,8 @@ export const fractionOption = () =>
     '--fraction <bits>',
     'fraction bits (default: what the plan is calibrated for, else 16 of 64, 14 of 48, 9 of 32)',
   ).argParser(whole(1, 40));
+export const rangeFlagsOption = () =>
+  new Option('--range-flags', 'notice values out of range in a private run: one bit with every output, exit code 5');
 export const transportOption = () =>
   new Option('--transport <kind>', 'what the processes of a private run talk over').choices(['unix', 'tcp']).default('unix');
 export const originOption = () =>

@@ -21,6 +21,7 @@ import {
   jsonOption,
   linkTokenOption,
   type RingFlags,
+  rangeFlagsOption,
   revealOption,
   ringOption,
   type SamplingFlags,
@@ -149,6 +150,7 @@ function registerServer(party: Command, terminal: Terminal): void {
 }
 
 interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags, PromptFlags {
+  readonly rangeFlags?: true;
   readonly server: string;
   readonly dealer: string;
   readonly setting: Setting;
@@ -196,6 +198,7 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(seedOption())
     .addOption(ringOption())
     .addOption(fractionOption())
+    .addOption(rangeFlagsOption())
     .addOption(timeoutOption())
     .addOption(authorityOption())
     .addOption(certificateOption())
@@ -225,6 +228,7 @@ async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
     setting,
     state,
     ring: { bits: flags.ring, fraction: flags.fraction },
+    rangeFlags: flags.rangeFlags === true,
     ...common(flags),
     ...given,
   };

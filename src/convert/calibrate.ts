@@ -96,7 +96,12 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
   const ranges = Object.fromEntries(
     Object.entries(measured).map(([scope, range]) => [scope, seenRange(range, levelled.has(scope))]),
   );
-  const ring = ringFor(wanted, ranges, margin, keeps ? usualFraction(wanted.bits) : usualRing.fraction);
+  const usual = usualFraction(wanted.bits);
+  // Of a model that is taken as it is, what its largest values leave must not cost the others their bits.
+  const limits = keeps
+    ? { most: usual, least: Math.max(leastFraction, usual - 2) }
+    : { most: usualRing.fraction, least: leastFraction };
+  const ring = ringFor(wanted, ranges, margin, limits);
   const bounded = (
     f: RowFunction,
     met: ArgumentRange,
@@ -167,16 +172,16 @@ function ringFor(
   { bits, fraction }: { readonly bits: number; readonly fraction?: number | undefined },
   ranges: Readonly<Record<string, ScopeRange>>,
   margin: number,
-  most: number,
+  { most, least }: { readonly most: number; readonly least: number },
 ): { bits: number; fraction: number } {
   if (fraction !== undefined) return { bits, fraction };
   const scopes = Object.entries(ranges);
-  for (let fitting = most; fitting >= leastFraction; fitting--)
+  for (let fitting = most; fitting >= least; fitting--)
     if (scopes.every(([, range]) => neededBits(range, { bits, fraction: fitting }, margin) <= bits))
       return { bits, fraction: fitting };
   const [scope, worst] = scopes.reduce((most, next) => (largestProduct(next[1]) > largestProduct(most[1]) ? next : most));
   const largest = largestProduct(worst).toPrecision(3);
-  throw new SottoError('range', `products of up to ${largest} leave fewer than ${leastFraction} fraction bits in ${bits}`, {
+  throw new SottoError('range', `products of up to ${largest} leave fewer than ${least} fraction bits in ${bits}`, {
     place: { scope },
     remedy: 'use a wider ring, a smaller exponent, or train with a range penalty',
   });

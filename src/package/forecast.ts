@@ -8,7 +8,7 @@ import {
   type ScopeCosts,
   type Setting,
 } from '../backends/cost/index.ts';
-import { quantise, type RingParameters } from '../backends/ring/index.ts';
+import { privateProgram as privateRing, type RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import {
   type ModelConfig,
@@ -56,6 +56,8 @@ interface ForecastOptions {
   readonly ring: RingParameters;
   readonly run: RunLength;
   readonly setting?: Setting;
+  /** Of a run that notices values out of range. */
+  readonly rangeFlags?: boolean | undefined;
   /** Seconds are forecast where it is given. */
   readonly timing?: Timing;
 }
@@ -85,8 +87,11 @@ export function forecastShape(shape: ModelShape, { run, plan, ...options }: Fore
   return forecastProgram(traceShape(shape, plan, run), options);
 }
 
-function forecastProgram(program: Program, { ring, setting, timing }: Omit<ForecastOptions, 'run'>): RunForecast {
-  const ringProgram = quantise(program, ring);
+function forecastProgram(
+  program: Program,
+  { ring, setting, timing, rangeFlags = false }: Omit<ForecastOptions, 'run'>,
+): RunForecast {
+  const ringProgram = privateRing(program, ring, { rangeFlags });
   const bytes = { perLayer: perLayer(ringProgram), total: forecast(ringProgram, setting).total };
   if (timing === undefined) return bytes;
   return { ...bytes, seconds: runSeconds(ringProgram, timing.machine, timing.network, setting) };

@@ -8,6 +8,7 @@ import {
   type Ledger,
   type Platform,
 } from '../backends/mpc/index.ts';
+import { isFlag } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { greedy, type LlamaConfig, planOf, type Sampler } from '../models/index.ts';
@@ -75,6 +76,8 @@ export interface ClientOptions {
   /** SHA-256 of the manifest, in hexadecimal, from somebody who knows the model: another manifest is refused. */
   readonly manifestHash?: string | undefined;
   readonly task: ClientTask;
+  /** Asks for a bit with every output: whether a value left the range in which the run is exact. The run then ends with a `range` error. */
+  readonly rangeFlags?: boolean | undefined;
   /** Each set of logits as it is opened. */
   readonly onLogits?: (logits: Float64Array) => void;
 }
@@ -230,9 +233,10 @@ class Opened {
 async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>): Promise<Prepared> {
   const { task } = options;
   const ring = ringFor(options.ring, planOf(parseModelConfig(manifest.config)));
+  const watched = options.rangeFlags === true ? ({ rangeFlags: true } as const) : {};
   if (task.kind === 'classify') {
     const pixels = await task.pixels(manifest);
-    const run: RunRequest = { task: 'classify', promptTokens: 1, newTokens: 1, ring };
+    const run: RunRequest = { task: 'classify', promptTokens: 1, newTokens: 1, ring, ...watched };
     const opened = new Opened((logits) => {
       options.onLogits?.(logits);
       return {};
@@ -253,7 +257,7 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
       place: { field: 'reveal' },
       remedy: 'leave the temperature out, or reveal logits',
     });
-  const asked = { ...prompt.asked, newTokens, ring, ...(reveal === 'token' ? { reveal } : {}) };
+  const asked = { ...prompt.asked, newTokens, ring, ...watched, ...(reveal === 'token' ? { reveal } : {}) };
   const run: RunRequest = { task: 'generate', ...asked };
   const ends = endIds(config);
   const opened = new Opened((values) => {
@@ -285,6 +289,12 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
   };
   return { run, begin: async () => (padding === 'none' ? undefined : await begin()), promptIds: () => read.ids, input, opened };
 }
+
+/** The run goes on to its end; what it opened from here on is not shown. */
+const outOfRange = (): SottoError =>
+  new SottoError('range', 'a value left the range in which a private run is exact: what it opened may be wrong', {
+    remedy: 'calibrate the model on data like this, or use a wider ring',
+  });
 
 const isToken = (id: number, { vocabSize }: LlamaConfig): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;
 
@@ -337,7 +347,10 @@ async function runPhases(
       }
       return await input(name);
     },
-    output: (_, value) => opened.take(value.values as Float64Array),
+    output: (name, value) => {
+      if (!isFlag(name)) opened.take(value.values as Float64Array);
+      else if (value.values[0] !== 0) opened.fail({ error: outOfRange() });
+    },
   } satisfies Omit<ClientRun, 'bundle'>;
   const fromBundle = async (): Promise<Ledger | undefined> => {
     const store = await host.store();

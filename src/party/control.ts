@@ -21,6 +21,8 @@ export const runSchema = z.strictObject({
   reveal: z.enum(['logits', 'token']).optional(),
   /** A text of secret length stands in the prompt's tokens, by the client's mask; their number is `promptTokens` alone where absent. */
   padded: z.literal(true).optional(),
+  /** With every output goes one bit: whether a value left the range in which the run is exact. */
+  rangeFlags: z.literal(true).optional(),
 });
 export type RunRequest = z.infer<typeof runSchema>;
 

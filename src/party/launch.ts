@@ -29,6 +29,8 @@ export interface LaunchOptions {
       }
     | { readonly kind: 'classify'; readonly image: string };
   readonly ring: { readonly bits: number; readonly fraction: number };
+  /** See ClientOptions. */
+  readonly rangeFlags?: boolean | undefined;
   /** `dealer` where absent. */
   readonly setting?: Setting | undefined;
   readonly transport: 'unix' | 'tcp';
@@ -70,7 +72,7 @@ export type RoleOrder = { readonly timeoutMilliseconds: number; readonly setting
       readonly manifestHash?: string | undefined;
       /** The file of a public table of embeddings. */
       readonly embedding?: string | undefined;
-    } & Pick<LaunchOptions, 'task' | 'ring'>)
+    } & Pick<LaunchOptions, 'task' | 'ring' | 'rangeFlags'>)
 );
 
 /** What a role process tells the launcher. */
@@ -151,6 +153,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
         ...(embedding === undefined ? {} : { embedding }),
         task: options.task,
         ring: options.ring,
+        ...(options.rangeFlags === true ? { rangeFlags: true } : {}),
         timeoutMilliseconds,
       },
       (event) => {

@@ -1,6 +1,6 @@
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
-import { quantise, type RingProgram } from '../backends/ring/index.ts';
+import { privateProgram, type RingProgram } from '../backends/ring/index.ts';
 import { printable, SottoError } from '../errors/index.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { type Files, memoryFiles } from '../models/files.ts';
@@ -119,9 +119,10 @@ export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): T
     config.family === 'llama'
       ? traceLlamaPrivate(config, plan, { promptTokens, newTokens, reveal, padded })
       : traceVitPrivate(config, plan);
-  const identity = JSON.stringify({ program: programHash(program), ring: run.ring, protocol: 'dealer/1' });
+  const flags = run.rangeFlags === true ? { rangeFlags: true } : {};
+  const identity = JSON.stringify({ program: programHash(program), ring: run.ring, ...flags, protocol: 'dealer/1' });
   const hash = bytesToHex(sha256(new TextEncoder().encode(identity)));
-  return { config, plan, program, ringProgram: quantise(program, run.ring), hash };
+  return { config, plan, program, ringProgram: privateProgram(program, run.ring, { rangeFlags: run.rangeFlags === true }), hash };
 }
 
 /** Beyond these a configuration asks for more than any model that a client could run: nothing of it is traced. */

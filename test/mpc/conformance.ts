@@ -1,5 +1,5 @@
 import type { RingProgram } from '../../src/backends/ring/index.ts';
-import { quantise } from '../../src/backends/ring/index.ts';
+import { quantise, withRangeFlags } from '../../src/backends/ring/index.ts';
 import { paddingInput, paddingInputs, paddingMask, paddingRows } from '../../src/models/padding.ts';
 import { type Ops, type Ref, size, type Tensor, trace } from '../../src/program/index.ts';
 import { numbers, toyProgram, toyTokens, toyWeights } from '../ring/toy.ts';
@@ -86,7 +86,16 @@ export const suite: readonly Conformance[] = [
   of('a norm over a wide range', [2, 6], small, (ops, x) => ops.layerNorm(x, { epsilon: 1e-3 })),
   of('a quotient over a wide range', [6], small, (ops, x, y) => ops.divide(x, ops.offset(ops.square(y), 1))),
   of('the place of the largest', [3, 11], small, (ops, x) => ops.argmax(x)),
+  flagged(),
 ];
+
+/** A norm, a gate and a product whose values are watched. */
+function flagged(): Conformance {
+  const watched = of('values that range flags watch', [3, 8], small, (ops, x, y) =>
+    ops.multiply(ops.rmsNorm(x, { epsilon: 1e-2, table: linear }), ops.relu(ops.multiply(y, y))),
+  );
+  return { ...watched, program: (ring) => withRangeFlags(watched.program(ring)) };
+}
 
 /** Centred attention over keys that the client's secret mask counts, four of six. */
 function counted(): Conformance {

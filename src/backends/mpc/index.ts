@@ -4,6 +4,7 @@ export type { MaterialSource } from './correlations/bundle.ts';
 export type { PointFunctionCipher } from './correlations/contract.ts';
 export { fixedKeysHex } from './correlations/dpf.ts';
 export { Ledger, type ScopeRecord } from './ledger.ts';
+export type { Protocol } from './protocol.ts';
 export { type ChannelEnd, memoryBundle, type Rehearsal, type RehearsalOptions, rehearse } from './rehearse.ts';
 export * from './roles.ts';
 export { clientLive, helperLive, serverLive } from './roles-live.ts';

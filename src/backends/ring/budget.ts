@@ -24,6 +24,8 @@ export interface QuantiseOptions {
   readonly factorBits: number;
   /** Arguments of exact non-linear functions lie within ±2^argumentBits: a range condition, checked by the `fixed` backend. */
   readonly argumentBits: number;
+  /** How many bits wider the windows of functions are: room for values that range flags then tell from what lies beyond. None where absent. */
+  readonly guardBits?: number | undefined;
 }
 
 export const defaultQuantisation = (ring: RingParameters): QuantiseOptions =>

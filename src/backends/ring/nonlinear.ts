@@ -95,8 +95,10 @@ export class Nonlinear {
   #argumentBits(node: Site, least: number): number {
     const { ring, options } = this.#on;
     const { argument } = this.#on.domain(node.scope);
-    if (argument === undefined) return options.argumentBits;
-    const bits = Math.max(argument, least);
+    const { guardBits = 0 } = options;
+    if (argument === undefined)
+      return Math.min(options.argumentBits + guardBits, Math.max(options.argumentBits, ring.bits - 2 * ring.fraction - 4));
+    const bits = Math.max(argument, least) + guardBits;
     if (ring.fraction + bits + 4 > ring.bits)
       this.#on.lacksRoom(node, `arguments of up to 2^${bits} need ${ring.fraction + bits + 4} bits`);
     return bits;

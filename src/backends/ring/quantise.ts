@@ -6,6 +6,7 @@ import { defaultQuantisation, type QuantiseOptions } from './budget.ts';
 import { RingBuilder } from './builder.ts';
 import { moveConstant } from './constants.ts';
 import { exactComposites, Nonlinear } from './nonlinear.ts';
+import { guardBits, withRangeFlags } from './range-flags.ts';
 import type { RingParameters, RingProgram } from './types.ts';
 import type { ServerValue, Value } from './value.ts';
 
@@ -16,6 +17,17 @@ import type { ServerValue, Value } from './value.ts';
  */
 export function quantise(program: Program, ring: RingParameters, options = defaultQuantisation(ring)): RingProgram {
   return new Quantiser(program, ring, options).run();
+}
+
+export interface PrivateRun {
+  /** With every output goes a bit that says whether a value left the range in which the run is exact. */
+  readonly rangeFlags: boolean;
+}
+
+/** What the parties of a private run compute: with range flags, windows are wider and what lies beyond them is counted. */
+export function privateProgram(program: Program, ring: RingParameters, { rangeFlags }: PrivateRun): RingProgram {
+  if (!rangeFlags) return quantise(program, ring);
+  return withRangeFlags(quantise(program, ring, { ...defaultQuantisation(ring), guardBits }));
 }
 
 /** A table that nobody measured lies within ±2^6. */

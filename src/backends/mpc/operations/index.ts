@@ -1,4 +1,5 @@
 import type { RingOperation } from '../../ring/index.ts';
+import { flag, project } from './flags.ts';
 import { clientInput, serverInput } from './inputs.ts';
 import { diagonal, linear } from './linear.ts';
 import { lookup } from './lookup.ts';
@@ -20,5 +21,5 @@ export const secureRows: { readonly [P in RingOperation]: SecureRow<P> } = {
   ...{ add, subtract, addServer, addConstant, multiplyConstant, multiplyInteger, sum },
   ...{ linear, diagonal, open, square, product, matrixProduct },
   ...{ truncate, narrow, pin, openNarrow, openedSign, unmask, widen, narrowSquare, narrowProduct },
-  ...{ lookup, piecewise, reveal },
+  ...{ lookup, piecewise, reveal, project, flag },
 };

@@ -1,4 +1,5 @@
 import type { NodeWith } from '../node.ts';
+import { flag, project } from './flags.ts';
 import { clientInput, serverInput } from './inputs.ts';
 import { diagonal, linear } from './linear.ts';
 import { lookup } from './lookup.ts';
@@ -18,7 +19,7 @@ export const ringRows = {
   ...{ add, subtract, addServer, addConstant, multiplyConstant, multiplyInteger, sum },
   ...{ linear, diagonal, open, square, product, matrixProduct },
   ...{ truncate, narrow, pin, openNarrow, openedSign, unmask, widen, narrowSquare, narrowProduct },
-  ...{ lookup, piecewise, reveal },
+  ...{ lookup, piecewise, reveal, project, flag },
 };
 
 type Rows = typeof ringRows;

@@ -1,0 +1,225 @@
+import { size } from '../../program/index.ts';
+import type { Piecewise } from './operations/piecewise.ts';
+import type { RingNode, RingNodeOf, RingOperation, RingProgram } from './types.ts';
+
+/** What a flag is called among the outputs: one for every output of the program, in its order. */
+export const flagPrefix = 'range.';
+export const isFlag = (name: string): boolean => name.startsWith(flagPrefix);
+
+/** Sums of a group, each under coefficients of its own: an element out of range escapes all of them with probability 2^−16. */
+const repeats = 16;
+/** Elements that are summed together: a window must hold seven standard deviations of their sums. */
+const groupOfProducts = 1024;
+const groupOfArguments = 64;
+/** Bits by which windows of functions are wider where arguments are checked in groups: see protocols/range-flags.md. */
+export const guardBits = 4;
+/** Index bits below the ends of a window. */
+const windowIndexBits = 6;
+/** Seven standard deviations of a sum of numbers whose root mean square is 16, over the root of their number. */
+const spread = 7 * 16;
+
+/** How many elements are summed for a window of this size: none where too few would have room in it. */
+function groupFor(window: number): number | undefined {
+  const room = Math.floor(Math.log2((window / spread) ** 2));
+  return room < 4 ? undefined : Math.min(groupOfProducts, 2 ** room);
+}
+
+interface Check {
+  readonly wire: number;
+  /** Integers from `low` to below 2^high, in units of the wire; symmetric where `low` is undefined. */
+  readonly high: number;
+  readonly low?: 0;
+  readonly group?: number;
+}
+
+/**
+ * The same program, and with each of its outputs one bit: whether a value that it depends on left the range in which the run is exact.
+ * Checked are wires before they are truncated: there their integers are whole. Everything that a wire enters later is bounded by it.
+ */
+export function withRangeFlags(program: RingProgram): RingProgram {
+  const checks = checksOf(program);
+  if (checks.length === 0) return program;
+  return new Flagging(program, checks).run();
+}
+
+/** The window of every wire; of a wire that several statements look at, the narrowest. */
+function checksOf({ nodes, ring }: RingProgram): Check[] {
+  const L = ring.bits;
+  const found = new Map<string, Check>();
+  const put = (check: Check): void => {
+    const key = `${check.wire} ${check.group === undefined ? 'rows' : 'group'}`;
+    const known = found.get(key);
+    if (known === undefined || check.high < known.high) found.set(key, check);
+  };
+  const multiplied = multipliedWires(nodes);
+  nodes.forEach((node, index) => {
+    if (node.operation === 'truncate' || node.operation === 'narrow') {
+      const wire = node.inputs[0]!;
+      const use = multiplied[index]!;
+      const most = use === 2 ? L / 2 : use === 1 ? L / 2 - 1 : L;
+      const high = Math.min(L - 3, Math.floor(most) + node.parameters.bits);
+      const group = groupFor(2 ** (high - nodes[wire]!.fraction));
+      if (group !== undefined) put({ wire, high, group });
+    }
+    if (node.operation === 'lookup') {
+      const read = nodes[node.inputs[0]!]!;
+      if (read.operation === 'narrow')
+        put({ wire: read.inputs[0]!, high: node.parameters.indexBits + read.parameters.bits, low: 0 });
+    }
+    if (node.operation === 'piecewise') {
+      const { bits, drop, knots } = node.parameters;
+      const source = untruncated(nodes, node.inputs[0]!);
+      if (source === undefined) return;
+      const { wire, shift } = source;
+      // A row function has pieces over octaves; its last knot is the end of what was measured.
+      if (knots.length > 16) put({ wire, high: Math.floor(Math.log2(knots.at(-1)!)) + drop + shift, low: 0 });
+      else if (bits + shift <= L) put({ wire, high: bits - 2 + shift, group: groupOfArguments });
+    }
+  });
+  return [...found.values()];
+}
+
+/** The wire whose low bits a function looks at, and how many bits it dropped of it. */
+function untruncated(nodes: readonly RingNode[], x: number): { wire: number; shift: number } | undefined {
+  const node = nodes[x]!;
+  if (node.operation === 'narrow' || node.operation === 'truncate') return { wire: node.inputs[0]!, shift: node.parameters.bits };
+  if (node.operation === 'addConstant' || node.operation === 'multiplyConstant') return untruncated(nodes, node.inputs[0]!);
+  if (node.operation === 'subtract') return undefined;
+  return node.state === 'pinned' && node.operation === 'pin' && node.parameters.width === undefined
+    ? { wire: x, shift: 0 }
+    : undefined;
+}
+
+/** For every node: 2 where it is squared, 1 where it is a factor of another product, through whatever moves it. */
+function multipliedWires(nodes: readonly RingNode[]): Uint8Array {
+  const uses = new Uint8Array(nodes.length);
+  const passes = new Set<RingOperation>([
+    'reshape',
+    'move',
+    'concat',
+    'pad',
+    'packRows',
+    'unpackRows',
+    'openNarrow',
+    'openedSign',
+    'unmask',
+    'open',
+    'pin',
+    'widen',
+  ]);
+  for (let index = nodes.length - 1; index >= 0; index--) {
+    const node = nodes[index]!;
+    const own =
+      node.operation === 'square' || node.operation === 'narrowSquare'
+        ? 2
+        : node.operation === 'product' || node.operation === 'narrowProduct' || node.operation === 'matrixProduct'
+          ? 1
+          : passes.has(node.operation)
+            ? uses[index]!
+            : 0;
+    if (own === 0) continue;
+    for (const input of node.inputs) if (uses[input] !== 1) uses[input] = own;
+  }
+  return uses;
+}
+
+class Flagging {
+  readonly #program: RingProgram;
+  readonly #checks = new Map<number, Check[]>();
+  readonly #nodes: RingNode[] = [];
+  /** The misses so far; undefined before the first check. */
+  #misses: number | undefined;
+  #seed = 0;
+
+  constructor(program: RingProgram, checks: readonly Check[]) {
+    this.#program = program;
+    for (const check of checks) this.#checks.set(check.wire, [...(this.#checks.get(check.wire) ?? []), check]);
+  }
+
+  run(): RingProgram {
+    const moved: number[] = [];
+    let outputs = 0;
+    for (const [index, node] of this.#program.nodes.entries()) {
+      // What was found is told before the output that it is about.
+      if (node.operation === 'reveal') this.#tell(node.scope, outputs++);
+      moved.push(this.#nodes.push({ ...node, inputs: node.inputs.map((input) => moved[input]!) } as RingNode) - 1);
+      for (const check of this.#checks.get(index) ?? []) this.#check(check, moved[index]!, node.scope);
+    }
+    return { ...this.#program, nodes: this.#nodes };
+  }
+
+  #push<P extends RingOperation>(
+    operation: P,
+    inputs: readonly number[],
+    parameters: RingNodeOf<P>['parameters'],
+    shape: readonly number[],
+    state: 'pinned' | 'floating',
+    scope: string,
+  ): number {
+    return this.#nodes.push({ operation, inputs, parameters, shape, state, fraction: 0, scope } as unknown as RingNode) - 1;
+  }
+
+  #pinned(x: number, scope: string, width?: number): number {
+    const { state, shape } = this.#nodes[x]!;
+    return state === 'pinned' ? x : this.#push('pin', [x], width === undefined ? {} : { width }, shape, 'pinned', scope);
+  }
+
+  #check({ group, high, low }: Check, wire: number, scope: string): void {
+    const L = this.#program.ring.bits;
+    const count = size(this.#nodes[wire]!.shape);
+    let looked = wire;
+    if (group !== undefined) {
+      const parameters = { group, repeats, seed: this.#seed++ };
+      const { state } = this.#nodes[wire]!;
+      looked = this.#push(
+        'project',
+        [wire],
+        parameters,
+        [Math.ceil(count / group) * repeats],
+        state as 'pinned' | 'floating',
+        scope,
+      );
+    } else looked = this.#push('reshape', [wire], {}, [count], this.#nodes[wire]!.state as 'pinned' | 'floating', scope);
+    const { shape } = this.#nodes[looked]!;
+    const pinned = this.#pinned(looked, scope);
+    const drop = Math.max(0, high - windowIndexBits);
+    const end = 2 ** (high - drop);
+    const window: Piecewise = {
+      ...{ bits: L, drop, start: 0, coefficients: [], slopes: new Float64Array(2) },
+      // An index may be one too small.
+      knots: Float64Array.of(low === undefined ? -end - 1 : -1, end),
+      offsets: Float64Array.of(-1, 1),
+    };
+    const outside = this.#push('piecewise', [pinned], window, shape, 'floating', scope);
+    const missed = this.#push(
+      'addConstant',
+      [outside],
+      { values: Float64Array.of(1), constantShape: [] },
+      shape,
+      'floating',
+      scope,
+    );
+    const parts = { outer: 1, axis: size(shape), inner: 1 };
+    const sum = this.#push('sum', [missed], parts, [1], 'floating', scope);
+    this.#misses = this.#misses === undefined ? sum : this.#push('add', [this.#misses, sum], {}, [1], 'floating', scope);
+  }
+
+  /** Whether there are any: a second look, so that their number stays unknown. */
+  #tell(scope: string, output: number): void {
+    if (this.#misses === undefined) return;
+    const bits = Math.min(
+      this.#program.ring.bits,
+      2 + Math.ceil(Math.log2(1 + this.#nodes.reduce((sum, node) => sum + checkedRows(node), 0))),
+    );
+    const pinned = this.#pinned(this.#misses, scope, bits);
+    const some: Piecewise = {
+      ...{ bits, drop: 0, start: 0, coefficients: [], slopes: new Float64Array(1) },
+      knots: Float64Array.of(1),
+      offsets: Float64Array.of(1),
+    };
+    const found = this.#push('piecewise', [pinned], some, [1], 'floating', scope);
+    this.#push('flag', [found], { name: `${flagPrefix}${output}` }, [1], 'pinned', scope);
+  }
+}
+
+const checkedRows = (node: RingNode): number => (node.operation === 'piecewise' ? size(node.shape) : 0);
