@@ -4,7 +4,7 @@ import { automorphismKey, freeSwitchingKey, relinearisationKey, secretKey } from
 import { type RlweLiteral, rlweParameters } from '../src/lattice/parameters.ts';
 import { Rns } from '../src/lattice/rns.ts';
 import { SecretSampler } from '../src/lattice/sampling.ts';
-import { applyAutomorphism, decompose, freeDecomposition, relinearise, switchModulus, tensor } from '../src/lattice/switch.ts';
+import { applyAutomorphism, decompose, freeDecomposition, relinearise, tensor } from '../src/lattice/switch.ts';
 import { createNodeLatticeKernels } from '../src/node/lattice.ts';
 import { aesPrg, hkdf, systemEntropy } from '../src/node/randomness.ts';
 import { type Measurement, milliseconds, summarise } from './measure.ts';
@@ -92,9 +92,7 @@ function switching(kernels: LatticeKernels, literal: RlweLiteral): Measurement[]
     timed('automorphism, hoisted', () => freeCiphertext(rns, applyAutomorphism(rns, ciphertext, rotation, 5, hoisted))),
     timed('product, relinearised and switched down', () => {
       const parts = tensor(rns, ciphertext, ciphertext);
-      const wide = relinearise(rns, parts, squareKey);
-      freeCiphertext(rns, switchModulus(rns, wide));
-      freeCiphertext(rns, wide);
+      freeCiphertext(rns, relinearise(rns, parts, squareKey, 1));
       rns.free(...parts);
     }),
   ];

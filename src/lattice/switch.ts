@@ -63,19 +63,15 @@ export function multiplyKey(
 }
 
 /** The special primes' ring indices. */
-export const specialIndices = ({ parameters: { q, p } }: Rns): number[] => p.map((_, i) => q.length + i);
+const specialIndices = ({ parameters: { q, p } }: Rns): number[] => p.map((_, i) => q.length + i);
 
 /** (c0 + …, …) = c0 and the switched c1, at the level of c0. */
 function switched(rns: Rns, decomposition: Decomposition, key: SwitchingKey, element: number, c0: Polynomial): Ciphertext {
-  const [wide0, wide1] = multiplyKey(rns, decomposition, key, element);
-  const out0 = rns.allocate(decomposition.level);
-  const out1 = rns.allocate(decomposition.level);
-  const special = specialIndices(rns);
-  rns.divide(out0, wide0, special);
-  rns.divide(out1, wide1, special);
-  rns.add(out0, out0, c0);
-  rns.free(wide0, wide1);
-  return { c0: out0, c1: out1 };
+  const wide = multiplyKey(rns, decomposition, key, element);
+  const out = divided(rns, wide, decomposition.level, specialIndices(rns));
+  rns.add(out.c0, out.c0, c0);
+  rns.free(...wide);
+  return out;
 }
 
 /** X → X^element of what is encrypted. With a decomposition of c1 it is used and left; without, one is made. */
@@ -96,18 +92,55 @@ export function applyAutomorphism(
   return out;
 }
 
-/** d0 + d1·s + d2·s² as a ciphertext under s. */
+/**
+ * d0 + d1·s + d2·s² as a ciphertext under s, divided by the last `drop` primes: P·(d0, d1) is added before the one division by P and those primes, which
+ * takes fewer transforms than two divisions and rounds once.
+ */
 export function relinearise(
   rns: Rns,
   [d0, d1, d2]: readonly [Polynomial, Polynomial, Polynomial],
   key: SwitchingKey,
+  drop = 0,
 ): Ciphertext {
   checkElement(key, square);
+  const { level } = d0;
+  const lower = droppedLevel(level, drop);
   const decomposition = decompose(rns, d2);
-  const out = switched(rns, decomposition, key, 1, d0);
-  rns.add(out.c1, out.c1, d1);
+  const wide = multiplyKey(rns, decomposition, key);
   freeDecomposition(rns, decomposition);
+  const special = rns.parameters.p.reduce((whole, prime) => whole * BigInt(prime), 1n);
+  const scaled = rns.kernels.allocate(rns.parameters.n);
+  const addScaled = (half: Polynomial, part: Polynomial): void => {
+    for (let index = 0; index <= level; index++) {
+      const ring = rns.rings[index]!;
+      rns.kernels.multiplyScalar(ring, scaled, rns.limb(part, index), special % BigInt(ring.prime));
+      rns.kernels.add(ring, rns.limb(half, index), rns.limb(half, index), scaled);
+    }
+  };
+  addScaled(wide[0], d0);
+  addScaled(wide[1], d1);
+  rns.kernels.free(scaled);
+  const out = divided(rns, wide, lower, [...lastIndices(level, drop), ...specialIndices(rns)]);
+  rns.free(...wide);
   return out;
+}
+
+/** The level that is left; throws a `usage` error where there is none. */
+function droppedLevel(level: number, drop: number): number {
+  if (level - drop >= 0) return level - drop;
+  throw new SottoError('usage', `a ciphertext of level ${level} has no ${drop} primes to drop`, {
+    remedy: 'take parameters with more primes',
+  });
+}
+
+const lastIndices = (level: number, drop: number): number[] => Array.from({ length: drop }, (_, i) => level - drop + 1 + i);
+
+/** Both halves divided by the product of some primes, rounded. */
+function divided(rns: Rns, [a0, a1]: readonly [Polynomial, Polynomial], level: number, by: readonly number[]): Ciphertext {
+  const [c0, c1] = [rns.allocate(level), rns.allocate(level)];
+  rns.divide(c0, a0, by);
+  rns.divide(c1, a1, by);
+  return { c0, c1 };
 }
 
 /** The three parts of a product of two ciphertexts at one level. */
@@ -127,16 +160,8 @@ export function tensor(rns: Rns, a: Ciphertext, b: Ciphertext): [Polynomial, Pol
 
 /** Both halves divided by the last `primes` primes, rounded: the message and its error shrink alike. */
 export function switchModulus(rns: Rns, { c0, c1 }: Ciphertext, primes = 1): Ciphertext {
-  const level = c0.level - primes;
-  if (level < 0)
-    throw new SottoError('usage', `a ciphertext of level ${c0.level} has no ${primes} primes to drop`, {
-      remedy: 'take parameters with more primes',
-    });
-  const by = Array.from({ length: primes }, (_, i) => level + 1 + i);
-  const [out0, out1] = [rns.allocate(level), rns.allocate(level)];
-  rns.divide(out0, c0, by);
-  rns.divide(out1, c1, by);
-  return { c0: out0, c1: out1 };
+  const level = droppedLevel(c0.level, primes);
+  return divided(rns, [c0, c1], level, lastIndices(c0.level, primes));
 }
 
 function checkElement(key: SwitchingKey, element: number): void {

@@ -203,6 +203,15 @@ describe.each(implementations)('RLWE, $name', ({ kernels, literal }) => {
       rns.multiplyAdd(exactly, parts[2], square);
       const most = error(own, out, integers(rns, exactly));
       expect(most).toBeLessThanOrEqual(bound(switchingVariance(rns.parameters, level)));
+      // The same with the last prime dropped in the same division.
+      const lower = kept(relinearise(rns, parts, key, 1));
+      const prime = BigInt(rns.parameters.q[level]!);
+      const shares = integers(rns, exactly).map((x) => (2n * x + (x < 0n ? -prime : prime)) / (2n * prime));
+      expect(lower.c0.level).toBe(level - 1);
+      expect(error(own, lower, shares)).toBeLessThanOrEqual(
+        bound(switchingVariance(rns.parameters, level) / Number(prime) ** 2 + roundingVariance(rns.parameters)) + 1,
+      );
+      expect(() => relinearise(rns, parts, key, level + 1)).toThrow(kind('usage'));
       const fresh = errorBound * rns.parameters.n * 2 ** 17 * 1.01;
       if (rns.parameters.n <= 128)
         expect(error(own, out, product(a!.coefficients, b!.coefficients))).toBeLessThanOrEqual(most + fresh);
