@@ -59,6 +59,9 @@ const lingerMilliseconds = 1000;
 /** Frames below this are copied behind their header and go out in one system call. */
 const joinedBytes = 16_384;
 
+/** The addresses of a word that names several, with commas between. */
+export const severalAddresses = (word: string): Address[] => word.split(/,(?=[a-z]+:)/);
+
 /**
  * Listens on an address. A Unix socket has mode 0600 and must lie in a directory that only this user can enter; the directory is made
  * where it is missing, and a socket file that nobody serves any more is replaced. Only `tls:` and `wss:` are encrypted; the handshake of
@@ -72,8 +75,7 @@ export async function listen(options: SocketOptions): Promise<Listener> {
     for (const entrance of entrances) entrance.close();
   };
   try {
-    for (const address of options.address.split(/,(?=[a-z]+:)/))
-      entrances.push(await listenOnce({ ...options, address }, arrivals));
+    for (const address of severalAddresses(options.address)) entrances.push(await listenOnce({ ...options, address }, arrivals));
   } catch (error) {
     await close();
     throw error;

@@ -2,7 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import type { Visitor } from '../node/arrivals.ts';
 import { systemAlarm } from '../node/clock.ts';
-import { type Listener, listen } from '../node/sockets.ts';
+import { type Listener, listen, severalAddresses } from '../node/sockets.ts';
 import type { TlsCredentials } from '../node/tls.ts';
 import { type Control, greet, heedingRefusals, refuse, shortControlBytes } from './control.ts';
 import { refusalOf } from './refusals.ts';
@@ -39,7 +39,8 @@ export async function openDoors(options: DoorOptions): Promise<Doors> {
   const { addresses, credentials, origins, timeoutMilliseconds, handshakeMilliseconds } = options;
   const listeners: Listener[] = [];
   try {
-    for (const address of addresses)
+    // Who may come by an address follows from its kind, so that each is a door of its own, also where one word names several.
+    for (const address of addresses.flatMap(severalAddresses))
       listeners.push(await listen({ address, peer: 'client', timeoutMilliseconds, handshakeMilliseconds, credentials, origins }));
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()));

@@ -3,6 +3,7 @@ import { link, lstat, mkdir, readFile, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
+import { severalAddresses } from '../node/sockets.ts';
 import { writeDurably } from './durable.ts';
 
 /**
@@ -21,7 +22,7 @@ const leastCharacters = 32;
 
 /** The token for plain addresses, undefined where there is none of them. Without a name the usual file, which is made where it is missing. */
 export async function linkTokenFor(addresses: readonly string[], token: LinkToken | undefined): Promise<Uint8Array | undefined> {
-  if (!addresses.flatMap((address) => address.split(/,(?=[a-z]+:)/)).some(isPlain)) return undefined;
+  if (!addresses.flatMap(severalAddresses).some(isPlain)) return undefined;
   if (token instanceof Uint8Array) return token;
   if (token !== undefined) return await readToken(token);
   const file = usualTokenFile();

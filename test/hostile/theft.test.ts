@@ -294,6 +294,28 @@ describe('a server of the same dealer', () => {
   });
 });
 
+describe('a client with a certificate of its own', () => {
+  it('has no server role at a dealer that waits at a plain and at a TLS address, named in one word', async () => {
+    const files = join(root, 'client-certificate');
+    const set = await makeCertificates({ now: new Date(), days: 1 });
+    writeCertificates(files, set);
+    const tls = {
+      authority: join(files, 'authority.pem'),
+      certificate: join(files, 'dealer.pem'),
+      key: join(files, 'dealer-key.pem'),
+    };
+    const at = await place({ dealer: { listen: ['tcp:127.0.0.1:0,tls:127.0.0.1:0'], tls } });
+    try {
+      const [, address] = at.dealer.addresses.join(',').split(/,(?=tls:)/);
+      const credentials = { authority: set.authority.certificate, own: set.client };
+      const opened = as('server', address!, 'dealer', credentials).then((channel) => openLink(channel, undefined));
+      await expect(opened).rejects.toMatchObject({ code: 'role' });
+    } finally {
+      await at.end();
+    }
+  });
+});
+
 describe('a stranger at the dealer’s plain address', () => {
   it('is not sent the masked weights: a server asks its dealer for the same proof', async () => {
     const other = join(root, 'other-token');
