@@ -49,11 +49,19 @@ export interface Ticket {
 }
 
 interface Waiter {
+  readonly who: string;
   admit(): void;
   reject(error: TurnedAway): void;
 }
 
-/** Who is served, who waits and who is turned away. First come, first served. */
+/** Whose places they are that nobody told the owner of. */
+const anybody = '';
+
+/**
+ * Who is served, who waits and who is turned away. First come, first served, and by turns where peers are told apart: a seat goes to who
+ * has the fewest, then to who had none for the longest, and where all places are taken who has the most gives one up. So a visitor that
+ * takes every place holds up another one for a turn, and does not keep it out.
+ */
 export class Admission {
   readonly #limits: Limits;
   readonly #now: () => number;
@@ -61,6 +69,10 @@ export class Admission {
   #reclaimed = Number.NEGATIVE_INFINITY;
   readonly #waiting: Waiter[] = [];
   #active = 0;
+  /** Of those who are served or wait: how many seats they have, and when they were last given one. */
+  readonly #seats = new Map<string, number>();
+  readonly #turns = new Map<string, number>();
+  #turn = 0;
   #draining = false;
   /** A moving mean. */
   #sessionSeconds = 5;
@@ -86,18 +98,49 @@ export class Admission {
 
   /** Why the next peer would be turned away; undefined where it would not. This is also what readiness says. */
   refusal(): TurnedAway | undefined {
-    const { maximumSessions, maximumWaiting } = this.#limits;
+    return this.#closed() ?? (this.#room ? undefined : this.#crowded());
+  }
+
+  /** Throws `TurnedAway` where neither a session nor a place to wait is free, nor one that another peer has too many of. */
+  enter(who = anybody): Ticket {
+    const closed = this.#closed();
+    if (closed !== undefined) throw closed;
+    if (!this.#room) this.#displace(who);
+    return this.#active < this.#limits.maximumSessions ? this.#seated(who) : this.#queued(who);
+  }
+
+  #closed(): TurnedAway | undefined {
     if (this.#draining) return this.#leaving();
-    if (this.#short()) return this.#full('the memory set aside for sessions is in use');
-    if (this.#active < maximumSessions || this.#waiting.length < maximumWaiting) return undefined;
+    return this.#short() ? this.#full('the memory set aside for sessions is in use') : undefined;
+  }
+
+  get #room(): boolean {
+    const { maximumSessions, maximumWaiting } = this.#limits;
+    return this.#active < maximumSessions || this.#waiting.length < maximumWaiting;
+  }
+
+  #crowded(): TurnedAway {
     return this.#full(`${this.#active} sessions are served and ${this.#waiting.length} wait, which is as many as may`);
   }
 
-  /** Throws `TurnedAway` where neither a session nor a place to wait is free. */
-  enter(): Ticket {
-    const refusal = this.refusal();
-    if (refusal !== undefined) throw refusal;
-    return this.#active < this.#limits.maximumSessions ? this.#seated() : this.#queued();
+  #places(who: string): number {
+    return (this.#seats.get(who) ?? 0) + this.#waiting.filter((waiter) => waiter.who === who).length;
+  }
+
+  /** The last to come of whoever has the most places gives its own up. Throws where nobody has two more than `who`. */
+  #displace(who: string): void {
+    const most = this.#waiting.reduce((sum, waiter) => Math.max(sum, this.#places(waiter.who)), 0);
+    const at = this.#waiting.findLastIndex((waiter) => this.#places(waiter.who) === most);
+    if (at < 0 || most < this.#places(who) + 2) throw this.#crowded();
+    this.#waiting.splice(at, 1)[0]!.reject(this.#crowded());
+  }
+
+  /** The next to be served: of those with the fewest seats whoever had none for the longest, of its own the first to come. */
+  #next(): Waiter | undefined {
+    const rank = ({ who }: Waiter): number => (this.#seats.get(who) ?? 0) * 2 ** 32 + (this.#turns.get(who) ?? 0);
+    const ranks = this.#waiting.map(rank);
+    const at = ranks.indexOf(Math.min(...ranks));
+    return at < 0 ? undefined : this.#waiting.splice(at, 1)[0];
   }
 
   /** Whether memory is short, also once what nobody needs is given back. */
@@ -132,20 +175,18 @@ export class Admission {
       throw new TurnedAway('limit', `a run of ${promptTokens} and ${newTokens} tokens is none of those that are served`);
   }
 
-  #seated(): Ticket {
-    this.#active++;
-    const leave = this.#leave();
-    return { seat: Promise.resolve(), ahead: () => 0, leave };
+  #seated(who: string): Ticket {
+    return { seat: Promise.resolve(), ahead: () => 0, leave: this.#sit(who) };
   }
 
-  #queued(): Ticket {
+  #queued(who: string): Ticket {
     let leave: (() => void) | undefined;
     let waiter: Waiter | undefined;
     const seat = new Promise<void>((resolve, reject) => {
       waiter = {
+        who,
         admit: () => {
-          this.#active++;
-          leave = this.#leave();
+          leave = this.#sit(who);
           resolve();
         },
         reject,
@@ -160,20 +201,34 @@ export class Admission {
         const place = this.#waiting.indexOf(waiter!);
         if (place >= 0) this.#waiting.splice(place, 1);
         leave?.();
+        this.#forget(who);
       },
     };
   }
 
-  #leave(): () => void {
+  /** Gives a seat; the result takes it back. */
+  #sit(who: string): () => void {
+    this.#active++;
+    this.#seats.set(who, (this.#seats.get(who) ?? 0) + 1);
+    this.#turns.set(who, ++this.#turn);
     const start = this.#now();
     let left = false;
     return () => {
       if (left) return;
       left = true;
       this.#active--;
+      this.#seats.set(who, this.#seats.get(who)! - 1);
+      this.#forget(who);
       this.#sessionSeconds += 0.2 * ((this.#now() - start) / 1000 - this.#sessionSeconds);
-      if (!this.#draining) this.#waiting.shift()?.admit();
+      if (!this.#draining) this.#next()?.admit();
     };
+  }
+
+  /** Nothing is kept of who is not there. */
+  #forget(who: string): void {
+    if (this.#places(who) > 0) return;
+    this.#seats.delete(who);
+    this.#turns.delete(who);
   }
 
   #retrySeconds(): number {

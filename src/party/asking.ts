@@ -61,15 +61,14 @@ export class Asking {
     const { reveal, tokensPerHour, anonymousTokensPerHour } = this.#policy;
     if (!reveal.includes(run.reveal ?? 'logits'))
       throw new TurnedAway('reveal', `${run.reveal ?? 'logits'} were asked for, and ${reveal.join(' and ')} are revealed here`);
-    const certificate = client.security?.certificate;
-    const most = certificate === undefined ? anonymousTokensPerHour : tokensPerHour;
+    const most = client.security?.certificate === undefined ? anonymousTokensPerHour : tokensPerHour;
     if (most === undefined) return;
     const asked = run.task === 'classify' ? 1 : run.newTokens;
     if (asked > most)
       throw new TurnedAway('limit', `${asked} tokens were asked for, ${most} are opened in an hour`, {
         limit: { of: 'newTokens', most },
       });
-    this.#spend(certificate === undefined ? `from ${placeOf(client.source)}` : `certificate ${certificate}`, asked, most);
+    this.#spend(whoIs(client), asked, most);
   }
 
   #spend(who: string, asked: number, most: number): void {
@@ -95,6 +94,12 @@ export class Asking {
     this.#buckets.set(name, bucket);
     return bucket;
   }
+}
+
+/** Whom a party takes a peer for where it shares something out: its certificate, or else where it comes from. */
+export function whoIs({ security, source }: Channel): string {
+  const certificate = security?.certificate;
+  return certificate === undefined ? `from ${placeOf(source)}` : `certificate ${certificate}`;
 }
 
 /** A machine by its IPv4 address, a network by the first half of an IPv6 one, which one machine has whole; everybody on this machine is one. */

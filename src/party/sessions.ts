@@ -4,6 +4,7 @@ import type { Channel } from '../net/contract.ts';
 import { systemAlarm } from '../node/clock.ts';
 import { collectGarbage } from '../node/memory.ts';
 import { Admission, type Limits, type Ticket } from './admission.ts';
+import { whoIs } from './asking.ts';
 import { sendControl } from './control.ts';
 import { dismiss } from './doors.ts';
 import { errorFields, type Log, type LogFields } from './log.ts';
@@ -98,7 +99,7 @@ export class Sessions {
     let ticket: Ticket | undefined;
     let cancel = (): void => {};
     try {
-      ticket = this.admission.enter();
+      ticket = this.admission.enter(whoIs(first));
       await Promise.race([seated(ticket, this.#options.role === 'server' ? first : undefined), session.aborted]);
       start = now();
       cancel = systemAlarm(maximumSessionMilliseconds, () => session.abort(tooLong(maximumSessionMilliseconds)));

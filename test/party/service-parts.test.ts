@@ -58,6 +58,41 @@ describe('admission', () => {
     );
   });
 
+  it('gives each of several peers its turn: who takes every place gives one up, and the next seat is the other one’s', async () => {
+    const admission = new Admission(
+      limits,
+      () => 0,
+      memory(() => 0),
+    );
+    const order: string[] = [];
+    const come = (who: string): Ticket => {
+      const ticket = admission.enter(who);
+      ticket.seat.then(
+        () => order.push(who),
+        () => order.push(`${who} turned away`),
+      );
+      return ticket;
+    };
+    const crowd = ['a', 'a', 'a', 'a'].map(come);
+    expect(() => come('a')).toThrow('as many as may');
+    const one = come('b');
+    const other = come('c');
+    // Of two places each nobody gives one up for a third.
+    expect(() => come('a')).toThrow('as many as may');
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    expect(order).toEqual(['a', 'a', 'a turned away', 'a turned away']);
+    for (const gone of [crowd[3]!, crowd[2]!]) gone.leave();
+    crowd[0]!.leave();
+    const again = come('a');
+    crowd[1]!.leave();
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    expect(order.slice(4)).toEqual(['b', 'c']);
+    one.leave();
+    await again.seat;
+    for (const each of [again, other]) each.leave();
+    expect([admission.active, admission.waiting]).toEqual([0, 0]);
+  });
+
   it('says beforehand what the next one hears: that all places are taken, that memory is short, that it drains', () => {
     let [resident, now, reclaimed] = [0, 0, 0];
     const reclaim = (): void => {
