@@ -13,9 +13,9 @@ import {
   backendOption,
   fractionOption,
   jsonOption,
+  ownRangeFlagsOptions,
   progressOption,
   type RingFlags,
-  rangeFlagsOption,
   ringOf,
   ringOption,
   settingOption,
@@ -28,7 +28,7 @@ import { seconds, table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
 interface ClassifyFlags extends RingFlags {
-  readonly rangeFlags?: true;
+  readonly rangeFlags: boolean;
   readonly model: string;
   readonly image: string;
   readonly backend: BackendName;
@@ -59,7 +59,8 @@ export function registerClassify(program: Command, terminal: Terminal): void {
     .addOption(settingOption())
     .addOption(ringOption())
     .addOption(fractionOption())
-    .addOption(rangeFlagsOption())
+    .addOption(ownRangeFlagsOptions()[0]!)
+    .addOption(ownRangeFlagsOptions()[1]!)
     .addOption(transportOption())
     .addOption(timeoutOption())
     .addOption(jsonOption())
@@ -112,7 +113,7 @@ async function classifyBy(
     model: flags.model,
     task: { kind: 'classify', image: flags.image },
     ring,
-    rangeFlags: flags.rangeFlags === true,
+    rangeFlags: flags.rangeFlags,
     setting: flags.setting,
     transport: flags.transport,
     timeoutMilliseconds: flags.timeout * 1000,

@@ -3,6 +3,7 @@ import type { Setting } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { greedy, type Sampler, sampler, streamingDecoder, type Tokenizer } from '../models/index.ts';
 import { checkRanges } from '../models/ranges.ts';
+import { checkVocabulary } from '../models/vocabulary.ts';
 import type { Device } from '../node/onnx.ts';
 import { type Agreement, agree } from '../package/agreement.ts';
 import type { LoadedModel } from '../package/model.ts';
@@ -19,9 +20,9 @@ import {
   earlyStopOptions,
   fractionOption,
   jsonOption,
+  ownRangeFlagsOptions,
   progressOption,
   type RingFlags,
-  rangeFlagsOption,
   revealOption,
   ringOf,
   ringOption,
@@ -43,7 +44,7 @@ import { seconds as formatSeconds } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
 export interface GenerateFlags extends RingFlags, SamplingFlags, PromptFlags {
-  readonly rangeFlags?: true;
+  readonly rangeFlags: boolean;
   readonly model: string;
   readonly maxNewTokens: number;
   readonly reveal: 'logits' | 'token';
@@ -91,7 +92,8 @@ export function registerGenerate(program: Command, terminal: Terminal): void {
     .addOption(settingOption())
     .addOption(ringOption())
     .addOption(fractionOption())
-    .addOption(rangeFlagsOption())
+    .addOption(ownRangeFlagsOptions()[0]!)
+    .addOption(ownRangeFlagsOptions()[1]!)
     .addOption(transportOption())
     .addOption(timeoutOption())
     .option('--check', 'compare with the fixed and onnx backends')
@@ -122,6 +124,8 @@ async function generate(flags: GenerateFlags, terminal: Terminal): Promise<void>
   checkReveal(flags);
   const ring = ringOf(flags, model.plan);
   const newTokens = flags.maxNewTokens;
+  // What cannot run at all is not said to be cut.
+  checkVocabulary(promptIds, config.vocabSize, 'prompt');
   const fitting = fittingTokens(config, promptIds.length, newTokens);
   if (fitting < newTokens) terminal.error(contextNotice(newTokens, fitting));
   const written =
@@ -205,7 +209,7 @@ async function privately(
         ...(flags.temperature > 0 ? { sampling: samplingOf(flags) } : {}),
       },
       ring,
-      rangeFlags: flags.rangeFlags === true,
+      rangeFlags: flags.rangeFlags,
       setting: flags.setting,
       transport: flags.transport,
       timeoutMilliseconds: flags.timeout * 1000,

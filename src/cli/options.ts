@@ -45,6 +45,14 @@ export const fractionOption = () =>
   ).argParser(whole(1, 40));
 export const rangeFlagsOption = () =>
   new Option('--range-flags', 'notice values out of range in a private run: one bit with every output, exit code 5');
+/** Of runs whose parties this process starts: nobody has prepared material for another program. */
+export const ownRangeFlagsOptions = () => [
+  new Option('--range-flags', 'notice values out of range in a private run: one bit with every output, exit code 5').default(
+    true,
+    'on',
+  ),
+  new Option('--no-range-flags', 'do without: values out of range then give a wrong answer without a sign of it'),
+];
 export const transportOption = () =>
   new Option('--transport <kind>', 'what the processes of a private run talk over').choices(['unix', 'tcp']).default('unix');
 export const originOption = () =>

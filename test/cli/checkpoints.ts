@@ -56,12 +56,15 @@ export async function writeTiny(
     seed = 1,
     fields = {},
     planFields = {},
+    factors = {},
   }: {
     family?: 'llama' | 'vit';
     plan?: string;
     seed?: number;
     fields?: Record<string, unknown>;
     planFields?: Record<string, unknown>;
+    /** By the name of a tensor, multiplies its values. */
+    factors?: Record<string, number>;
   } = {},
 ): Promise<string> {
   const raw = { ...(family === 'llama' ? llama : vit), ...fields };
@@ -77,7 +80,11 @@ export async function writeTiny(
   await writeCheckpoint(folderFiles(folder), {
     // Random weights stay within the tables that a plan has before calibration: nothing is left to measure.
     config: plan === 'exact' ? raw : { ...raw, sotto: { ...chosen, ranges: {}, ...planFields } },
-    tensors: [...weights].map(([name, { shape, values }]) => ({ name, shape, values: Float32Array.from(values) })),
+    tensors: [...weights].map(([name, { shape, values }]) => ({
+      name,
+      shape,
+      values: Float32Array.from(values, (value) => value * (factors[name] ?? 1)),
+    })),
     extra,
   });
   return folder;

@@ -151,6 +151,20 @@ describe('sotto generate', () => {
     expect(ended.stderr).toContain('layers.1.mlp.norm');
   });
 
+  it('gives no text where a value left the ring that nobody measured, privately as in fixed, unless told not to look', async () => {
+    const wild = await writeTiny(join(folder, 'wild'), { factors: { 'model.layers.0.mlp.down_proj.weight': 2 ** 30 } });
+    const words = ['generate', '--model', wild, '--prompt-ids', '1,270', '--max-new-tokens', '2', '--json', '--backend'];
+    const ended = await Promise.all(
+      [
+        [...words, 'fixed'],
+        [...words, 'mpc'],
+        [...words, 'mpc', '--no-range-flags'],
+      ].map(sottoHere),
+    );
+    expect(ended.map(({ code }) => code)).toEqual([5, 5, 0]);
+    expect(JSON.parse(ended[1]!.stdout)).toMatchObject({ error: { kind: 'range' } });
+  });
+
   it('names the file of a damaged checkpoint', async () => {
     const damaged = await writeTiny(join(folder, 'damaged'));
     await writeFile(join(damaged, 'model.safetensors'), new Uint8Array(20));
