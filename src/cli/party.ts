@@ -3,10 +3,12 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Setting } from '../backends/cost/index.ts';
 import { sampler, streamingDecoder } from '../models/index.ts';
+import { plainBeyondThisMachine, severalAddresses } from '../node/sockets.ts';
 import {
   type ClientTask,
   embeddingFrom,
   parseManifestHash,
+  plainWarning,
   type RoleReport,
   readPixels,
   runClient,
@@ -20,6 +22,7 @@ import {
   fractionOption,
   jsonOption,
   linkTokenOption,
+  originOption,
   type RingFlags,
   rangeFlagsOption,
   revealOption,
@@ -107,10 +110,11 @@ function registerDealer(party: Command, terminal: Terminal, setting: Setting, de
     .addOption(certificateOption())
     .addOption(keyOption())
     .addOption(linkTokenOption())
+    .addOption(originOption())
     .addOption(jsonOption())
-    .action(async (flags: CommonFlags & { listen: string; linkToken?: string }) => {
-      const { listen, linkToken } = flags;
-      const options = { listen, setting, linkToken, ...common(flags), onListening: announce(setting, terminal) };
+    .action(async (flags: CommonFlags & { listen: string; linkToken?: string; origin?: string[] }) => {
+      const { listen, linkToken, origin: origins } = flags;
+      const options = { listen, setting, linkToken, origins, ...common(flags), onListening: announce(setting, terminal) };
       finish(await runDealer(options), flags, terminal);
     });
 }
@@ -122,6 +126,7 @@ interface ServerFlags extends CommonFlags, RingFlags {
   readonly setting: Setting;
   readonly state: string;
   readonly linkToken?: string;
+  readonly origin?: string[];
 }
 
 function registerServer(party: Command, terminal: Terminal): void {
@@ -140,11 +145,13 @@ function registerServer(party: Command, terminal: Terminal): void {
     .addOption(certificateOption())
     .addOption(keyOption())
     .addOption(linkTokenOption())
+    .addOption(originOption())
     .addOption(jsonOption())
     .action(async (flags: ServerFlags) => {
-      const { model, listen, dealer, setting, state, linkToken } = flags;
+      const { model, listen, dealer, setting, state, linkToken, origin: origins } = flags;
+      warnOfPlain('server', [dealer], terminal);
       const measuring = { ring: wantedRing(flags), say: saying(terminal) };
-      const own = { model, listen, dealer, setting, state, linkToken, measuring };
+      const own = { model, listen, dealer, setting, state, linkToken, origins, measuring };
       finish(await runServer({ ...own, ...common(flags), onListening: announce('server', terminal) }), flags, terminal);
     });
 }
@@ -213,6 +220,7 @@ function registerClient(party: Command, terminal: Terminal): void {
 async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
   const { server, dealer, setting, state } = flags;
   checkReveal(flags);
+  warnOfPlain('client', [server, dealer], terminal);
   const text: string[] = [];
   const logits: Float64Array[] = [];
   const say = (piece: string): void => {
@@ -273,8 +281,15 @@ const common = (flags: CommonFlags) => ({ timeoutMilliseconds: flags.timeout * 1
 
 const announce =
   (role: string, terminal: Terminal) =>
-  (address: string): void =>
+  (address: string): void => {
     terminal.error(`sotto ${role}: waiting on ${address}\n`);
+    warnOfPlain(role, severalAddresses(address), terminal);
+  };
+
+function warnOfPlain(role: string, addresses: readonly string[], terminal: Terminal): void {
+  for (const address of addresses)
+    if (plainBeyondThisMachine(address)) terminal.error(`sotto ${role}: ${address} is ${plainWarning}\n`);
+}
 
 function finish(report: RoleReport, { json }: CommonFlags, terminal: Terminal): void {
   if (json) {

@@ -36,6 +36,8 @@ export interface DealerOptions {
   readonly linkToken?: LinkToken | undefined;
   /** How long the server may take to come, which loads its weights first; the timeout where it is not given. */
   readonly startMilliseconds?: number;
+  /** Pages of which origins may come to `ws:` and `wss:` addresses; none where absent, any for `*`. */
+  readonly origins?: readonly string[] | undefined;
   readonly onListening?: (address: string) => void;
 }
 
@@ -48,7 +50,13 @@ export async function runDealer(options: DealerOptions): Promise<RoleReport> {
   const { timeoutMilliseconds, setting = 'dealer' } = options;
   const credentials = partyCredentials(options.tls, setting, [options.listen]);
   const token = await linkTokenFor([options.listen], options.linkToken);
-  const listener = await listen({ address: options.listen, peer: 'server', timeoutMilliseconds, credentials, origins: ['*'] });
+  const listener = await listen({
+    address: options.listen,
+    peer: 'server',
+    timeoutMilliseconds,
+    credentials,
+    origins: options.origins,
+  });
   const opened: Channel[] = [];
   try {
     options.onListening?.(listener.address);

@@ -14,4 +14,4 @@ export type { PaddingPolicy } from './prompt.ts';
 export type { ClientReport, Role, RoleReport, ScopeReport } from './report.ts';
 export { type ServeOptions, serveModel } from './serve.ts';
 export { runServer, type ServerOptions } from './server.ts';
-export type { Service } from './service.ts';
+export { plainWarning, type Service } from './service.ts';

@@ -35,6 +35,8 @@ export interface ServerOptions {
   readonly tls?: TlsFiles | undefined;
   /** For a dealer on a plain address. */
   readonly linkToken?: LinkToken | undefined;
+  /** Pages of which origins may come to `ws:` and `wss:` addresses; none where absent, any for `*`. */
+  readonly origins?: readonly string[] | undefined;
   readonly onListening?: (address: string) => void;
   /** How a model is measured that was never calibrated. */
   readonly measuring?: Measuring | undefined;
@@ -52,7 +54,7 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
     peer: 'client',
     timeoutMilliseconds: patience,
     credentials,
-    origins: ['*'],
+    origins: options.origins,
   });
   const opened: Channel[] = [];
   try {
