@@ -345,6 +345,9 @@ class Thread {
   }
 
   #start(): Worker {
+    // Since 1.30 the runtime's Linux builds report each session to its maker, from a store in the user's cache, unless the process says no. A
+    // thread has a copy of the environment that the runtime does not see: it must be said here.
+    process.env.ORT_DISABLE_TELEMETRY = '1';
     // Bundlers may wrap inner functions in a `__name` helper, which the worker must then have.
     const source = `var __name = (f) => f; (${serve.toString()})(require(${JSON.stringify(onnxRuntime())}), require('node:worker_threads').parentPort)`;
     const worker = new Worker(source, { eval: true });

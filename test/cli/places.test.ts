@@ -95,6 +95,17 @@ describe('temporary folders', () => {
   });
 });
 
+describe('ONNX Runtime', () => {
+  it('tells its maker nothing: no identifier and no store of events is made for the user', async () => {
+    const home = join(root, 'home');
+    mkdirSync(home);
+    const words = generate.map((word) => (word === 'mpc' ? 'onnx' : word));
+    const places = { HOME: home, XDG_CACHE_HOME: join(home, 'cache'), TMPDIR: home, ORT_DISABLE_TELEMETRY: '0' };
+    expect((await sotto(words, { env: places, cwd: home })).code).toBe(0);
+    expect(readdirSync(home)).toEqual([]);
+  });
+});
+
 describe('state folders', () => {
   it('may be relative, and of any length', async () => {
     for (const state of [join(long, 'state'), join('..', long.slice(1), 'relative').replace(/^\.\./, relativeRoot())]) {
