@@ -24,7 +24,7 @@ import {
   sendControl,
 } from './control.ts';
 import { partyCredentials } from './credentials.ts';
-import { dismiss, within } from './doors.ts';
+import { dismiss, firstWordMilliseconds, within } from './doors.ts';
 import { Halves, ticketBytes } from './halves.ts';
 import { type LinkToken, linkTokenFor } from './link-token.ts';
 import { receiveAtAnyTime, untilStopped } from './live.ts';
@@ -303,7 +303,8 @@ class Dealer {
   async #clientOf(session: Session, server: Channel, agreed: Control<'agreed'>): Promise<Channel> {
     this.#awaited.set(agreed.bundle, agreed.nonces.client);
     try {
-      const joining = this.#joins.expect(agreed.bundle, 'client', this.#options.timeoutMilliseconds, session.aborted);
+      const patience = firstWordMilliseconds(this.#options.handshakeMilliseconds);
+      const joining = this.#joins.expect(agreed.bundle, 'client', patience, session.aborted);
       joining.catch(() => undefined);
       await sendControl(server, agreed);
       return await attending(server, (attention) => attention.guard(joining));

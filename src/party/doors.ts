@@ -5,7 +5,7 @@ import { systemAlarm } from '../node/clock.ts';
 import { type Listener, listen, severalAddresses } from '../node/sockets.ts';
 import type { TlsCredentials } from '../node/tls.ts';
 import { type Control, greet, heedingRefusals, refuse, shortControlBytes } from './control.ts';
-import { refusalOf } from './refusals.ts';
+import { Objection, refusalOf } from './refusals.ts';
 
 export interface DoorOptions {
   readonly addresses: readonly string[];
@@ -90,20 +90,39 @@ async function greetOne(visitor: Visitor, address: string, options: DoorOptions,
   }
 }
 
-/** Tells a peer why it is let go, and lets it go. */
+/** How long a peer that is let go may take to hear why. */
+const farewellMilliseconds = 2000;
+
+/** Tells a peer why it is let go, and lets it go. One that reads nothing is not waited for: its connection ends by itself. */
 export async function dismiss(channel: Channel, error: unknown): Promise<void> {
-  await refuse(channel, refusalOf(error));
-  await channel.close();
+  let cancel = (): void => {};
+  const pause = new Promise<void>((resolve) => {
+    cancel = systemAlarm(farewellMilliseconds, resolve);
+  });
+  await Promise.race([refuse(channel, refusalOf(error)), pause]);
+  await Promise.race([channel.close(), pause]);
+  cancel();
 }
 
-/** The promise, or a `peer` error after so long; the channel is then closed. */
-export async function within<T>(milliseconds: number, channel: Channel, work: Promise<T>): Promise<T> {
+/**
+ * How long a peer that sits in a session has for the first word that is due from it, beside what it has to compute for it: a connection and a
+ * greeting of its own take as long as a stranger's may.
+ */
+export const firstWordMilliseconds = (handshakeMilliseconds: number): number => 2 * handshakeMilliseconds;
+
+/** The promise, or after so long an error that says what is `due`. The caller lets the channel go. */
+export async function within<T>(
+  milliseconds: number,
+  channel: Channel,
+  work: Promise<T>,
+  due = 'finish its handshake',
+): Promise<T> {
   let cancel = (): void => {};
   const late = new Promise<never>((_, reject) => {
     cancel = systemAlarm(milliseconds, () =>
       reject(
-        new SottoError('peer', `did not finish its handshake within ${milliseconds} ms`, {
-          place: { party: channel.peer },
+        new Objection('late', `did not ${due} within ${milliseconds} ms`, {
+          party: channel.peer,
           remedy: "look at that party's log, or allow more time",
         }),
       ),

@@ -12,15 +12,15 @@ import { SottoError } from '../errors/index.ts';
  */
 const admissionCodes = ['full', 'draining', 'limit', 'budget', 'reveal'] as const;
 export type AdmissionCode = (typeof admissionCodes)[number];
-/** What is wrong with the peer's own words: its version or role, its program, a session or an order that is not its to name. */
-const objectionCodes = ['version', 'role', 'program', 'session', 'order'] as const;
+/** What is wrong with the peer's own words: its version or role, its program, a session or an order that is not its to name; or that they do not come. */
+const objectionCodes = ['version', 'role', 'program', 'session', 'order', 'late'] as const;
 type ObjectionCode = (typeof objectionCodes)[number];
 export const roles = ['client', 'server', 'dealer', 'helper'] as const;
 const limited = ['promptTokens', 'newTokens', 'maskedBytes'] as const;
 
 /**
- * The peer gave up, and which of the known reasons it is. With `failed`, `party` is who let it down; with another code, who said so
- * first.
+ * The peer gave up, and which of the known reasons it is. With `failed` and `late`, `party` is who let it down; with another code, who said
+ * so first.
  */
 export const refusalSchema = z.strictObject({
   type: z.literal('refusal'),
@@ -39,6 +39,7 @@ const limitNames = { promptTokens: 'prompt tokens', newTokens: 'new tokens', mas
 /** What a refusal means, in this party's own words. */
 function sentenceOf({ code, limit, party }: Refusal): string {
   if (code === 'failed') return party === undefined ? 'it met an error of its own' : `it was let down by party ${party}`;
+  if (code === 'late') return `what was due${party === undefined ? '' : ` from party ${party}`} did not come in time`;
   const most = limit === undefined ? '' : `: at most ${limit.most} ${limitNames[limit.of]} are served`;
   const sentences = {
     full: 'as many sessions are served, and wait, as may',
@@ -51,7 +52,7 @@ function sentenceOf({ code, limit, party }: Refusal): string {
     program: 'the programs of the two sides differ',
     session: 'the session that was joined is not known there',
     order: 'the order is not by a copy that this server has brought there',
-  } satisfies Record<Exclude<Refusal['code'], 'failed'>, string>;
+  } satisfies Record<Exclude<Refusal['code'], 'failed' | 'late'>, string>;
   return `${party === undefined ? '' : `party ${party}: `}${sentences[code]}`;
 }
 
@@ -60,6 +61,8 @@ const isAdmission = (code: Refusal['code']): code is AdmissionCode => (admission
 /** A peer turned this party away. Of kind `peer` where something failed there; `resource` where it is well and has no room, or a limit. */
 export class Refused extends SottoError {
   readonly code: Refusal['code'];
+  /** With `late`: who was. */
+  readonly late: Refusal['party'];
   readonly retrySeconds: number | undefined;
   readonly limit: Refusal['limit'];
   constructor(party: string, refusal: Refusal) {
@@ -68,6 +71,7 @@ export class Refused extends SottoError {
     const remedy = isAdmission(code) ? again : "see that party's log";
     super(isAdmission(code) ? 'resource' : 'peer', `${refusedPrefix}${sentenceOf(refusal)}`, { place: { party }, remedy });
     this.code = code;
+    this.late = code === 'late' ? refusal.party : undefined;
     this.retrySeconds = retrySeconds;
     this.limit = refusal.limit;
   }
@@ -105,11 +109,14 @@ export class TurnedAway extends SottoError {
  * prompt, of a path or of a weight, so that none goes out.
  */
 export function refusalOf(error: unknown): Refusal {
-  if (error instanceof Objection) return { code: error.code };
   if (error instanceof TurnedAway) return admissionOf(error);
   if (!(error instanceof SottoError)) return { code: 'failed' };
   const party = roles.find((role) => role === error.place.party);
   const said = party === undefined ? {} : { party };
+  // Not only who was late hears of it.
+  if (error instanceof Objection) return error.code === 'late' ? { code: 'late', ...said } : { code: error.code };
+  if (error instanceof Refused && error.code === 'late')
+    return { code: 'late', ...said, ...(error.late === undefined ? {} : { party: error.late }) };
   if (error instanceof Refused && error.turnedAway) return { ...admissionOf(error), ...said };
   return error.kind === 'peer' ? { code: 'failed', ...said } : { code: 'failed' };
 }

@@ -1,6 +1,6 @@
-import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { systemAlarm } from '../node/clock.ts';
+import { Objection } from './refusals.ts';
 
 /** Brings a connection to the session that expects it, by a name that only its peer was told. */
 export class Rendezvous {
@@ -8,7 +8,7 @@ export class Rendezvous {
   readonly #early = new Map<string, (met: boolean) => void>();
   readonly #come = new Map<string, Channel>();
 
-  /** The connection of that name. Throws a `peer` error after so long, and what `aborted` rejects with. */
+  /** The connection of that name. Throws an objection (`late`) after so long, and what `aborted` rejects with. */
   async expect(name: string, peer: string, milliseconds: number, aborted: Promise<never>): Promise<Channel> {
     const early = this.#come.get(name);
     if (early !== undefined) {
@@ -52,8 +52,8 @@ export class Rendezvous {
   }
 }
 
-const missing = (peer: string, milliseconds: number): SottoError =>
-  new SottoError('peer', `the ${peer} did not come within ${milliseconds} ms`, {
-    place: { party: peer },
+const missing = (peer: string, milliseconds: number): Objection =>
+  new Objection('late', `the ${peer} did not come within ${milliseconds} ms`, {
+    party: peer,
     remedy: `look at the ${peer}'s log`,
   });

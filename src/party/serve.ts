@@ -12,7 +12,7 @@ import { type BundleStore, openBundleStore } from './bundles.ts';
 import type { Measuring } from './calibration.ts';
 import { type Control, greet, heedingRefusals, type RunRequest, receiveControl, sendControl } from './control.ts';
 import { partyCredentials } from './credentials.ts';
-import { within } from './doors.ts';
+import { firstWordMilliseconds, within } from './doors.ts';
 import { knock } from './knock.ts';
 import { DealerLink } from './link.ts';
 import { type LinkToken, linkTokenFor } from './link-token.ts';
@@ -29,7 +29,7 @@ import { serverRun, TextEnded } from './server-run.ts';
 import { type Service, type ServiceOptions, stand } from './service.ts';
 import { nonce, type RunStore, runBundle, sessionOf } from './session.ts';
 import { type Session, Sessions } from './sessions.ts';
-import { Tracing } from './tracing.ts';
+import { Tracing, type TracingLimits, tracingLimits } from './tracing.ts';
 
 export interface ServeOptions extends ServiceOptions {
   readonly model: string;
@@ -48,6 +48,8 @@ export interface ServeOptions extends ServiceOptions {
   readonly prepare: { readonly count: number; readonly shapes: readonly RunRequest[] };
   /** How a model is measured that was never calibrated. */
   readonly measuring?: Measuring | undefined;
+  /** What the program of one run may cost; its client, which traces it as well, is waited for as long. */
+  readonly tracing?: TracingLimits | undefined;
 }
 
 const usualRing: RingParameters = { bits: 64, fraction: 16 };
@@ -63,7 +65,7 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
     });
   const token = await linkTokenFor([options.dealer], options.linkToken);
   const model = await loadModel(options.model, options.measuring);
-  const tracing = new Tracing();
+  const tracing = new Tracing(options.tracing);
   const rings = [...(model.plan.ring === undefined ? [] : [model.plan.ring]), usualRing, ...(options.rings ?? [])];
   const sessions = new Sessions({
     ...{ role: 'server', ...options, limits: { ...options.limits, rings }, now: () => performance.now() },
@@ -194,9 +196,8 @@ class Server {
   }
 
   async #serve(session: Session, client: Channel): Promise<void> {
-    const { model, sessions, options, asking, prepared } = this.#parts;
-    await sendControl(client, model.manifest);
-    const request = await receiveControl(client, 'request');
+    const { sessions, options, asking, prepared } = this.#parts;
+    const request = await this.#requested(client);
     const { run } = request;
     sessions.admission.check(run);
     session.note({ promptTokens: run.promptTokens, newTokens: run.newTokens });
@@ -211,6 +212,14 @@ class Server {
     } finally {
       await prepared.burn(half.header.id);
     }
+  }
+
+  /** The client reads the manifest, traces its run and asks for it; a silent one gives its seat back. */
+  #requested(client: Channel): Promise<Control<'request'>> {
+    const { model, options } = this.#parts;
+    const { handshakeMilliseconds, tracing: { milliseconds } = tracingLimits } = options;
+    const asked = sendControl(client, model.manifest).then(() => receiveControl(client, 'request'));
+    return within(firstWordMilliseconds(handshakeMilliseconds) + milliseconds, client, asked, 'ask for a run');
   }
 
   /** The program of what a client asks for, which is that of both, within the ranges that the model was calibrated for. */
@@ -276,9 +285,10 @@ class Server {
     const { model, options } = this.#parts;
     const { dealer, agreed, copy } = await this.#order(session, client, asked);
     const { platform, seeds } = await this.#begin(session, client, asked, agreed, copy.seed);
-    const { token } = await receiveControl(client, 'beside');
+    const patience = firstWordMilliseconds(options.handshakeMilliseconds);
+    const { token } = await within(patience, client, receiveControl(client, 'beside'), 'announce its second connection');
     const beside = await attending(client, (attention) =>
-      attention.guard(this.#besides.expect(token, 'client', options.timeoutMilliseconds, session.aborted)),
+      attention.guard(this.#besides.expect(token, 'client', patience, session.aborted)),
     );
     beside.allow?.(largestFrameBytes(asked.traced.ringProgram, 'clientToServer'));
     const live = { ...serverRun(client, model).run, helper: dealer, material: session.adopt(beside, 'offline') };
