@@ -24,9 +24,9 @@ export function report(error: unknown, terminal: Terminal, json: boolean): numbe
     terminal.error(`sotto: ${error.message}\n`);
     return exitCodes.disagreement;
   }
-  const { kind, message, place, remedy, line } = describe(error);
-  terminal.error(`sotto: ${line.replaceAll(/\s*\n\s*/g, ' ')}\n`);
-  if (json) printJson(terminal, { error: { kind, message, place, remedy } });
+  const { kind, message, place, remedy, line, run } = describe(error);
+  terminal.error(`sotto: ${line.replaceAll(/\s*\n\s*/g, ' ')}${run === undefined ? '' : ` (run ${run})`}\n`);
+  if (json) printJson(terminal, { error: { kind, message, place, remedy, ...(run === undefined ? {} : { run }) } });
   return kind === 'unexpected' ? exitCodes.unexpected : kindCodes[kind];
 }
 
@@ -35,14 +35,16 @@ interface Described {
   readonly message: string;
   readonly place: SottoError['place'];
   readonly remedy: string;
+  /** The name of the run that it ended, where there was one. */
+  readonly run?: string | undefined;
   /** All of it. */
   readonly line: string;
 }
 
 function describe(error: unknown): Described {
   if (error instanceof SottoError) {
-    const { kind, reason, place, remedy, message } = error;
-    return { kind, message: reason, place, remedy, line: message };
+    const { kind, reason, place, remedy, message, run } = error;
+    return { kind, message: reason, place, remedy, line: message, run };
   }
   if (error instanceof CommanderError) {
     const message = error.message.replace(/^error: /, '');

@@ -30,6 +30,8 @@ export class SottoError extends Error {
   readonly remedy: string;
   /** The sentence alone, without place and remedy. */
   readonly reason: string;
+  /** The run that ended so, by the name that the logs of all its parties have for it; set once the run has one. */
+  run: string | undefined;
   constructor(kind: ErrorKind, reason: string, options: { place?: Place; remedy: string; cause?: unknown }) {
     const place: Place = Object.fromEntries(Object.entries(options.place ?? {}).map(([name, value]) => [name, printable(value)]));
     const said = printable(reason);

@@ -38,7 +38,7 @@ import { checkManifest, checkSize, manifestHash, manifestTokenizer, type TracedR
 import { type PaddingPolicy, preparePrompt, type ReadPrompt } from './prompt.ts';
 import { refusalOf } from './refusals.ts';
 import { type ClientReport, firstWords, PhaseMeter, roleReport, watchFirst } from './report.ts';
-import { freshTicket, type RunStore, runBundle, sessionOf } from './session.ts';
+import { freshTicket, type RunStore, runBundle, runName, sessionOf } from './session.ts';
 
 /** What the client wants: a text continued, or a picture named. */
 export type ClientTask =
@@ -114,6 +114,7 @@ async function runToItsEnd(
   const { setting = 'dealer' } = options;
   const knocking = { milliseconds: host.patienceMilliseconds, now: () => performance.now() };
   const opened: Channel[] = [];
+  let run: string | undefined;
   try {
     const { channel: server, answer: manifest } = await knock(
       async () => {
@@ -138,6 +139,7 @@ async function runToItsEnd(
     await sendControl(server, { type: 'request', run: prepared.run, program: traced.hash, nonce });
     await prepared.begin();
     const agreed = await receiveControl(server, 'session');
+    run = runName(agreed.bundle);
     sameProgram('server', agreed.program, traced.hash);
     // Material made ahead knew no client: what keeps it fresh is the claim of its id, here and at the other two.
     if (!agreed.ahead && agreed.nonces.client !== nonce)
@@ -166,13 +168,20 @@ async function runToItsEnd(
         return material;
       });
     const report = await runPhases(host, options, { server, dealer, beside }, agreed, traced, prepared);
-    return { report, fault: prepared.opened.fault };
+    return { report, fault: named(prepared.opened.fault, run) };
   } catch (error) {
+    named({ error }, run);
     await Promise.all(opened.map((channel) => refuse(channel, refusalOf(error))));
     throw error;
   } finally {
     await Promise.all(opened.map((channel) => channel.close()));
   }
+}
+
+/** The same, with the name of the run in it. */
+function named(fault: Fault | undefined, run: string | undefined): Fault | undefined {
+  if (fault?.error instanceof SottoError) fault.error.run = run;
+  return fault;
 }
 
 /** The client's inputs by name, and what its outputs do. */
@@ -381,6 +390,7 @@ async function runPhases(
   };
   const ledger = await (options.setting === 'helper' ? withHelper() : fromBundle());
   return {
+    run: runName(agreed.bundle),
     ...roleReport('client', { meter, ledger, peakKernelBytes: platform.kernels.peakBytes, saw }),
     forecast: forecast(traced.ringProgram, options.setting).total,
     promptIds: promptIds(),

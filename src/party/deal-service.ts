@@ -33,7 +33,7 @@ import { nodePlatform } from './platform.ts';
 import { Objection, TurnedAway } from './refusals.ts';
 import { Rendezvous } from './rendezvous.ts';
 import { type Service, type ServiceOptions, stand } from './service.ts';
-import { commitmentTo, freshTicket, nonce, sessionOf } from './session.ts';
+import { commitmentTo, freshTicket, nonce, runName, sessionOf } from './session.ts';
 import { type Session, Sessions } from './sessions.ts';
 import { Tracing } from './tracing.ts';
 import { type HeldLink, notVouched, sendChallenge, takeLink, takeOrder } from './vouchers.ts';
@@ -148,11 +148,12 @@ class Dealer {
     const halves = this.#halves;
     if (halves?.has(join) !== true) throw unknown();
     return () =>
-      void this.#sessions.run('hand', channel, (session) =>
-        session.phase('offline', async () => {
+      void this.#sessions.run('hand', channel, (session) => {
+        session.note({ run: runName(join.bundle) });
+        return session.phase('offline', async () => {
           if (!(await halves.hand(join, new StreamWriter(channel, offlineFrame)))) throw unknown();
-        }),
-      );
+        });
+      });
   }
 
   /** A link, or an order with what vouches for it. */
@@ -281,6 +282,7 @@ class Dealer {
       program: traced.hash,
       nonces: { ...order.nonces, dealer: nonce() },
     } as const;
+    session.note({ run: runName(agreed.bundle) });
     const platform = nodePlatform(run.ring.bits);
     const seeds = sessionOf(traced.ringProgram, agreed);
     const setup = (): Promise<Masked> => session.phase('setup', () => dealerSetup(platform, seeds, { server }));

@@ -3,6 +3,8 @@ import { printableJson, SottoError } from '../errors/index.ts';
 /** What happened, as an operator may keep it: names, counts and times. Nothing that a party computed with or read ever gets here. */
 export interface LogFields {
   readonly session?: string;
+  /** The run's name at all its parties. */
+  readonly run?: string;
   readonly peer?: string;
   readonly task?: string;
   readonly phase?: string;

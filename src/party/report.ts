@@ -33,6 +33,8 @@ export interface RoleReport {
 
 /** The client's report also has the forecast that it made from the public program. */
 export interface ClientReport extends RoleReport {
+  /** The run's name in the logs of all its parties. */
+  readonly run: string;
   readonly forecast: Costs;
   readonly promptIds: readonly number[];
   readonly newIds: readonly number[];

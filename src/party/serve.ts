@@ -27,7 +27,7 @@ import { Rendezvous } from './rendezvous.ts';
 import { openRunStore, serverKeptBytes } from './run-store.ts';
 import { serverRun, TextEnded } from './server-run.ts';
 import { type Service, type ServiceOptions, stand } from './service.ts';
-import { nonce, type RunStore, runBundle, sessionOf } from './session.ts';
+import { nonce, type RunStore, runBundle, runName, sessionOf } from './session.ts';
 import { type Session, Sessions } from './sessions.ts';
 import { Tracing, type TracingLimits, tracingLimits } from './tracing.ts';
 
@@ -304,6 +304,7 @@ class Server {
 
   /** The client hears what was agreed, and gets the seed of A. */
   async #begin(session: Session, client: Channel, { run, traced }: Asked, agreed: Control<'agreed'>, seed: Uint8Array) {
+    session.note({ run: runName(agreed.bundle) });
     await sendControl(client, sessionFor(agreed));
     await session.phase('setup', () => sendMaskSeed(client, seed));
     return { platform: nodePlatform(run.ring.bits), seeds: sessionOf(traced.ringProgram, agreed) };

@@ -22,6 +22,13 @@ export function freshTicket(): { readonly ticket: string; readonly nonce: string
 export const commitmentTo = (ticket: string): string =>
   bytesToHex(sha256(concatBytes(utf8ToBytes('sotto ticket/v1'), hexToBytes(ticket)))).slice(0, 32);
 
+/**
+ * How all parties of a run name it in what they log and report, so that their logs can be joined: 12 hexadecimal digits of SHA-256 over a label
+ * and the bundle's id. It opens nothing: no message carries it, no party looks anything up by it, and the id is not found from it.
+ */
+export const runName = (bundle: string): string =>
+  bytesToHex(sha256(concatBytes(utf8ToBytes('sotto session in logs/v1'), hexToBytes(bundle)))).slice(0, 12);
+
 /** What binds every seed of a run to it: program, bundle and a nonce of each party. */
 export function sessionOf(program: RingProgram, agreed: Pick<Control<'session'>, 'program' | 'bundle' | 'nonces'>): Session {
   const { client, server, dealer } = agreed.nonces;
