@@ -89,8 +89,9 @@ at('request').addEventListener('submit', (event) => {
   window.outcome = start()
     .then(({ text, promptIds, newIds, report }) => ({ text, promptIds, newIds, seconds: report.seconds }))
     .catch((error) => {
-      const { place = {}, reason = String(error), remedy = '' } = error;
-      show('problem', `${place.party ? `${place.party}: ` : ''}${reason}${remedy ? `. ${remedy}` : ''}`);
+      // By the run's name the parties' logs say what they saw of it.
+      const { place = {}, reason = String(error), remedy = '', run } = error;
+      show('problem', `${place.party ? `${place.party}: ` : ''}${reason}${remedy ? `. ${remedy}` : ''}${run ? ` (run ${run})` : ''}`);
       at('problem').hidden = false;
       enter('');
       return { party: place.party, reason };

@@ -91,7 +91,7 @@ function startStanding(role: string, words: readonly string[], terminal: Termina
     eachLine(child, (line) => {
       const entry = parseEntry(line);
       if (entry?.event === 'listening' && entry.address !== undefined) resolve(entry.address);
-      else if (entry?.level !== 'info') last = (entry?.reason ?? line).slice(0, 300);
+      else last = lastWords(line) ?? last;
     });
   });
   return {
@@ -117,9 +117,28 @@ function eachLine(child: ChildProcess, take: (line: string) => void): void {
   });
 }
 
-function parseEntry(line: string): { event?: string; level?: string; address?: string; reason?: string } | undefined {
+/**
+ * What a line of a party's log tells of the party's own end, if anything: nothing where it is about a session, a connection or a link, which ended
+ * alone, and whose error is shown where it belongs, by the client.
+ */
+export function lastWords(line: string): string | undefined {
+  const entry = parseEntry(line);
+  if (entry === undefined) return line.trim() === '' ? undefined : line.slice(0, 300);
+  if (entry.level !== 'error' || entry.session !== undefined) return undefined;
+  return (entry.reason ?? entry.event)?.slice(0, 300);
+}
+
+interface Entry {
+  readonly event?: string;
+  readonly level?: string;
+  readonly session?: string;
+  readonly address?: string;
+  readonly reason?: string;
+}
+
+function parseEntry(line: string): Entry | undefined {
   try {
-    return JSON.parse(line);
+    return (JSON.parse(line) as Entry | null) ?? undefined;
   } catch {
     return undefined;
   }
