@@ -20,28 +20,33 @@ export const pageEntropy: EntropySource = (bytes) => {
   for (let at = 0; at < bytes.length; at += entropyBytes) crypto.getRandomValues(bytes.subarray(at, at + entropyBytes));
 };
 
-/** AES-128 under one key on whole blocks, each by itself. The library makes a cipher for one call, so the key is scheduled anew each time. */
-export function blockCipher(key: Uint8Array): (blocks: Uint8Array) => Uint8Array {
+/** AES-128 under one key on whole blocks, each by itself. The library makes a cipher for one call, so the key is scheduled anew each time, and the schedule cleared. */
+export function blockCipher(key: Uint8Array): ((blocks: Uint8Array) => Uint8Array) & { close(): void } {
   if (key.length !== 16)
     throw new SottoError('usage', `an AES-128 key has 16 bytes, not ${key.length}`, { remedy: 'give 16 bytes' });
   const own = key.slice();
-  return (blocks) => {
+  const encrypt = (blocks: Uint8Array): Uint8Array => {
     if (blocks.length % 16 !== 0)
       throw new SottoError('usage', `${blocks.length} bytes are no whole blocks`, { remedy: 'give a multiple of 16 bytes' });
     return blocks.length === 0 ? new Uint8Array(0) : ecb(own, { disablePadding: true }).encrypt(blocks);
   };
+  return Object.assign(encrypt, { close: () => void own.fill(0) });
 }
 
 /** `aes-128-ctr/v1` as Node's: the stream number in the high 64 bits of the counter block, the block's position in the low 64. */
 export const pagePrg: PrgFactory = (seed) => {
   if (seed.length !== 32)
     throw new SottoError('usage', `a seed has 32 bytes, not ${seed.length}`, { remedy: 'derive it with hkdf' });
-  const encrypt = blockCipher(hkdfOf(sha256, seed, noSalt, new TextEncoder().encode('sotto prg'), 32).subarray(0, 16));
+  const derived = hkdfOf(sha256, seed, noSalt, new TextEncoder().encode('sotto prg'), 32);
+  const encrypt = blockCipher(derived.subarray(0, 16));
+  derived.fill(0);
+  let closed = false;
   return {
     algorithm: 'aes-128-ctr/v1',
     fill(stream, out) {
       if (!Number.isSafeInteger(stream) || stream < 0)
         throw new SottoError('usage', `${stream} is no stream number`, { remedy: 'use an integer in [0, 2^53)' });
+      if (closed) throw new Error('a generator draws after its key was cleared');
       const counters = new Uint8Array(Math.min(chunkBytes, (out.length + 15) & ~15));
       const view = new DataView(counters.buffer);
       for (let at = 0; at < counters.length; at += 16) {
@@ -58,6 +63,10 @@ export const pagePrg: PrgFactory = (seed) => {
         }
         out.set(encrypt(counters.subarray(0, 16 * blocks)).subarray(0, bytes), from);
       }
+    },
+    close() {
+      closed = true;
+      encrypt.close();
     },
   };
 };

@@ -8,6 +8,8 @@ export interface Prg {
   readonly algorithm: string;
   /** Overwrites `out` with the bytes of stream `stream` (an integer in [0, 2^53)) from its start on. A stream is for one purpose, once. */
   fill(stream: number, out: Uint8Array<ArrayBuffer>): void;
+  /** Clears the key, as far as the language allows. No stream comes after it. Generators without a key have none to clear. */
+  close?(): void;
 }
 
 /** `seed` has 32 bytes. */

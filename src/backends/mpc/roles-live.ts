@@ -79,7 +79,9 @@ export function clientLive(platform: Platform, session: Session, run: ClientLive
       channel: trouble.guarded(run.channel),
       input: (name: string) => trouble.guard(run.input(name)),
     };
-    return await completed(trouble, clientParty(leased, session, guarded, correlations), [reading], [halves]);
+    return await completed(trouble, clientParty(leased, session, guarded, correlations), [reading], [halves]).finally(() =>
+      prg.close?.(),
+    );
   });
 }
 
@@ -111,7 +113,9 @@ export function serverLive(platform: Platform, session: Session, run: ServerLive
       channel: trouble.guarded(run.channel),
       weight: (name: string) => trouble.guard(run.weight(name)),
     };
-    return await completed(trouble, serverParty(leased, session, guarded, correlations), [reading], []);
+    return await completed(trouble, serverParty(leased, session, guarded, correlations), [reading], []).finally(() =>
+      prg.close?.(),
+    );
   });
 }
 

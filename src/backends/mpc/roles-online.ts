@@ -47,7 +47,9 @@ export function clientOnline(platform: Platform, session: Session, run: ClientRu
     const { program } = session;
     const prg = await storedPrg(platform, run.bundle);
     const stored = { kernels, program, layout: materialLayout(program), source: afterSeed(run.bundle), prg };
-    return await clientParty({ ...platform, kernels }, session, run, storedClientCorrelations(stored));
+    return await clientParty({ ...platform, kernels }, session, run, storedClientCorrelations(stored)).finally(() =>
+      prg.close?.(),
+    );
   });
 }
 
@@ -90,7 +92,9 @@ export function serverOnline(platform: Platform, session: Session, run: ServerRu
     const { program } = session;
     const prg = await storedPrg(platform, run.bundle);
     const stored = { kernels, program, layout: materialLayout(program), source: afterSeed(run.bundle), prg };
-    return await serverParty({ ...platform, kernels }, session, run, storedServerCorrelations(stored));
+    return await serverParty({ ...platform, kernels }, session, run, storedServerCorrelations(stored)).finally(() =>
+      prg.close?.(),
+    );
   });
 }
 

@@ -216,19 +216,23 @@ export async function dealStreams(
     master.fill(0);
     seed.fill(0);
   }
-  await deal({
-    ...machine(platform, session),
-    clientPads: pads(kernels, prgs[0]!),
-    serverPads: pads(kernels, prgs[1]!),
-    cipher: platform.cipher,
-    maskedWeight: async (node) => {
-      const block = kernels.allocate(size(node.shape));
-      kernels.unpack(block, masked.get(weightKey(node))!, session.program.ring.bits);
-      return block;
-    },
-    toServer: (bytes) => writers.server.write(bytes),
-    toClient: (bytes) => writers.client.write(bytes),
-  });
+  try {
+    await deal({
+      ...machine(platform, session),
+      clientPads: pads(kernels, prgs[0]!),
+      serverPads: pads(kernels, prgs[1]!),
+      cipher: platform.cipher,
+      maskedWeight: async (node) => {
+        const block = kernels.allocate(size(node.shape));
+        kernels.unpack(block, masked.get(weightKey(node))!, session.program.ring.bits);
+        return block;
+      },
+      toServer: (bytes) => writers.server.write(bytes),
+      toClient: (bytes) => writers.client.write(bytes),
+    });
+  } finally {
+    for (const each of prgs) each.close?.();
+  }
   await writers.server.finish();
   await writers.client.finish();
 }
@@ -251,7 +255,7 @@ export async function clientOffline(
   seed.fill(0);
   const halves = clientHalves(platform, session, prg, maskSeed, new StreamWriter(channels.server, offlineFrame));
   // Both directions at once: the dealer may wait for this stream to be read before it goes on with the server's.
-  await Promise.all([fromDealer.forEach(sink), halves]);
+  await Promise.all([fromDealer.forEach(sink), halves.finally(() => prg.close?.())]);
 }
 
 /** The client's half of the linear correlations, to the server. */

@@ -19,7 +19,9 @@ export function weightMask(
 ): Block {
   const own = random.derive(seed, 'sotto weight mask/v1', [new TextEncoder().encode(weightKey(node))]);
   const block = kernels.allocate(size(node.shape));
-  random.prg(own).fill(0, kernels.bytes(block));
+  const prg = random.prg(own);
+  prg.fill(0, kernels.bytes(block));
+  prg.close?.();
   own.fill(0);
   return block;
 }
