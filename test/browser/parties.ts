@@ -22,8 +22,10 @@ export interface Party {
   readonly ended: Promise<number | string | null>;
 }
 
+/** Pages of any origin may come to it: each test has a port of its own for its page. */
 export async function startParty(words: readonly string[]): Promise<Party> {
-  const child = spawn(process.execPath, [join(root, 'bin/sotto.js'), 'party', ...words], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const command = [join(root, 'bin/sotto.js'), 'party', ...words, '--origin', '*'];
+  const child = spawn(process.execPath, command, { stdio: ['ignore', 'ignore', 'pipe'] });
   const ended = new Promise<number | string | null>((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal)));
   let said = '';
   const address = await new Promise<string>((resolve, reject) => {
