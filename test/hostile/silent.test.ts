@@ -82,10 +82,10 @@ async function fateOf(channel: Channel): Promise<string> {
 describe('a client that says no more', () => {
   it('keeps a seat at the server for the time of a first word, and is told why it goes', async () => {
     const at = await place('silent', 'dealer');
-    const silent = await Promise.all(Array.from({ length: 4 }, () => came(at.server.addresses[0]!, 'server')));
+    const silent = await Promise.all(Array.from({ length: 2 }, () => came(at.server.addresses[0]!, 'server')));
     const fates = Promise.all(silent.map(fate));
     await served(at, 'client-1', 'dealer');
-    expect(await fates).toEqual(['late', 'late', 'late', 'late']);
+    expect(await fates).toEqual(['late', 'late']);
     await at.end();
   });
 
