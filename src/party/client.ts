@@ -18,6 +18,7 @@ import { ringFor } from '../models/ranges.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Channel } from '../net/contract.ts';
 import type { Tensor } from '../program/index.ts';
+import { attending } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import {
   type Control,
@@ -112,8 +113,9 @@ async function runToItsEnd(
   options: ClientOptions,
 ): Promise<{ report: ClientReport; fault: Fault | undefined }> {
   const { setting = 'dealer' } = options;
-  const knocking = { milliseconds: host.patienceMilliseconds, now: () => performance.now() };
   const opened: Channel[] = [];
+  let over = false;
+  const knocking = { milliseconds: host.patienceMilliseconds, now: () => performance.now(), over: () => over };
   let run: string | undefined;
   try {
     const { channel: server, answer: manifest } = await knock(
@@ -150,16 +152,19 @@ async function runToItsEnd(
         place: { party: 'server' },
         remedy: 'start the run again',
       });
-    const { channel: dealer } = await knock(
-      async () => {
-        const channel = heedingRefusals(await host.connect(options.dealer, setting));
-        opened.push(channel);
-        channel.allow?.(materialFrameBytes);
-        return channel;
-      },
-      (channel) => greet(channel, 'client', [setting]),
-      knocking,
-    );
+    const knockingAtDealer = () =>
+      knock(
+        async () => {
+          const channel = heedingRefusals(await host.connect(options.dealer, setting));
+          opened.push(channel);
+          channel.allow?.(materialFrameBytes);
+          return channel;
+        },
+        (channel) => greet(channel, 'client', [setting]),
+        knocking,
+      );
+    // A server that goes meanwhile, or says that the dealer has gone, is heard at once.
+    const { channel: dealer } = await attending(server, (attention) => attention.guard(knockingAtDealer()));
     await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash, ticket: shown });
     const beside = (): Promise<Channel> =>
       openBeside(server, async () => {
@@ -174,6 +179,7 @@ async function runToItsEnd(
     await Promise.all(opened.map((channel) => refuse(channel, refusalOf(error))));
     throw error;
   } finally {
+    over = true;
     await Promise.all(opened.map((channel) => channel.close()));
   }
 }

@@ -5,6 +5,8 @@ import type { Channel } from '../net/contract.ts';
 interface Knocking {
   readonly milliseconds: number;
   readonly now: () => number;
+  /** Nobody waits for an answer any more. */
+  readonly over?: () => boolean;
 }
 
 /**
@@ -14,16 +16,18 @@ interface Knocking {
 export async function knock<T>(
   open: () => Promise<Channel>,
   answered: (channel: Channel) => Promise<T>,
-  { milliseconds, now }: Knocking,
+  { milliseconds, now, over = () => false }: Knocking,
 ): Promise<{ channel: Channel; answer: T }> {
   const until = now() + milliseconds;
   for (let pause = 50; ; pause = Math.min(2 * pause, 1000)) {
     const channel = await open();
     try {
+      // Who has left takes nothing that comes after.
+      if (over()) await channel.close();
       return { channel, answer: await answered(channel) };
     } catch (error) {
       const left = until - now();
-      if (left <= 0 || !closedWithoutAWord(error)) throw error;
+      if (left <= 0 || over() || !closedWithoutAWord(error)) throw error;
       await channel.close();
       await new Promise((resolve) => setTimeout(resolve, Math.min(pause, left)));
     }
