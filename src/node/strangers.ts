@@ -76,7 +76,10 @@ export class Strangers {
   }
 }
 
-/** The source that a remote address is counted by. */
+/**
+ * The source that a remote address is counted by: a machine by its IPv4 address, a network by the first half of an IPv6 one, which one
+ * machine has whole. Null on a Unix socket, where there is no address.
+ */
 export function sourceOf(remoteAddress: string | undefined): string | null {
   if (remoteAddress === undefined) return null;
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(remoteAddress);

@@ -1,6 +1,7 @@
 import { forecast, type Setting } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
 import type { Channel } from '../net/contract.ts';
+import { sourceOf } from '../node/strangers.ts';
 import type { RunRequest } from './control.ts';
 import type { Log } from './log.ts';
 import type { RunProgram } from './manifest.ts';
@@ -102,17 +103,8 @@ export function whoIs({ security, source }: Channel): string {
   return certificate === undefined ? `from ${placeOf(source)}` : `certificate ${certificate}`;
 }
 
-/** A machine by its IPv4 address, a network by the first half of an IPv6 one, which one machine has whole; everybody on this machine is one. */
-export function placeOf(source: string | undefined): string {
-  if (source === undefined) return 'this machine';
-  const four = /^(?:::ffff:)?(\d+\.\d+\.\d+\.\d+)$/i.exec(source)?.[1];
-  if (four !== undefined) return four;
-  const [head = '', tail] = source.split('%')[0]!.split('::');
-  const groups = head === '' ? [] : head.split(':');
-  const behind = tail === undefined || tail === '' ? 0 : tail.split(':').length;
-  const all = tail === undefined ? groups : [...groups, ...new Array<string>(Math.max(0, 8 - groups.length - behind)).fill('0')];
-  return `${all.slice(0, 4).join(':')}::/64`;
-}
+/** The source that strangers are counted by, too; everybody on this machine is one. */
+export const placeOf = (source: string | undefined): string => sourceOf(source) ?? 'this machine';
 
 /** Says at the start what clients may ask, what it costs to make, and how much of the last matrix it is. */
 export async function logPolicy(

@@ -120,6 +120,8 @@ describe('budgets', () => {
     expect(placeOf('2001:db8:1:2::9')).not.toBe(placeOf('2001:db8:1:3::9'));
     expect(placeOf('::1')).toBe('0:0:0:0::/64');
     expect(placeOf('fe80::1%eth0')).toBe('fe80:0:0:0::/64');
+    // Its zeros stand in the first half, words behind them too.
+    expect(placeOf('1::2:3:4:5:6:7')).toBe('1:0:2:3::/64');
     expect(placeOf(undefined)).toBe('this machine');
   });
 });
