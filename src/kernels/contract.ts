@@ -1,4 +1,7 @@
+import type { Block } from './block.ts';
 import type { TreeKernels } from './trees.ts';
+
+export type { Block } from './block.ts';
 
 /**
  * The hot loops on ring words, behind one contract: `js/` is the slow twin that states what each means, `wasm/` is the fast one.
@@ -8,12 +11,6 @@ import type { TreeKernels } from './trees.ts';
  * its width shows (shifts, packing, decoding), because 2^L divides 2^wordBits.
  */
 export type WordBits = 32 | 64;
-
-/** `offset` in bytes from the start of the kernels' memory, `length` in words. Every operation but `free` also takes a part that a caller cut from a block. */
-export interface Block {
-  readonly offset: number;
-  readonly length: number;
-}
 
 /**
  * Every operation writes to `out`, whose length must fit; `out` may be one of the elementwise operations' inputs, and overlaps no input of

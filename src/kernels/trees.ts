@@ -1,4 +1,4 @@
-import type { Block } from './contract.ts';
+import type { Block } from './block.ts';
 
 /** The platform's cipher under one of its public keys: an answer, which is copied at once, or the copy itself. */
 export interface WalkCipher {

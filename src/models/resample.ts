@@ -1,4 +1,4 @@
-import type { RgbImage } from './preprocess.ts';
+import type { RgbImage } from '../pictures/index.ts';
 
 /** Filters by name, as Pillow has them, which the published preprocessors use. */
 export type ResizeFilter = 'nearest' | 'box' | 'linear' | 'hamming' | 'cubic' | 'lanczos3';

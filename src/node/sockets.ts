@@ -6,32 +6,12 @@ import { crc32 } from 'node:zlib';
 import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
+import type { Address, Entrance, SocketOptions } from './address.ts';
 import { type AcceptOptions, Arrivals, type Expected, type Visitor } from './arrivals.ts';
 import { bound, shortSocketPath, systemCode } from './binding.ts';
 import { systemAlarm, systemClock } from './clock.ts';
 import { acceptedRole, beginsTls, secureAcceptor, secureConnector, securityOf, type TlsCredentials, tlsOnPlain } from './tls.ts';
 import { listenWebSocket, parseWebAddress, type WebPlace, webSocketConnector } from './websocket.ts';
-
-/**
- * `unix:/path`, `tcp:host:port`, `tls:host:port`, `ws:host:port[/path]` or `wss:host:port[/path]` (an IPv6 host in brackets; port 0 lets the
- * system choose when listening). Who listens may name several, with commas between.
- */
-export type Address = string;
-
-export interface SocketOptions {
-  readonly address: Address;
-  /** The other side's name in error messages. */
-  readonly peer: string;
-  /** How long one receive or one send may wait for the peer. */
-  readonly timeoutMilliseconds: number;
-  readonly maximumPayloadBytes?: number;
-  /** How long the handshake of an accepted connection may take; `timeoutMilliseconds` where absent. */
-  readonly handshakeMilliseconds?: number;
-  /** For `tls:` and `wss:` addresses, which need them; `peer` is then the role that the other side's certificate must name. */
-  readonly credentials?: TlsCredentials | undefined;
-  /** Pages of these origins (`https://example.org`) may come to `ws:` and `wss:` addresses that are listened on, `*` for any; none where absent. */
-  readonly origins?: readonly string[] | undefined;
-}
 
 export interface Listener {
   /** With the port that the system chose; of several, all. */
@@ -46,12 +26,6 @@ export interface Listener {
   receive(visit: (visitor: Visitor) => void): void;
   /** Accepts nothing more and removes a Unix socket's file; channels that were accepted stay open. */
   close(): Promise<void>;
-}
-
-/** One address that is listened on. */
-export interface Entrance {
-  readonly address: Address;
-  close(): void;
 }
 
 /** How long a closed socket waits for the peer to close its side. */

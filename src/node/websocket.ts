@@ -7,10 +7,10 @@ import { type ClientOptions, WebSocket, WebSocketServer } from 'ws';
 import { SottoError } from '../errors/index.ts';
 import type { Channel, Pipe } from '../net/contract.ts';
 import { framedChannel } from '../net/framed.ts';
+import type { Entrance, SocketOptions } from './address.ts';
 import type { Arrivals, Expected } from './arrivals.ts';
 import { bound } from './binding.ts';
 import { systemAlarm } from './clock.ts';
-import type { Entrance, SocketOptions } from './sockets.ts';
 import type { TlsCredentials } from './tls.ts';
 
 /**

@@ -3,10 +3,9 @@ import type { LlamaConfig } from '../models/config.ts';
 import { type ModelFolder, openModelFolder, traceLlama } from '../models/index.ts';
 import type { RunFolder } from './folder.ts';
 import type { Trainer } from './loop.ts';
-import { mixedSamples } from './mixed-text.ts';
 import type { DistillRecipe } from './recipe.ts';
-import type { RunOptions } from './run.ts';
-import type { StudentText } from './samples.ts';
+import type { RunOptions } from './run-options.ts';
+import { mixedSamples, type StudentText } from './samples.ts';
 import { distillation } from './stages.ts';
 
 /** Distils a Llama teacher on text; see `distillation`. */

@@ -30,7 +30,8 @@ export {
   type VisionPretrainRecipe,
   type VisionRecipe,
 } from './recipe.ts';
-export { type RunOptions, readTexts, runRecipe } from './run.ts';
+export { readTexts, runRecipe } from './run.ts';
+export type { RunOptions } from './run-options.ts';
 export type { Samples } from './samples.ts';
 export { recipePlan } from './stages.ts';
 export { type TokenizerOptions, type TrainedTokenizer, trainBytePairTokenizer } from './tokenizer.ts';

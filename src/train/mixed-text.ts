@@ -1,13 +1,5 @@
 import { SottoError } from '../errors/index.ts';
-import { type Program, type Ref, rewrite, type Tensor } from '../program/index.ts';
-import { mixing } from './augment/index.ts';
-import type { Samples } from './samples.ts';
-
-/** Mixup of text: where tokens have no numbers between them, their embeddings are mixed, in a teacher as in its student. */
-export interface TextMixup {
-  /** A weight from Beta(alpha, alpha) for each batch. */
-  readonly alpha: number;
-}
+import { type Program, type Ref, rewrite } from '../program/index.ts';
 
 /**
  * The program over mixed texts: every embedding of `ids` becomes share · embedding(ids) + (1 − share) · embedding(partners). New
@@ -42,30 +34,4 @@ export function withMixedTokens(program: Program): Program {
 function isIds(program: Program, index: number): boolean {
   const node = program.nodes[index]!;
   return node.operation === 'input' && node.parameters.name === 'ids';
-}
-
-/** Samples whose rows are paired at random within their batch; `partnerLabels` are the partners' next tokens. */
-export function mixedSamples(samples: Samples, { alpha }: TextMixup, seed: number): Samples {
-  return {
-    ...samples,
-    feeds: (index) => {
-      const feeds = samples.feeds(index);
-      const [batch, tokens] = feeds.get('ids')!.shape as [number, number];
-      const { weight, partners } = mixing(batch, alpha, seed, index);
-      const paired = (name: string): Tensor => {
-        const values = feeds.get(name)!.values as Int32Array;
-        const rows = new Int32Array(values.length);
-        partners.forEach((partner, row) => {
-          rows.set(values.subarray(partner * tokens, (partner + 1) * tokens), row * tokens);
-        });
-        return { shape: [batch, tokens], values: rows };
-      };
-      return new Map([
-        ...feeds,
-        ['partners', paired('ids')],
-        ['partnerLabels', paired('labels')],
-        ['share', { shape: [], values: Float32Array.of(weight) }],
-      ]);
-    },
-  };
 }

@@ -10,7 +10,7 @@ import { floatInputs } from './graft.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
 import type { PretrainRecipe } from './recipe.ts';
 import { writeResult } from './result.ts';
-import type { RunOptions, Texts } from './run.ts';
+import type { RunOptions, Texts } from './run-options.ts';
 import { documentText } from './samples.ts';
 import { trainBytePairTokenizer } from './tokenizer.ts';
 

@@ -7,7 +7,7 @@ import type { Tensor } from '../program/index.ts';
 import { modelCard } from './card.ts';
 import type { LogLine, RunFolder } from './folder.ts';
 import type { Recipe } from './recipe.ts';
-import type { RunOptions } from './run.ts';
+import type { RunOptions } from './run-options.ts';
 
 /** A trained model, by what its run's folder and its start say of it. */
 export interface Result {

@@ -4,42 +4,17 @@ import type { Files } from '../models/files.ts';
 import { openModelFolder } from '../models/folder.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
 import { folderFiles } from '../node/files.ts';
-import type { OnnxBackend } from '../node/onnx.ts';
 import { encodeDocuments, splitDocuments, splitItems } from './data.ts';
 import { distill } from './distill.ts';
 import { openRunFolder, type RunFolder } from './folder.ts';
-import type { Progress, Timer, Trainer } from './loop.ts';
+import type { Trainer } from './loop.ts';
 import { mixedText } from './mixed.ts';
 import { pretrain } from './pretrain.ts';
-import type { DistillRecipe, Recipe, TextRecipe } from './recipe.ts';
+import type { DistillRecipe, TextRecipe } from './recipe.ts';
+import type { RunOptions } from './run-options.ts';
 import { documentText } from './samples.ts';
 import { runVision } from './vision.ts';
 import { writeTexts } from './write.ts';
-
-/** Documents for training, and those held back from it. */
-export interface Texts {
-  readonly train: readonly string[];
-  readonly heldOut: readonly string[];
-}
-
-export interface RunOptions {
-  readonly recipe: Recipe;
-  /** Where the run lives; made where missing. The result is its folder `checkpoint`. */
-  readonly directory: string;
-  /** Continues a run that stopped. Without it, a folder that holds a run is refused. */
-  readonly resume?: boolean;
-  /** Where the recipe's texts are looked up. */
-  readonly data: Files;
-  /** The folder on disk where its pictures, or the data sets of its mixture, are; they are streamed. */
-  readonly pictures?: string | undefined;
-  /** Opens the folder of a checkpoint that the recipe names. */
-  readonly models: (name: string) => Files;
-  readonly backend: OnnxBackend;
-  readonly clock: Timer;
-  readonly progress?: ((progress: Progress) => void) | undefined;
-  /** Asked after every step: true saves the state and ends the call early. */
-  readonly stop?: ((step: number) => boolean) | undefined;
-}
 
 const textLimitBytes = 2 ** 30;
 

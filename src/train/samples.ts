@@ -1,5 +1,6 @@
 import type { CalibrationIds } from '../convert/index.ts';
 import type { Tensor } from '../program/index.ts';
+import { mixing } from './augment/index.ts';
 import { batches, batchFeeds, type Documents } from './data.ts';
 import type { TextRecipe } from './recipe.ts';
 
@@ -67,4 +68,36 @@ function heldOutRows({ batch: atOnce, context: tokens, seed, evaluateRows }: Row
   const batchAt = batches(documents, { batch, tokens, seed });
   const feeds = Array.from({ length: Math.max(1, Math.floor(rows / batch)) }, (_, i) => batchFeeds(batchAt(i)));
   return { batch, feeds };
+}
+
+/** Mixup of text: where tokens have no numbers between them, their embeddings are mixed, in a teacher as in its student. */
+export interface TextMixup {
+  /** A weight from Beta(alpha, alpha) for each batch. */
+  readonly alpha: number;
+}
+
+/** Samples whose rows are paired at random within their batch; `partnerLabels` are the partners' next tokens. */
+export function mixedSamples(samples: Samples, { alpha }: TextMixup, seed: number): Samples {
+  return {
+    ...samples,
+    feeds: (index) => {
+      const feeds = samples.feeds(index);
+      const [batch, tokens] = feeds.get('ids')!.shape as [number, number];
+      const { weight, partners } = mixing(batch, alpha, seed, index);
+      const paired = (name: string): Tensor => {
+        const values = feeds.get(name)!.values as Int32Array;
+        const rows = new Int32Array(values.length);
+        partners.forEach((partner, row) => {
+          rows.set(values.subarray(partner * tokens, (partner + 1) * tokens), row * tokens);
+        });
+        return { shape: [batch, tokens], values: rows };
+      };
+      return new Map([
+        ...feeds,
+        ['partners', paired('ids')],
+        ['partnerLabels', paired('labels')],
+        ['share', { shape: [], values: Float32Array.of(weight) }],
+      ]);
+    },
+  };
 }

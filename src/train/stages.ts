@@ -11,7 +11,7 @@ import { type Adapted, adapters } from './lora.ts';
 import type { LossWeights, Metric } from './losses.ts';
 import type { DistillRecipe, VisionDistillRecipe } from './recipe.ts';
 import { writeResult } from './result.ts';
-import type { RunOptions } from './run.ts';
+import type { RunOptions } from './run-options.ts';
 import type { Samples } from './samples.ts';
 
 export type StudentRecipe = DistillRecipe | VisionDistillRecipe;

@@ -15,7 +15,7 @@ import type { LossWeights } from './losses.ts';
 import { calibrationPictures, type PictureSplit, pictureSamples, readPictures, splitPictures } from './pictures.ts';
 import type { VisionDistillRecipe, VisionPretrainRecipe, VisionRecipe } from './recipe.ts';
 import { writeResult } from './result.ts';
-import type { RunOptions } from './run.ts';
+import type { RunOptions } from './run-options.ts';
 import { distillation } from './stages.ts';
 
 const preprocessorFile = 'preprocessor_config.json';

@@ -3,7 +3,8 @@ import * as fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { encodeFrameHeader } from '../../src/net/frame.ts';
-import { connect, type Listener, listen, type SocketOptions } from '../../src/node/sockets.ts';
+import type { SocketOptions } from '../../src/node/address.ts';
+import { connect, type Listener, listen } from '../../src/node/sockets.ts';
 import { strangerLimits } from '../../src/node/strangers.ts';
 import { parseWebAddress } from '../../src/node/websocket.ts';
 

@@ -3,7 +3,8 @@ import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { pseudorandom } from '../../src/math/index.ts';
 import { type Tensor, trace } from '../../src/program/index.ts';
 import { batchFeeds, lossProgram, type Samples } from '../../src/train/index.ts';
-import { mixedSamples, withMixedTokens } from '../../src/train/mixed-text.ts';
+import { withMixedTokens } from '../../src/train/mixed-text.ts';
+import { mixedSamples } from '../../src/train/samples.ts';
 
 const [batch, tokens, vocabulary] = [4, 3, 5];
 /** A model whose logits are its embeddings. */

@@ -1,6 +1,7 @@
 import type { Tokenizer } from '../../models/tokenizer.ts';
 import { brokenRow } from './bytes.ts';
-import { type Row, textOf } from './rows.ts';
+import type { Row } from './row.ts';
+import { textOf } from './rows.ts';
 
 /** Tokens of one document; the loss counts those from `masked` on. */
 export interface Document {

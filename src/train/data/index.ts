@@ -16,8 +16,8 @@ export {
   type PictureStream,
   pictureAt,
 } from './pictures.ts';
+export type { Row } from './row.ts';
 export {
-  type Row,
   type RowOptions,
   readField,
   readJsonArray,

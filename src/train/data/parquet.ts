@@ -4,7 +4,7 @@ import { SottoError } from '../../errors/index.ts';
 import { asError } from '../../node/files.ts';
 import { brokenRow } from './bytes.ts';
 import { type Opened, type Reply, type Request, serveParquet } from './parquet-worker.ts';
-import type { Row } from './rows.ts';
+import type { Row } from './row.ts';
 
 /** A row group is unpacked as a whole, so its claimed size is bounded before. */
 const groupLimitBytes = 2 ** 30;

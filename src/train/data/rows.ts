@@ -2,13 +2,7 @@ import { SottoError } from '../../errors/index.ts';
 import { isObject } from '../../models/json.ts';
 import { brokenRow, fileBytes, truncated } from './bytes.ts';
 import { readParquet } from './parquet.ts';
-
-/** One row of a text data set. */
-export interface Row {
-  /** How errors name its place: `line 17`, `row 4`. */
-  readonly place: string;
-  readonly value: Readonly<Record<string, unknown>>;
-}
+import type { Row } from './row.ts';
 
 /** A longer row is damage, not data: it bounds what a file without line ends can take of the memory. */
 export const rowLimitBytes = 64 * 2 ** 20;

@@ -4,7 +4,8 @@ import type { Tokenizer } from '../../models/tokenizer.ts';
 import { alpacaTexts, type Document, encodePrompted, encodeText } from './alpaca.ts';
 import { openTokenCache } from './cache.ts';
 import { readParquet } from './parquet.ts';
-import { type Row, readJsonArray, readJsonLines, readRows, readText, textOf } from './rows.ts';
+import type { Row } from './row.ts';
+import { readJsonArray, readJsonLines, readRows, readText, textOf } from './rows.ts';
 import type { TokenPart } from './rows-of-tokens.ts';
 
 /** A text data set on disk: texts of one field, or instructions with answers whose prompts are masked from the loss. */
