@@ -2,7 +2,7 @@
 // a text in the clear without ONNX Runtime, the same between three processes, the library, and what is in the folder. Skips, and says so, where no
 // registry answers. Limits: 20 MB installed (optional peers apart), no build state in the tarball.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -67,6 +67,21 @@ try {
     const story = await model.generatePrivately('Once', { newTokens: 2 });
     console.log(story.online.hops);`;
   expect(Number(run(project, process.execPath, '--input-type=module', '--eval', used)) > 0, 'the library writes privately');
+  // Every entry point compiles in a strict project without the DOM's types, declarations checked too; Node's are what any
+  // project on Node has.
+  const entries = Object.keys(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).exports).filter(
+    (name) => !name.endsWith('.json'),
+  );
+  const imports = entries.map((name, place) => `export * as entry${place} from 'sotto${name.slice(1)}';\n`);
+  writeFileSync(join(project, 'strict.ts'), imports.join(''));
+  const compilerOptions = {
+    ...{ strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, skipLibCheck: false },
+    ...{ lib: ['es2023'], types: [], target: 'es2023', module: 'nodenext', noEmit: true },
+  };
+  writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['strict.ts'] }));
+  run(project, 'npm', 'install', '--no-audit', '--no-fund', '--save-dev', '@types/node@20');
+  run(project, process.execPath, join(root, 'node_modules/typescript/bin/tsc'), '-p', project);
+  expect(entries.length > 10, `${entries.length} entry points compile strictly without the DOM's types`);
 } finally {
   rmSync(work, { recursive: true, force: true });
 }

@@ -4,8 +4,14 @@ import { manifestPixels } from '../party/manifest.ts';
 import { loadImage, pixelLimit, type RgbImage } from '../pictures/index.ts';
 import type { Tensor } from '../program/index.ts';
 
-/** A picture file (`Blob`, `File`), decoded as in Node, or anything that a canvas draws, taken as the browser shows it. */
-export type Picture = ImageBitmapSource;
+/**
+ * A picture file (`Blob`, `File`), decoded as in Node, or anything that a canvas draws (`ImageBitmapSource`: an image's element, a canvas, an
+ * `ImageData`, a frame of a video), taken as the browser shows it. By structure, so that it compiles without the DOM's types.
+ */
+export type Picture =
+  | { arrayBuffer(): Promise<ArrayBuffer> }
+  | { readonly width: unknown; readonly height: unknown }
+  | { readonly displayWidth: number; readonly displayHeight: number };
 
 /** The pixel values that the public manifest asks for: files are decoded and everything is resized by the same code as in Node. */
 export async function picturePixels(picture: Picture, manifest: Control<'manifest'>): Promise<Tensor> {
@@ -20,7 +26,7 @@ async function pixels(picture: Picture): Promise<RgbImage> {
 async function drawn(picture: Picture): Promise<RgbImage> {
   // As the bytes lie in the picture: neither its colour profile nor a premultiplied alpha may change them.
   const options = { colorSpaceConversion: 'none', premultiplyAlpha: 'none' } as const;
-  const bitmap = await createImageBitmap(picture, options).catch((cause: unknown) => {
+  const bitmap = await createImageBitmap(picture as ImageBitmapSource, options).catch((cause: unknown) => {
     throw new SottoError('input', 'the picture cannot be drawn', {
       remedy: 'give a picture file, or a picture that is loaded',
       cause,

@@ -36,7 +36,7 @@ export interface ActivationFit {
   readonly weighted: boolean;
 }
 
-interface FitOptions extends ActivationFit {
+export interface FitOptions extends ActivationFit {
   readonly program: Program;
   readonly layer: number;
   readonly weights: Weights;
@@ -44,7 +44,7 @@ interface FitOptions extends ActivationFit {
   /** Decides the coefficients of `naive`; 0 where absent. */
   readonly seed?: number | undefined;
 }
-type Degree = 2 | 4;
+export type Degree = 2 | 4;
 
 /** Least squares on what one layer does, whose predecessors the program already has converted; see `initialisations`. */
 export async function fitActivation<P>(

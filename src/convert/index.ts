@@ -7,10 +7,10 @@ export {
   initialisations,
   type Polynomials,
 } from './activation.ts';
-export { type AttentionFit, type AttentionShift, fitAttention, foldShifts } from './attention.ts';
+export { type AttentionFit, fitAttention, foldShifts } from './attention.ts';
 export { type CalibrationOptions, calibrate } from './calibrate.ts';
 export { type Conversion, type ConversionOptions, convertCheckpoint, type LayerReport } from './checkpoint.ts';
-export type { Subject, Weights } from './observe.ts';
+
 export {
   type Calibration,
   type CalibrationIds,
@@ -19,5 +19,5 @@ export {
   subjectOf,
   vitSubject,
 } from './subjects.ts';
-export { type ArgumentRange, chooseTable, interpolationError } from './tables.ts';
+export { type ArgumentRange, chooseTable } from './tables.ts';
 export { widenHeads } from './widen.ts';

@@ -9,7 +9,7 @@ const newRows = 0.5;
 /** Separates these numbers from the others that a recipe's seed gives. */
 const domain = 0x776964;
 
-type Source = Pick<Checkpoint, 'config' | 'readAll'>;
+export type Source = Pick<Checkpoint, 'config' | 'readAll'>;
 
 /**
  * The same function with wider heads. Among n keys a softmax tells the best by e^s alone; a power tells it only if its score stands out

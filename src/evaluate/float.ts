@@ -18,7 +18,7 @@ import {
 import type { Executable, FloatBackend, Tensor } from '../program/index.ts';
 import type { PictureModel, Prediction, TextModel } from './model.ts';
 
-interface FloatParts<C> {
+export interface FloatParts<C> {
   readonly config: C;
   readonly plan: Plan;
   readonly weights: ReadonlyMap<string, Tensor>;

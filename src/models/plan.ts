@@ -63,7 +63,7 @@ export type AttentionPlan =
 export const powerForms = ['centred', 'plain', 'stable', 'length-agnostic'] as const;
 export type PowerForm = (typeof powerForms)[number];
 
-interface Quotient {
+export interface Quotient {
   readonly epsilon: number;
   readonly table?: Bounded | undefined;
 }

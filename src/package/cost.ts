@@ -14,8 +14,10 @@ export {
   type ScopeCosts,
   type SentBytes,
 } from '../backends/cost/index.ts';
+export type { Amounts, OperationSeconds, RingSeconds, Table, WorkUnit } from '../backends/cost/machine.ts';
 export { type Network, networks, parseNetwork, shaped } from '../net/shaped.ts';
 export {
+  type ForecastOptions,
   forecastModel,
   forecastShape,
   type NetworkSeconds,

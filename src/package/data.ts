@@ -1,3 +1,49 @@
 /** `sotto/data`: data on disk as rows, pictures and batches of tokens: streamed, checked, augmented, repeatable from a seed. */
-export * from '../train/augment/index.ts';
-export * from '../train/data/index.ts';
+export {
+  type Augmentation,
+  type Augmenter,
+  augmenter,
+  type Crop,
+  type Mixing,
+  mixing,
+  type OperationName,
+  operationNames,
+  type PictureBatch,
+  pictureBatch,
+} from '../train/augment/index.ts';
+export type { Pixels } from '../train/augment/operations.ts';
+export type { Document } from '../train/data/alpaca.ts';
+export {
+  type CifarOptions,
+  type CollectionOptions,
+  type CollectOptions,
+  collectPictures,
+  type Draw,
+  type Mixture,
+  type MixturePart,
+  type MixtureState,
+  mixture,
+  openTokenCache,
+  type ParquetOptions,
+  type Picture,
+  type PictureSet,
+  type PictureStream,
+  pictureAt,
+  type Row,
+  type RowOptions,
+  readCifar,
+  readIdx,
+  readJsonArray,
+  readJsonLines,
+  readParquet,
+  readPictureFolder,
+  readPictureTar,
+  readRows,
+  readTsv,
+  type TokenBatch,
+  type TokenCache,
+  type TokenMixture,
+  type TokenPart,
+  type TokenSource,
+  tokenMixture,
+} from '../train/data/index.ts';

@@ -52,7 +52,7 @@ export interface Timing {
   readonly machine: MachineProfile;
 }
 
-interface ForecastOptions {
+export interface ForecastOptions {
   readonly ring: RingParameters;
   readonly run: RunLength;
   readonly setting?: Setting;

@@ -215,3 +215,7 @@ class FolderModel implements Model {
     await writeCheckpoint(files, { config: checkpoint.config, tensors, companions: checkpoint.files, extra: published });
   }
 }
+
+export type { Setting } from '../backends/cost/forecast.ts';
+export type { FloatName } from '../node/float.ts';
+export type { TextPair } from './encoders.ts';

@@ -7,7 +7,7 @@ export { type DealerOptions, runDealer } from './dealer.ts';
 export { embeddingFrom } from './embedding.ts';
 export { parseManifestHash } from './known-manifests.ts';
 export { type LaunchOptions, type LaunchResult, launchLocal } from './launch.ts';
-export { manifestHash, readManifest, traceRun } from './manifest.ts';
+export { manifestHash, readManifest } from './manifest.ts';
 export { modelManifestHash } from './model.ts';
 export { readPixels } from './pixels.ts';
 export type { PaddingPolicy } from './prompt.ts';

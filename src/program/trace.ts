@@ -14,7 +14,7 @@ import type {
   Shape,
 } from './types.ts';
 
-type Table = { table?: Bounded | undefined };
+export type Table = { table?: Bounded | undefined };
 
 /** Records what a model does as a program. Also used to build programs from programs (lowering, gradients). */
 export class Tracer implements Ops<Ref> {

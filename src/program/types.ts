@@ -148,7 +148,7 @@ export interface Composites {
 export type Primitive = keyof Primitives;
 export type Composite = keyof Composites;
 export type Operation = Primitive | Composite;
-type Parameters = Primitives & Composites;
+export type Parameters = Primitives & Composites;
 
 /** One statement. `inputs` are indices of earlier nodes. */
 export type NodeOf<P extends Operation> = {

@@ -12,7 +12,7 @@ export interface OperationSeconds {
   readonly start?: Amounts;
   readonly after?: Amounts;
 }
-type Table = Readonly<Record<string, OperationSeconds>>;
+export type Table = Readonly<Record<string, OperationSeconds>>;
 
 /** What one word width costs on a machine, one core a party. */
 export interface RingSeconds {

@@ -1,6 +1,6 @@
 /** Programs in the ring: operations, fixed-point lowering, hops and declared sizes. */
 
-export { defaultQuantisation, type QuantiseOptions, usualFraction, usualRing, wide } from './budget.ts';
+export { type QuantiseOptions, usualFraction, usualRing, wide } from './budget.ts';
 export {
   correctionsOf,
   formOf,

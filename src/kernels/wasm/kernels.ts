@@ -2,7 +2,15 @@ import { BlockAllocator } from '../allocator.ts';
 import * as checks from '../checks.ts';
 import type { Block, RingKernels, WordBits } from '../contract.ts';
 import type { TreeKernels } from '../trees.ts';
-import { growMemory, instantiate, kernelMemory, type RingExports, ringModule } from './module.ts';
+import {
+  growMemory,
+  instantiate,
+  kernelMemory,
+  type RingExports,
+  ringModule,
+  type WasmMemory,
+  type WasmModule,
+} from './module.ts';
 import { type Dimension, stridedTable } from './strided.ts';
 import { WasmTrees } from './trees.ts';
 
@@ -22,8 +30,8 @@ export interface WasmOptions {
 export class WasmKernels implements RingKernels {
   readonly wordBits: WordBits;
   readonly wordBytes: number;
-  protected readonly module: WebAssembly.Module;
-  protected readonly memory: WebAssembly.Memory;
+  protected readonly module: WasmModule;
+  protected readonly memory: WasmMemory;
   protected readonly run: RingExports;
   /** Where the scratch of thread i starts: `scratchAt + i · scratchBytes`. */
   protected readonly scratchAt = STAGING_AT + STAGING_BYTES;

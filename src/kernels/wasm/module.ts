@@ -134,13 +134,23 @@ export const PAGE_BYTES = 65536;
 /** One page less than 4 GiB, so that no address behind a block wraps to 0. */
 const MOST_PAGES = 65535;
 
+/**
+ * WebAssembly's own two, by structure: a declaration that names WebAssembly compiles only where the DOM's types or a runtime's are, and the
+ * library's compile without.
+ */
+export type WasmModule = object;
+export interface WasmMemory {
+  readonly buffer: ArrayBuffer;
+  grow(pages: number): number;
+}
+
 /** The compiled module for one word; the `shared` one imports a memory that workers share. */
-export function ringModule(wordBits: WordBits, shared: boolean): WebAssembly.Module {
+export function ringModule(wordBits: WordBits, shared: boolean): WasmModule {
   return new WebAssembly.Module(fromBase64(binaries[`ring${wordBits}${shared ? 'Shared' : ''}`]));
 }
 
 /** A memory for a module, with room for what the kernels reserve for themselves. */
-export function kernelMemory(shared: boolean, maximumBytes: number): WebAssembly.Memory {
+export function kernelMemory(shared: boolean, maximumBytes: number): WasmMemory {
   const maximum = Math.min(MOST_PAGES, Math.floor(maximumBytes / PAGE_BYTES));
   const initial = 32;
   if (!(maximum >= initial)) {
@@ -155,7 +165,7 @@ export function kernelMemory(shared: boolean, maximumBytes: number): WebAssembly
 const growthBytes = 4 * 2 ** 20;
 
 /** Makes the memory reach at least to `endBytes`. Gives where it ends now, or undefined where it cannot grow so far. */
-export function growMemory(memory: WebAssembly.Memory, endBytes: number): number | undefined {
+export function growMemory(memory: WasmMemory, endBytes: number): number | undefined {
   const have = memory.buffer.byteLength;
   if (endBytes <= have) return have;
   const least = Math.ceil((endBytes - have) / PAGE_BYTES);
@@ -170,6 +180,6 @@ export function growMemory(memory: WebAssembly.Memory, endBytes: number): number
   return undefined;
 }
 
-export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): RingExports {
-  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as RingExports;
+export function instantiate(module: WasmModule, memory: WasmMemory): RingExports {
+  return new WebAssembly.Instance(module as WebAssembly.Module, { env: { memory } }).exports as unknown as RingExports;
 }

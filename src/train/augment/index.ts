@@ -2,4 +2,4 @@
 export { type Augmentation, type Augmenter, augmenter, type Crop, cropAndFlip } from './augment.ts';
 export { type PictureBatch, pictureBatch } from './batch.ts';
 export { betaSample, type Mixing, mixing, mixRows, oneHot } from './mixup.ts';
-export { applyOperation, type OperationName, type OperationOptions, operationNames, type Pixels } from './operations.ts';
+export { applyOperation, type OperationName, operationNames, type Pixels } from './operations.ts';

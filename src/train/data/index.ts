@@ -1,15 +1,14 @@
 /** Data on disk → rows, pictures, token batches: streamed, typed errors with their places, repeatable from a seed. */
-export { alpacaPrompt, alpacaTexts, type Document, encodePrompted, encodeText } from './alpaca.ts';
+export { alpacaTexts, type Document, encodePrompted, encodeText } from './alpaca.ts';
 export { type CifarOptions, readCifar, readIdx } from './binary.ts';
-export { ByteReader, fileBytes } from './bytes.ts';
-export { fileHash, openTokenCache, type TokenCache, type TokenSource } from './cache.ts';
+
+export { openTokenCache, type TokenCache, type TokenSource } from './cache.ts';
 export { type CollectionOptions, readPictureFolder, readPictureTar } from './collections.ts';
 export { type Draw, type Mixture, type MixturePart, type MixtureState, mixture } from './mixture.ts';
 export { type ParquetOptions, readParquet } from './parquet.ts';
 export { permuted } from './permutation.ts';
 export {
   type CollectOptions,
-  checkLabel,
   collectPictures,
   type Picture,
   type PictureSet,
@@ -23,19 +22,17 @@ export {
   readJsonArray,
   readJsonLines,
   readRows,
-  readText,
   readTsv,
   textOf,
 } from './rows.ts';
 export { type TokenBatch, type TokenMixture, type TokenPart, tokenMixture } from './rows-of-tokens.ts';
-export { readTar, type TarEntry } from './tar.ts';
+export { readTar } from './tar.ts';
 export {
   openTextPart,
   type Split,
   type SplitPart,
   splitPart,
   type TextSource,
-  type TokenisedWith,
   tokenisedWith,
   tokenizerKey,
 } from './text-part.ts';
