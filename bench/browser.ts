@@ -53,6 +53,7 @@ export async function browser(): Promise<{ measurements: Measurement[]; newToken
   const ids: (readonly number[])[] = [];
   const node = async (server: Party, dealer: Party): Promise<Took> => {
     const { seconds, newIds } = await runClient({
+      rangeFlags: false,
       server: server.address,
       dealer: dealer.address,
       state: join(state, 'client'),

@@ -27,6 +27,7 @@ async function run({ role, directory, model, promptIds, newTokens, count }: Serv
     for (let session = 0; session < count; session++) {
       const start = performance.now();
       await runClient({
+        rangeFlags: false,
         ...{ server: address('server'), dealer: address('dealer'), state: `${directory}/client-${process.pid}`, ring },
         task: { kind: 'generate', prompt: { ids: promptIds }, newTokens },
         timeoutMilliseconds,

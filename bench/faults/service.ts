@@ -132,6 +132,7 @@ async function answered(
   const tokens: number[] = [];
   const logits: Float64Array[] = [];
   const work = runClient({
+    rangeFlags: false,
     ...at,
     setting,
     ring,

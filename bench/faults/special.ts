@@ -95,6 +95,7 @@ export async function certificateFault(
   const struckAt = performance.now();
   const client = ended(
     runClient({
+      rangeFlags: false,
       ...common,
       server: server.address,
       dealer: dealer.address,

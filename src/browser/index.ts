@@ -32,6 +32,11 @@ export interface ClientSettings {
    * remembered in the page's storage, a later change is refused, and prompts are padded to steps of their bytes.
    */
   readonly manifestHash?: string;
+  /**
+   * Whether a run notices values out of range, and then rejects with an error of kind `range` (one bit with every output, more bytes). It does unless
+   * this is false; a wrong answer then comes without a sign of it.
+   */
+  readonly rangeFlags?: boolean;
 }
 
 export interface GenerateRequest extends Watching {
@@ -136,7 +141,7 @@ export function connectClient(settings: ClientSettings): BrowserClient {
 }
 
 async function run(
-  { server, dealer, setting, ring, timeoutSeconds = 120, manifestHash }: ClientSettings,
+  { server, dealer, setting, ring, timeoutSeconds = 120, manifestHash, rangeFlags }: ClientSettings,
   task: ClientTask,
   onTraffic?: (traffic: Traffic) => void,
   onLogits?: (logits: Float64Array) => void,
@@ -153,7 +158,8 @@ async function run(
     manifests,
   };
   const given = manifestHash === undefined ? {} : { manifestHash: parseManifestHash(manifestHash, 'manifestHash') };
-  const report = await runClientOn(host, { server, dealer, setting, ring, task, ...given, ...(onLogits ? { onLogits } : {}) });
+  const options = { server, dealer, setting, ring, rangeFlags, task, ...given, ...(onLogits ? { onLogits } : {}) };
+  const report = await runClientOn(host, options);
   return { report, traffic: watch.traffic() };
 }
 

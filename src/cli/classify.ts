@@ -13,9 +13,9 @@ import {
   backendOption,
   fractionOption,
   jsonOption,
-  ownRangeFlagsOptions,
   progressOption,
   type RingFlags,
+  rangeFlagsOptions,
   ringOf,
   ringOption,
   settingOption,
@@ -59,8 +59,8 @@ export function registerClassify(program: Command, terminal: Terminal): void {
     .addOption(settingOption())
     .addOption(ringOption())
     .addOption(fractionOption())
-    .addOption(ownRangeFlagsOptions()[0]!)
-    .addOption(ownRangeFlagsOptions()[1]!)
+    .addOption(rangeFlagsOptions()[0]!)
+    .addOption(rangeFlagsOptions()[1]!)
     .addOption(transportOption())
     .addOption(timeoutOption())
     .addOption(jsonOption())

@@ -24,7 +24,7 @@ import {
   fractionOption,
   jsonOption,
   type RingFlags,
-  rangeFlagsOption,
+  rangeFlagsOptions,
   revealOption,
   ringOf,
   ringOption,
@@ -36,7 +36,7 @@ import { megabytes, seconds, table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
 interface CostFlags extends RingFlags {
-  readonly rangeFlags?: true;
+  readonly rangeFlags: boolean;
   readonly model?: string;
   readonly shape?: string;
   readonly plan?: string;
@@ -83,7 +83,8 @@ export function registerCost(program: Command, terminal: Terminal): void {
     .addOption(settingOption())
     .addOption(ringOption())
     .addOption(fractionOption())
-    .addOption(rangeFlagsOption())
+    .addOption(rangeFlagsOptions()[0]!)
+    .addOption(rangeFlagsOptions()[1]!)
     .option('--network <name>', 'a name, BANDWIDTH:ROUNDTRIP or a file: adds seconds')
     .option('--machine <file>', 'a measured machine (default: the one that sotto was measured on)')
     .option('--measure-machine <file>', 'time the engine on this machine and write what was measured')
@@ -165,7 +166,7 @@ async function forecastOf(
   const options = {
     run,
     setting: flags.setting,
-    rangeFlags: flags.rangeFlags === true,
+    rangeFlags: flags.rangeFlags,
     ...(timing === undefined ? {} : { timing }),
   };
   if (flags.model !== undefined) {

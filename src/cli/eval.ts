@@ -40,6 +40,7 @@ import {
   jsonOption,
   progressOption,
   type RingFlags,
+  rangeFlagsOptions,
   ringOf,
   ringOption,
   timeoutOption,
@@ -64,6 +65,7 @@ interface EvalFlags extends RingFlags {
   readonly judgeModel: string;
   readonly judgePrompts?: string;
   readonly backend: BackendName;
+  readonly rangeFlags: boolean;
   readonly device: Device;
   readonly transport: 'unix' | 'tcp';
   readonly timeout: number;
@@ -124,6 +126,8 @@ export function registerEval(program: Command, terminal: Terminal): void {
     .addOption(deviceOption())
     .addOption(ringOption())
     .addOption(fractionOption())
+    .addOption(rangeFlagsOptions()[0]!)
+    .addOption(rangeFlagsOptions()[1]!)
     .addOption(transportOption())
     .addOption(timeoutOption())
     .addOption(jsonOption())
@@ -283,10 +287,10 @@ async function layerSamples(model: LoadedModel, data: string, limit: number): Pr
 }
 
 function backendOf(flags: EvalFlags, terminal: Terminal, model: LoadedModel, clear: EvaluationBackend): EvaluationBackend {
-  const { backend, transport, timeout } = flags;
+  const { backend, rangeFlags, transport, timeout } = flags;
   if (backend === 'onnx' || backend === 'reference') return clear;
   const ring = ringOf(flags, model.plan);
   checkRanges(model.plan, ring, model.checkpoint.files.name);
   if (backend === 'fixed') return { kind: 'fixed', ring };
-  return { kind: 'mpc', ring, transport, timeoutMilliseconds: timeout * 1000, now: terminal.now };
+  return { kind: 'mpc', ring, rangeFlags, transport, timeoutMilliseconds: timeout * 1000, now: terminal.now };
 }

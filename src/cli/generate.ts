@@ -20,9 +20,9 @@ import {
   earlyStopOptions,
   fractionOption,
   jsonOption,
-  ownRangeFlagsOptions,
   progressOption,
   type RingFlags,
+  rangeFlagsOptions,
   revealOption,
   ringOf,
   ringOption,
@@ -92,8 +92,8 @@ export function registerGenerate(program: Command, terminal: Terminal): void {
     .addOption(settingOption())
     .addOption(ringOption())
     .addOption(fractionOption())
-    .addOption(ownRangeFlagsOptions()[0]!)
-    .addOption(ownRangeFlagsOptions()[1]!)
+    .addOption(rangeFlagsOptions()[0]!)
+    .addOption(rangeFlagsOptions()[1]!)
     .addOption(transportOption())
     .addOption(timeoutOption())
     .option('--check', 'compare with the fixed and onnx backends')

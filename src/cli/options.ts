@@ -43,10 +43,8 @@ export const fractionOption = () =>
     '--fraction <bits>',
     'fraction bits (default: what the plan is calibrated for, else 16 of 64, 14 of 48, 9 of 32)',
   ).argParser(whole(1, 40));
-export const rangeFlagsOption = () =>
-  new Option('--range-flags', 'notice values out of range in a private run: one bit with every output, exit code 5');
-/** Of runs whose parties this process starts: nobody has prepared material for another program. */
-export const ownRangeFlagsOptions = () => [
+/** Whether a private run notices values out of range. */
+export const rangeFlagsOptions = () => [
   new Option('--range-flags', 'notice values out of range in a private run: one bit with every output, exit code 5').default(
     true,
     'on',

@@ -24,7 +24,7 @@ import {
   linkTokenOption,
   originOption,
   type RingFlags,
-  rangeFlagsOption,
+  rangeFlagsOptions,
   revealOption,
   ringOption,
   type SamplingFlags,
@@ -157,7 +157,7 @@ function registerServer(party: Command, terminal: Terminal): void {
 }
 
 interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags, PromptFlags {
-  readonly rangeFlags?: true;
+  readonly rangeFlags: boolean;
   readonly server: string;
   readonly dealer: string;
   readonly setting: Setting;
@@ -205,7 +205,8 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(seedOption())
     .addOption(ringOption())
     .addOption(fractionOption())
-    .addOption(rangeFlagsOption())
+    .addOption(rangeFlagsOptions()[0]!)
+    .addOption(rangeFlagsOptions()[1]!)
     .addOption(timeoutOption())
     .addOption(authorityOption())
     .addOption(certificateOption())
@@ -236,7 +237,7 @@ async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
     setting,
     state,
     ring: { bits: flags.ring, fraction: flags.fraction },
-    rangeFlags: flags.rangeFlags === true,
+    rangeFlags: flags.rangeFlags,
     ...common(flags),
     ...given,
   };

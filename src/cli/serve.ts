@@ -5,8 +5,8 @@ import type { Setting } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { openMeasured } from '../package/measure.ts';
+import type { RunShape } from '../party/admission.ts';
 import type { AskPolicy, Reveal } from '../party/asking.ts';
-import type { RunRequest } from '../party/control.ts';
 import { type Service, serveDealer, serveModel } from '../party/index.ts';
 import { errorFields, type Log, type LogFormat, logger } from '../party/log.ts';
 import { saying } from './measured.ts';
@@ -56,7 +56,7 @@ interface StandingFlags extends TlsFlags {
   readonly drain: number;
 }
 
-type Shape = Pick<RunRequest, 'task' | 'promptTokens' | 'newTokens' | 'reveal' | 'padded'>;
+type Shape = RunShape;
 
 interface ServeFlags extends StandingFlags, RingFlags {
   readonly model: string;
@@ -68,6 +68,7 @@ interface ServeFlags extends StandingFlags, RingFlags {
   readonly reveal: 'both' | Reveal;
   readonly tokensPerHour?: number;
   readonly anonymousTokensPerHour?: number;
+  readonly flagBitsPerHour: number;
   readonly allowRing?: RingParameters[];
   readonly shape?: Shape[];
 }
@@ -95,7 +96,7 @@ export function registerServe(program: Command, terminal: Terminal): void {
     .addOption(
       new Option(
         '--prepare-tokens <shape>',
-        'a shape to make bundles for: its tokens, with :token where no logits are revealed and :padded for texts of secret length, or picture; may be given again',
+        'a shape to make bundles for: its tokens, with :token where no logits are revealed and :padded for texts of secret length, or picture; with :no-flags for clients that want no range flags; may be given again',
       )
         .argParser((text: string, shapes: Shape[]) => [...shapes, shapeOf(text)])
         .default([], 'none'),
@@ -116,6 +117,14 @@ export function registerServe(program: Command, terminal: Terminal): void {
         '--anonymous-tokens-per-hour <n>',
         'the same for all without a certificate at one address, which is weak (default: no bound)',
       ).argParser(whole(1, 1_000_000_000)),
+    )
+    .addOption(
+      new Option(
+        '--flag-bits-per-hour <n>',
+        'of range flags, told to one client certificate, or to all without one at one address, in an hour; 0 serves no run with them',
+      )
+        .argParser(whole(0, 1_000_000_000))
+        .default(1000),
     )
     .addOption(
       new Option(
@@ -249,21 +258,31 @@ function standing(flags: StandingFlags, terminal: Terminal) {
   };
 }
 
-const policyOf = ({ reveal, tokensPerHour, anonymousTokensPerHour, clientCertificates }: ServeFlags): AskPolicy => ({
+const policyOf = ({
+  reveal,
+  tokensPerHour,
+  anonymousTokensPerHour,
+  flagBitsPerHour,
+  clientCertificates,
+}: ServeFlags): AskPolicy => ({
   reveal: reveal === 'both' ? ['logits', 'token'] : [reveal],
   tokensPerHour,
   anonymousTokensPerHour,
+  flagBitsPerHour,
   clientCertificates,
 });
 
 function shapeOf(text: string): Shape {
-  if (text === 'picture') return { task: 'classify', promptTokens: 1, newTokens: 1 };
-  const parts = /^(\d{1,6}):(\d{1,6})(:token)?(:padded)?$/.exec(text);
+  const flags = text.endsWith(':no-flags') ? {} : ({ rangeFlags: true } as const);
+  const rest = text.replace(/:no-flags$/, '');
+  if (rest === 'picture') return { task: 'classify', promptTokens: 1, newTokens: 1, ...flags };
+  const parts = /^(\d{1,6}):(\d{1,6})(:token)?(:padded)?$/.exec(rest);
   const [promptTokens, newTokens] = [Number(parts?.[1]), Number(parts?.[2])];
   if (parts === null || promptTokens < 1 || newTokens < 1)
     throw new InvalidArgumentError('Expected the tokens of prompt and text, such as 16:32, or picture.');
   const reveal = parts[3] === undefined ? {} : ({ reveal: 'token' } as const);
-  return { task: 'generate', promptTokens, newTokens, ...reveal, ...(parts[4] === undefined ? {} : { padded: true }) };
+  const padded = parts[4] === undefined ? {} : ({ padded: true } as const);
+  return { task: 'generate', promptTokens, newTokens, ...reveal, ...padded, ...flags };
 }
 
 function ringFrom(text: string): RingParameters {

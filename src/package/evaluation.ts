@@ -31,6 +31,7 @@ export type EvaluationBackend =
   | {
       readonly kind: 'mpc';
       readonly ring: RingParameters;
+      readonly rangeFlags: boolean;
       readonly transport: LaunchOptions['transport'];
       readonly timeoutMilliseconds: number;
       /** Milliseconds. */
@@ -104,14 +105,14 @@ function firstLogits({ logits }: LaunchResult): Logits {
 }
 
 /** Private runs of one model, with what each of them took. */
-function meterOf(model: LoadedModel, { ring, transport, timeoutMilliseconds, now }: Private) {
+function meterOf(model: LoadedModel, { now, kind: _, ...how }: Private) {
   const costs: RunCost[] = [];
   return {
     costs,
     async run(task: LaunchOptions['task']): Promise<LaunchResult> {
       const start = now();
       const folder = model.checkpoint.files.name;
-      const run = await launchLocal({ model: folder, task, ring, transport, timeoutMilliseconds, keepLogits: true });
+      const run = await launchLocal({ model: folder, task, ...how, keepLogits: true });
       const bytes = [run.client, run.server, run.dealer]
         .flatMap(({ sentBytes }) => Object.values(sentBytes))
         .reduce((sum, sent) => sum + sent, 0);

@@ -56,7 +56,7 @@ export interface ForecastOptions {
   readonly ring: RingParameters;
   readonly run: RunLength;
   readonly setting?: Setting;
-  /** Of a run that notices values out of range. */
+  /** Of a run that notices values out of range, as runs do unless they are told not to. */
   readonly rangeFlags?: boolean | undefined;
   /** Seconds are forecast where it is given. */
   readonly timing?: Timing;
@@ -89,7 +89,7 @@ export function forecastShape(shape: ModelShape, { run, plan, ...options }: Fore
 
 function forecastProgram(
   program: Program,
-  { ring, setting, timing, rangeFlags = false }: Omit<ForecastOptions, 'run'>,
+  { ring, setting, timing, rangeFlags = true }: Omit<ForecastOptions, 'run'>,
 ): RunForecast {
   const ringProgram = privateRing(program, ring, { rangeFlags });
   const bytes = { perLayer: perLayer(ringProgram), total: forecast(ringProgram, setting).total };

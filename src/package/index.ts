@@ -55,6 +55,8 @@ export interface TextOptions {
   /** Greedy where absent. */
   readonly sampling?: SamplingOptions;
   readonly ring?: RingParameters;
+  /** Of a private run: whether it notices values out of range and ends in a `range` error. It does unless this is false. */
+  readonly rangeFlags?: boolean;
   /** Pieces of the text as they come, the prompt first. */
   readonly onText?: (piece: string) => void;
 }
@@ -87,9 +89,18 @@ export interface Model {
   generatePrivately(prompt: string | readonly number[], options?: TextOptions): Promise<Text & Ledger>;
   /** Names a picture: a file's path, a file's bytes, or (C, S, S) preprocessed pixels. */
   classify(picture: Picture, options?: { backend?: ClearBackend; ring?: RingParameters }): Promise<Classification>;
-  classifyPrivately(picture: Picture, options?: { ring?: RingParameters }): Promise<Classification & Ledger>;
-  /** Bytes, hops and offline material of a private run, from the program alone. */
-  forecast(run: { promptTokens: number; newTokens?: number; ring?: RingParameters; plan?: Plan | string }): RunForecast;
+  classifyPrivately(
+    picture: Picture,
+    options?: { ring?: RingParameters; rangeFlags?: boolean },
+  ): Promise<Classification & Ledger>;
+  /** Bytes, hops and offline material of a private run, from the program alone; with what range flags cost unless they are false. */
+  forecast(run: {
+    promptTokens: number;
+    newTokens?: number;
+    ring?: RingParameters;
+    plan?: Plan | string;
+    rangeFlags?: boolean;
+  }): RunForecast;
   /**
    * The same model with the ranges of its values, measured on samples, or on text of its own where it writes: what a private run needs of a
    * model that was not calibrated. A model that writes is measured by itself before its first private run. What was found is kept beside the
@@ -156,7 +167,7 @@ class FolderModel implements Model {
   async #request(
     plan: Plan,
     prompt: string | readonly number[],
-    { newTokens = 64, sampling, ring = ringFor({}, plan), onText }: TextOptions,
+    { newTokens = 64, sampling, ring = ringFor({}, plan), rangeFlags, onText }: TextOptions,
   ) {
     const tokenizer = await this.tokenizer();
     const promptIds = typeof prompt === 'string' ? tokenizer.encode(prompt) : [...prompt];
@@ -170,7 +181,7 @@ class FolderModel implements Model {
     const onToken = (id: number): void => {
       if (onText !== undefined) say([...waiting.splice(0), id].map((next) => decoder.push(next)).join(''));
     };
-    const request: TextRequest = { promptIds, newTokens, ring, sample, onToken };
+    const request: TextRequest = { promptIds, newTokens, ring, rangeFlags, sample, onToken };
     const finish = ({ ids, stopped }: { ids: readonly number[]; stopped: Text['stopped'] }): Text => {
       if (onText !== undefined) say(decoder.end());
       return { text: tokenizer.decode(ids), ids, promptTokens: promptIds.length, stopped };
@@ -183,9 +194,10 @@ class FolderModel implements Model {
     return await classifyPixels(model, backend, await this.#pixels(picture), ring ?? ringFor({}, model.plan));
   }
 
-  async classifyPrivately(picture: Picture, { ring }: { ring?: RingParameters } = {}) {
+  async classifyPrivately(picture: Picture, { ring, rangeFlags }: { ring?: RingParameters; rangeFlags?: boolean } = {}) {
     const model = await this.#measured(ring);
-    const { measured, ...rest } = await rehearsePicture(model, await this.#pixels(picture), ring ?? ringFor({}, model.plan));
+    const [pixels, used] = [await this.#pixels(picture), ring ?? ringFor({}, model.plan)];
+    const { measured, ...rest } = await rehearsePicture(model, pixels, used, rangeFlags);
     return { ...rest, ...measured };
   }
 
@@ -193,10 +205,11 @@ class FolderModel implements Model {
     return await pixelsOf(this.#model, classifier(this.#model), picture);
   }
 
-  forecast({ promptTokens, newTokens = 1, ring, plan }: Parameters<Model['forecast']>[0]): RunForecast {
+  forecast({ promptTokens, newTokens = 1, ring, plan, rangeFlags }: Parameters<Model['forecast']>[0]): RunForecast {
     const chosen = plan === undefined ? this.plan : typeof plan === 'string' ? parsePlan(plan, this.config) : plan;
     if (plan === undefined) requireMeasured(this.#model);
-    return forecastModel(this.#model, { ring: ring ?? ringFor({}, chosen), run: { promptTokens, newTokens }, plan: chosen });
+    const run = { promptTokens, newTokens };
+    return forecastModel(this.#model, { ring: ring ?? ringFor({}, chosen), run, plan: chosen, rangeFlags });
   }
 
   async convert(options: ConvertOptions = {}): Promise<Model> {

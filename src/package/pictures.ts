@@ -1,7 +1,7 @@
 import { type Costs, forecast } from '../backends/cost/index.ts';
 import { simulate } from '../backends/fixed/index.ts';
 import { rehearse } from '../backends/mpc/index.ts';
-import { quantise, type RingParameters, type RingProgram, wordBitsOf } from '../backends/ring/index.ts';
+import { isFlag, outOfRange, privateProgram, quantise, type RingParameters, wordBitsOf } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { createWasmKernels } from '../kernels/index.ts';
 import { type Classification, classifyFloat, greedy, traceVitPrivate, type VitConfig } from '../models/index.ts';
@@ -56,10 +56,10 @@ export function named(config: VitConfig, logits: Float64Array): Classification {
   return { id, label: config.labels[id]!, logits };
 }
 
-function prepare(model: LoadedModel, config: VitConfig, pixels: Float32Array | Float64Array, ring: RingParameters) {
+function prepare(model: LoadedModel, config: VitConfig, pixels: Float32Array | Float64Array) {
   requireMeasured(model);
   const shape = [config.numChannels, config.imageSize, config.imageSize];
-  const program: RingProgram = quantise(traceVitPrivate(config, model.plan), ring);
+  const program = traceVitPrivate(config, model.plan);
   return { program, input: async (): Promise<Tensor> => ({ shape, values: pixels }) };
 }
 
@@ -69,9 +69,9 @@ async function simulatePicture(
   pixels: Float32Array | Float64Array,
   ring: RingParameters,
 ): Promise<Classification> {
-  const { program, input } = prepare(model, config, pixels, ring);
+  const { program, input } = prepare(model, config, pixels);
   const weights = await model.privateWeights();
-  const outputs = await simulate(program, {
+  const outputs = await simulate(quantise(program, ring), {
     kernels: createWasmKernels(wordBitsOf(ring.bits)),
     weights: async (name) => weights.get(name)!,
     inputs: input,
@@ -84,14 +84,19 @@ export interface RehearsedPicture extends Classification {
   readonly forecast: Costs;
 }
 
-/** The whole protocol on one picture, with client, server and dealer in this process. */
+/**
+ * The whole protocol on one picture, with client, server and dealer in this process. Throws a `range` error where a value left the range in
+ * which it is exact, unless `rangeFlags` is false.
+ */
 export async function rehearsePicture(
   model: LoadedModel,
   pixels: Float32Array | Float64Array,
   ring: RingParameters,
+  rangeFlags = true,
 ): Promise<RehearsedPicture> {
   const config = classifier(model);
-  const { program, input } = prepare(model, config, pixels, ring);
+  const { program: own, input } = prepare(model, config, pixels);
+  const program = privateProgram(own, ring, { rangeFlags });
   const weights = await model.privateWeights();
   const platform = () => nodePlatform(ring.bits);
   const { measured, outputs } = await rehearse({
@@ -100,5 +105,6 @@ export async function rehearsePicture(
     weight: async (name) => weights.get(name)!,
     input,
   });
+  if ([...outputs].some(([name, { values }]) => isFlag(name) && values[0] !== 0)) throw outOfRange();
   return { ...named(config, outputs.get('logits')!.values as Float64Array), measured, forecast: forecast(program).total };
 }

@@ -1,7 +1,16 @@
 import { type Costs, forecast } from '../backends/cost/index.ts';
 import { simulate } from '../backends/fixed/index.ts';
 import { type Rehearsal, rehearse } from '../backends/mpc/index.ts';
-import { quantise, type RingParameters, type RingProgram, wordBitsOf } from '../backends/ring/index.ts';
+import {
+  isFlag,
+  outOfRange,
+  privateProgram,
+  quantise,
+  type RingParameters,
+  type RingProgram,
+  Withheld,
+  wordBitsOf,
+} from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { createWasmKernels } from '../kernels/index.ts';
 import {
@@ -18,7 +27,7 @@ import { checkVocabulary } from '../models/vocabulary.ts';
 import { type FloatName, withFloatBackend } from '../node/float.ts';
 import type { Device } from '../node/onnx.ts';
 import { nodePlatform } from '../party/platform.ts';
-import type { FloatBackend, Tensor } from '../program/index.ts';
+import type { FloatBackend, Program, Tensor } from '../program/index.ts';
 import { type LoadedModel, requireMeasured } from './model.ts';
 
 /** Where a text is computed in the clear: two float backends, and the exact integers of a private run. */
@@ -30,6 +39,8 @@ export interface TextRequest {
   readonly ring: RingParameters;
   /** What a private program opens: `token`, the likeliest of each step alone. All logits where absent, and in the clear. */
   readonly reveal?: 'logits' | 'token' | undefined;
+  /** Whether a private run notices values out of range: it does unless this is false. In the clear nothing asks. */
+  readonly rangeFlags?: boolean | undefined;
   /** Greedy where absent. */
   readonly sample?: Sampler | undefined;
   readonly onToken?: ((id: number) => void) | undefined;
@@ -98,14 +109,14 @@ class Writing {
     return this.#table?.rows(ids) ?? { shape: [ids.length], values: Int32Array.from(ids) };
   }
 
-  /** Logits, or where no more is revealed the token itself. */
-  output(opened: Float64Array): void {
-    if (this.ended) return;
+  /** Logits, or where no more is revealed the token itself. Gives what shows it. */
+  output(opened: Float64Array): () => void {
+    if (this.ended) return () => undefined;
     const { sample = greedy, keepLogits = false, reveal = 'logits', onToken } = this.#request;
     const id = reveal === 'token' ? opened[0]! : sample(opened);
     if (keepLogits && reveal === 'logits') this.logits.push(opened);
     this.newIds.push(id);
-    onToken?.(id);
+    return () => onToken?.(id);
   }
 
   result(fitted: number): GeneratedIds {
@@ -119,7 +130,7 @@ class Writing {
 class TextEnded extends Error {}
 
 interface PrivateText {
-  readonly program: RingProgram;
+  readonly program: Program;
   readonly writing: Writing;
   readonly newTokens: number;
   readonly weight: (name: string) => Promise<Tensor>;
@@ -130,9 +141,8 @@ async function preparePrivately(model: LoadedModel, request: TextRequest): Promi
   requireMeasured(model);
   checkIds(config, request.promptIds);
   const newTokens = fittingTokens(config, request.promptIds.length, request.newTokens);
-  const { ring, reveal } = request;
-  const run = { promptTokens: request.promptIds.length, newTokens, reveal } as const;
-  const program = quantise(traceLlamaPrivate(config, model.plan, run), ring);
+  const run = { promptTokens: request.promptIds.length, newTokens, reveal: request.reveal } as const;
+  const program = traceLlamaPrivate(config, model.plan, run);
   const weights = await model.privateWeights();
   return {
     program,
@@ -151,14 +161,14 @@ async function clientTable(model: LoadedModel, { hiddenSize }: LlamaConfig): Pro
 async function simulateText(model: LoadedModel, request: TextRequest): Promise<GeneratedIds> {
   const { program, writing, newTokens, weight } = await preparePrivately(model, request);
   try {
-    await simulate(program, {
+    await simulate(quantise(program, request.ring), {
       kernels: createWasmKernels(wordBitsOf(request.ring.bits)),
       weights: weight,
       inputs: async (name) => {
         if (writing.ended) throw new TextEnded();
         return writing.input(name);
       },
-      onOutput: (_, value) => writing.output(value.values as Float64Array),
+      onOutput: (_, value) => writing.output(value.values as Float64Array)(),
     });
   } catch (error) {
     if (!(error instanceof TextEnded)) throw error;
@@ -202,18 +212,26 @@ export interface RehearsedText extends GeneratedIds {
 
 /**
  * The whole protocol with client, server and dealer in this process. A text that ends early runs on to its length unseen: what the
- * run sends depends on the lengths alone.
+ * run sends depends on the lengths alone. Throws a `range` error, at the run's end, where a value left the range in which it is exact.
  */
 export async function rehearseText(model: LoadedModel, request: TextRequest): Promise<RehearsedText> {
-  const { program, writing, newTokens, weight } = await preparePrivately(model, request);
+  const { program: own, writing, newTokens, weight } = await preparePrivately(model, request);
+  const program = privateProgram(own, request.ring, { rangeFlags: request.rangeFlags !== false });
+  const withheld = new Withheld(program);
+  let left = false;
   const platform = () => nodePlatform(request.ring.bits);
   const { measured, client, server } = await rehearse({
     program,
     platforms: { client: platform(), server: platform(), dealer: platform() },
     weight,
     input: async (name) => writing.input(name),
-    output: (_, value) => writing.output(value.values as Float64Array),
+    output: (name, { values }) => {
+      if (!isFlag(name)) withheld.add(writing.output(values as Float64Array));
+      else if (values[0] === 0) withheld.told();
+      else left = true;
+    },
   });
+  if (left) throw outOfRange();
   return { ...writing.result(newTokens), measured, forecast: forecast(program).total, ledgers: { client, server } };
 }
 

@@ -19,13 +19,14 @@ export interface Limits {
 }
 
 /** What a run's program follows from, beside its ring. */
-export type RunShape = Pick<RunRequest, 'task' | 'promptTokens' | 'newTokens' | 'reveal' | 'padded'>;
+export type RunShape = Pick<RunRequest, 'task' | 'promptTokens' | 'newTokens' | 'reveal' | 'padded' | 'rangeFlags'>;
 
 const sameShape = (a: RunShape, b: RunShape): boolean =>
   a.task === b.task &&
   a.promptTokens === b.promptTokens &&
   a.newTokens === b.newTokens &&
   a.padded === b.padded &&
+  a.rangeFlags === b.rangeFlags &&
   (a.reveal ?? 'logits') === (b.reveal ?? 'logits');
 
 /** Memory as the process sees it, and a way to get some of it back. */

@@ -21,6 +21,11 @@ export interface AskPolicy {
   readonly tokensPerHour?: number | undefined;
   /** The same for everybody without one who comes from one address. Weak: addresses are cheap, and shared. */
   readonly anonymousTokensPerHour?: number | undefined;
+  /**
+   * Bits of range flags that one certificate, or one address without, is told in an hour: a run of T outputs tells one of T + 1 things, ⌈log₂(T + 1)⌉
+   * bits. Zero: runs with them are not served. No bound where absent.
+   */
+  readonly flagBitsPerHour?: number | undefined;
   /** Nobody without a certificate is a client. */
   readonly clientCertificates?: boolean | undefined;
 }
@@ -36,8 +41,9 @@ export function checkCertificate(client: Channel, { clientCertificates }: Pick<A
   });
 }
 
+/** What is left to one client. */
 interface Bucket {
-  tokens: number;
+  left: number;
   at: number;
 }
 
@@ -45,43 +51,73 @@ const hourMilliseconds = 3_600_000;
 /** Of whom a count is kept; who comes when there are so many shares one with all others that come then. */
 const mostBuckets = 2 ** 16;
 
+/** What range flags tell of a run at most: before which output, if any, the first of them is one. */
+const flagBits = (outputs: number): number => Math.ceil(Math.log2(outputs + 1));
+
 /** What clients have asked for, counted when they ask: who goes in the middle of a run has paid for all of it. */
 export class Asking {
   readonly #policy: AskPolicy;
-  readonly #now: () => number;
-  readonly #buckets = new Map<string, Bucket>();
+  readonly #tokens: Budget;
+  readonly #flags: Budget;
 
   /** `now` in milliseconds. */
   constructor(policy: AskPolicy, now: () => number) {
     this.#policy = policy;
-    this.#now = now;
+    this.#tokens = new Budget('the tokens that are opened', now);
+    this.#flags = new Budget('the bits of range flags that are told', now);
   }
 
   /** Throws `TurnedAway` where this client may not have this run, or not yet; counts it otherwise. */
   take(client: Channel, run: RunRequest): void {
-    const { reveal, tokensPerHour, anonymousTokensPerHour } = this.#policy;
+    const { reveal, tokensPerHour, anonymousTokensPerHour, flagBitsPerHour } = this.#policy;
     if (!reveal.includes(run.reveal ?? 'logits'))
       throw new TurnedAway('reveal', `${run.reveal ?? 'logits'} were asked for, and ${reveal.join(' and ')} are revealed here`);
+    const outputs = run.task === 'classify' ? 1 : run.newTokens;
+    const who = whoIs(client);
     const most = client.security?.certificate === undefined ? anonymousTokensPerHour : tokensPerHour;
-    if (most === undefined) return;
-    const asked = run.task === 'classify' ? 1 : run.newTokens;
-    if (asked > most)
-      throw new TurnedAway('limit', `${asked} tokens were asked for, ${most} are opened in an hour`, {
-        limit: { of: 'newTokens', most },
-      });
-    this.#spend(whoIs(client), asked, most);
+    const tokens = most === undefined ? undefined : this.#tokens.open(who, { asked: outputs, most, longest: most });
+    const flagged = run.rangeFlags === true ? flagBitsPerHour : undefined;
+    if (flagged === 0) throw new TurnedAway('reveal', 'range flags were asked for, and are not told here');
+    const asked = flagBits(outputs);
+    const flags = flagged === undefined ? undefined : this.#flags.open(who, { asked, most: flagged, longest: 2 ** flagged - 1 });
+    // Who is refused for one has spent nothing of the other.
+    if (tokens !== undefined) tokens.left -= outputs;
+    if (flags !== undefined) flags.left -= asked;
+  }
+}
+
+interface Spending {
+  readonly asked: number;
+  /** In an hour. */
+  readonly most: number;
+  /** New tokens of the longest run that `most` is enough for. */
+  readonly longest: number;
+}
+
+/** What each client may have of one kind in an hour: it fills again as time goes by. */
+class Budget {
+  readonly #what: string;
+  readonly #now: () => number;
+  readonly #buckets = new Map<string, Bucket>();
+
+  constructor(what: string, now: () => number) {
+    this.#what = what;
+    this.#now = now;
   }
 
-  #spend(who: string, asked: number, most: number): void {
+  /** What is left to this client, which is as much as it asks for. Throws `TurnedAway` where it is not. */
+  open(who: string, { asked, most, longest }: Spending): Bucket {
+    if (asked > most)
+      throw new TurnedAway('limit', `${asked} were asked for of ${this.#what}, ${most} are in an hour`, {
+        limit: { of: 'newTokens', most: Math.min(longest, Number.MAX_SAFE_INTEGER) },
+      });
     const now = this.#now();
     const bucket = this.#bucketOf(who, most, now);
-    bucket.tokens = Math.min(most, bucket.tokens + ((now - bucket.at) * most) / hourMilliseconds);
+    bucket.left = Math.min(most, bucket.left + ((now - bucket.at) * most) / hourMilliseconds);
     bucket.at = now;
-    if (bucket.tokens < asked) {
-      const retrySeconds = Math.max(1, Math.ceil(((asked - bucket.tokens) * hourMilliseconds) / most / 1000));
-      throw new TurnedAway('budget', 'the tokens that are opened to one client in an hour are used up', { retrySeconds });
-    }
-    bucket.tokens -= asked;
+    if (bucket.left >= asked) return bucket;
+    const retrySeconds = Math.max(1, Math.ceil(((asked - bucket.left) * hourMilliseconds) / most / 1000));
+    throw new TurnedAway('budget', `${this.#what} to one client in an hour are used up`, { retrySeconds });
   }
 
   #bucketOf(who: string, most: number, now: number): Bucket {
@@ -91,7 +127,7 @@ export class Asking {
       // Who has been away for an hour has all of it again.
       for (const [name, { at }] of this.#buckets) if (now - at >= hourMilliseconds) this.#buckets.delete(name);
     const name = this.#buckets.size < mostBuckets ? who : 'everybody else';
-    const bucket = this.#buckets.get(name) ?? { tokens: most, at: now };
+    const bucket = this.#buckets.get(name) ?? { left: most, at: now };
     this.#buckets.set(name, bucket);
     return bucket;
   }
@@ -112,10 +148,11 @@ export async function logPolicy(
   { policy, model, setting }: { readonly policy: AskPolicy; readonly model: ServedModel; readonly setting: Setting },
   trace: (run: RunRequest) => Promise<RunProgram>,
 ): Promise<void> {
-  const { reveal, tokensPerHour, anonymousTokensPerHour, clientCertificates = false } = policy;
+  const { reveal, tokensPerHour, anonymousTokensPerHour, flagBitsPerHour, clientCertificates = false } = policy;
   const bounds = {
     ...(tokensPerHour === undefined ? {} : { tokensPerHour }),
     ...(anonymousTokensPerHour === undefined ? {} : { anonymousTokensPerHour }),
+    ...(flagBitsPerHour === undefined ? {} : { flagBitsPerHour }),
   };
   const bounded = tokensPerHour !== undefined && (clientCertificates || anonymousTokensPerHour !== undefined);
   log(bounded ? 'info' : 'warn', 'policy', { reveal: reveal.join(','), clientCertificates, ...bounds });
@@ -125,7 +162,8 @@ export async function logPolicy(
   for (const each of family === 'llama' ? reveal : (['logits'] as const)) {
     const shown = each === 'token' ? { reveal: each } : {};
     const task = family === 'llama' ? 'generate' : 'classify';
-    const { ringProgram } = await trace({ task, promptTokens: 1, newTokens: 1, ring, ...shown });
+    const watched = flagBitsPerHour === 0 ? {} : ({ rangeFlags: true } as const);
+    const { ringProgram } = await trace({ task, promptTokens: 1, newTokens: 1, ring, ...shown, ...watched });
     const { offline } = forecast(ringProgram, setting).total;
     const offlineBytes = offline.clientSentBytes + offline.serverSentBytes + offline.dealerSentBytes;
     log('info', 'forecast', { reveal: each, promptTokens: 1, newTokens: 1, offlineBytes });

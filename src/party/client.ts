@@ -8,7 +8,6 @@ import {
   type Ledger,
   type Platform,
 } from '../backends/mpc/index.ts';
-import { isFlag } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { greedy, type LlamaConfig, planOf, type Sampler } from '../models/index.ts';
@@ -36,6 +35,7 @@ import { knock } from './knock.ts';
 import { acceptManifest, type KnownManifests } from './known-manifests.ts';
 import { openBeside, runLive } from './live.ts';
 import { checkManifest, checkSize, manifestHash, manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
+import { type Fault, Opened } from './opened.ts';
 import { type PaddingPolicy, preparePrompt, type ReadPrompt } from './prompt.ts';
 import { refusalOf } from './refusals.ts';
 import { type ClientReport, firstWords, PhaseMeter, roleReport, watchFirst } from './report.ts';
@@ -77,7 +77,10 @@ export interface ClientOptions {
   /** SHA-256 of the manifest, in hexadecimal, from somebody who knows the model: another manifest is refused. */
   readonly manifestHash?: string | undefined;
   readonly task: ClientTask;
-  /** Asks for a bit with every output: whether a value left the range in which the run is exact. The run then ends with a `range` error. */
+  /**
+   * A bit with every output: whether a value left the range in which the run is exact. The run then shows nothing more, goes on to its end and
+   * rejects with a `range` error. Asked for unless false: such a value then gives a wrong answer without a sign of it.
+   */
   readonly rangeFlags?: boolean | undefined;
   /** Each set of logits as it is opened. */
   readonly onLogits?: (logits: Float64Array) => void;
@@ -200,62 +203,14 @@ interface Prepared {
   readonly opened: Opened;
 }
 
-/** What went wrong with an opened value, or with an input whose length is secret. */
-interface Fault {
-  readonly error: unknown;
-}
-
-/** What a run has opened, and what is shown of it. Nothing here throws. */
-class Opened {
-  readonly newIds: number[] = [];
-  fault: Fault | undefined;
-  /** The text has ended, or something opened was wrong: what comes is for nobody. */
-  #over = false;
-  readonly #take: (opened: Float64Array) => { readonly id?: number; readonly last?: boolean };
-
-  constructor(take: (opened: Float64Array) => { readonly id?: number; readonly last?: boolean }) {
-    this.#take = take;
-  }
-
-  take(opened: Float64Array): void {
-    if (this.#over) return;
-    try {
-      const { id, last = false } = this.#take(opened);
-      if (id !== undefined) this.newIds.push(id);
-      this.#over = last;
-    } catch (error) {
-      this.fail({ error });
-    }
-  }
-
-  /** Nothing more is shown; the run goes on. */
-  fail(fault: Fault): void {
-    this.fault = fault;
-    this.#over = true;
-  }
-
-  /** The text has come to its own end. */
-  get ended(): boolean {
-    return this.#over && this.fault === undefined;
-  }
-
-  /** What the model reads next: where there is nothing to go on with, one fixed token, which is as good a word as any other. */
-  get next(): number {
-    return this.#over ? 0 : this.newIds.at(-1)!;
-  }
-}
-
 async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>): Promise<Prepared> {
   const { task } = options;
   const ring = ringFor(options.ring, planOf(parseModelConfig(manifest.config)));
-  const watched = options.rangeFlags === true ? ({ rangeFlags: true } as const) : {};
+  const watched = options.rangeFlags === false ? {} : ({ rangeFlags: true } as const);
   if (task.kind === 'classify') {
     const pixels = await task.pixels(manifest);
     const run: RunRequest = { task: 'classify', promptTokens: 1, newTokens: 1, ring, ...watched };
-    const opened = new Opened((logits) => {
-      options.onLogits?.(logits);
-      return {};
-    });
+    const opened = new Opened((logits) => ({ show: () => options.onLogits?.(logits) }));
     return { run, begin: async () => undefined, promptIds: () => [], input: async () => pixels, opened };
   }
   const config = parseModelConfig(manifest.config);
@@ -276,11 +231,13 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
   const run: RunRequest = { task: 'generate', ...asked };
   const ends = endIds(config);
   const opened = new Opened((values) => {
-    if (reveal === 'logits') options.onLogits?.(values);
     const id = reveal === 'logits' ? (task.sample ?? greedy)(values) : values[0]!;
     if (!isToken(id, config)) throw noToken();
-    task.onToken?.(id);
-    return { id, last: ends.has(id) };
+    const show = (): void => {
+      if (reveal === 'logits') options.onLogits?.(values);
+      task.onToken?.(id);
+    };
+    return { id, last: ends.has(id), show };
   });
   let read: ReadPrompt = { ids: [], fed: [], input: () => undefined };
   const begin = async (): Promise<void> => {
@@ -304,12 +261,6 @@ async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>
   };
   return { run, begin: async () => (padding === 'none' ? undefined : await begin()), promptIds: () => read.ids, input, opened };
 }
-
-/** The run goes on to its end; what it opened from here on is not shown. */
-const outOfRange = (): SottoError =>
-  new SottoError('range', 'a value left the range in which a private run is exact: what it opened may be wrong', {
-    remedy: 'calibrate the model on data like this, or use a wider ring',
-  });
 
 const isToken = (id: number, { vocabSize }: LlamaConfig): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;
 
@@ -350,6 +301,7 @@ async function runPhases(
   let saw = '';
   const { opened, input, promptIds } = prepared;
   const { task } = options;
+  opened.begin(traced.ringProgram);
   const mayStop = task.kind === 'generate' && task.earlyStop === true;
   const run = {
     channel: watchFirst(channels.server, (payload) => {
@@ -357,15 +309,12 @@ async function runPhases(
     }),
     input: async (name) => {
       if (mayStop && opened.ended) {
-        await sendControl(channels.server, { type: 'stop', tokens: opened.newIds.length });
+        await sendControl(channels.server, { type: 'stop', tokens: opened.count });
         throw new TextEnded();
       }
       return await input(name);
     },
-    output: (name, value) => {
-      if (!isFlag(name)) opened.take(value.values as Float64Array);
-      else if (value.values[0] !== 0) opened.fail({ error: outOfRange() });
-    },
+    output: (name, value) => opened.take(name, value),
   } satisfies Omit<ClientRun, 'bundle'>;
   const fromBundle = async (): Promise<Ledger | undefined> => {
     const store = await host.store();

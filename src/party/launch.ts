@@ -153,7 +153,7 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
         ...(embedding === undefined ? {} : { embedding }),
         task: options.task,
         ring: options.ring,
-        ...(options.rangeFlags === true ? { rangeFlags: true } : {}),
+        rangeFlags: options.rangeFlags,
         timeoutMilliseconds,
       },
       (event) => {

@@ -15,6 +15,7 @@ export interface LogFields {
   readonly reveal?: string;
   readonly tokensPerHour?: number;
   readonly anonymousTokensPerHour?: number;
+  readonly flagBitsPerHour?: number;
   readonly clientCertificates?: boolean;
   readonly offlineBytes?: number;
   readonly sentBytes?: number;

@@ -44,8 +44,8 @@ function sentenceOf({ code, limit, party }: Refusal): string {
   const sentences = {
     full: 'as many sessions are served, and wait, as may',
     draining: 'it is shutting down',
-    budget: 'the tokens that are opened to one client in an hour are used up',
-    reveal: 'this is not revealed there: ask for the other of logits and token',
+    budget: 'the tokens, or the range flags, that one client is told in an hour are used up',
+    reveal: 'this is not revealed there: ask for the other of logits and token, or for no range flags',
     limit: `more was asked for than is served${most}`,
     version: 'another version of sotto was expected',
     role: 'this role has no business there',

@@ -81,6 +81,7 @@ describe.skipIf(executablePath === undefined)('a page in Chromium', () => {
   async function withNode(): Promise<readonly number[]> {
     const { dealer, server } = await parties({ dealer: 'ws:127.0.0.1:0', server: 'ws:127.0.0.1:0' });
     const report = await runClient({
+      rangeFlags: false,
       server: server.address,
       dealer: dealer.address,
       state: join(root, 'client'),

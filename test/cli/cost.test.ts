@@ -28,7 +28,7 @@ interface OnlineSeconds {
 }
 
 const folder = await temporaryFolder();
-const bert = ['cost', '--shape', 'bert-base', '--prompt-tokens', '128'];
+const bert = ['cost', '--shape', 'bert-base', '--prompt-tokens', '128', '--no-range-flags'];
 
 describe('sotto cost', () => {
   it.each([
@@ -133,8 +133,13 @@ describe('sotto cost', () => {
       sottoJson<Cost>(['cost', '--model', exact, ...length, '--plan', 'full-p2']),
     ]);
     expect(second.total).toEqual(first.total);
-    const exactly = await sottoJson<Cost>(['cost', '--model', exact, ...length]);
-    expect(exactly.total.offline.dealerSentBytes).toBeGreaterThan(2 * first.total.offline.dealerSentBytes);
+    const plain = [...length, '--no-range-flags'];
+    const [polynomial, exactly] = await Promise.all(
+      [own, exact].map((model) => sottoJson<Cost>(['cost', '--model', model, ...plain])),
+    );
+    expect(exactly!.total.offline.dealerSentBytes).toBeGreaterThan(2 * polynomial!.total.offline.dealerSentBytes);
+    // What range flags cost is counted unless it is not wanted.
+    expect(first.total.offline.dealerSentBytes).toBeGreaterThan(polynomial!.total.offline.dealerSentBytes);
   });
 
   it.each([

@@ -31,6 +31,7 @@ async function place(server: Partial<ServeOptions>, dealer = {}): Promise<Honest
 }
 const ask = (at: Honest, newTokens: number, more: object = {}, reveal: 'logits' | 'token' = 'logits') =>
   runClient({
+    rangeFlags: false,
     ...{ server: at.server.addresses[0]!, dealer: at.dealer.addresses[0]!, state: join(root, `client${places++}`), ring },
     ...{ timeoutMilliseconds: 8000, task: { kind: 'generate', prompt: { ids: [5] }, newTokens, reveal }, ...more },
   }).then(
@@ -113,6 +114,26 @@ describe('budgets', () => {
     for (let k = 0; k < 2 ** 16; k++) asking.take(from(`10.${k >> 8}.${k & 255}.1`), run(1));
     asking.take(from('11.0.0.1'), run(1));
     expect(() => asking.take(from('11.0.0.2'), run(1))).toThrow(/used up/);
+  });
+
+  it('bound what range flags tell, in bits, and who is refused for them has spent no token', () => {
+    let now = 0;
+    const policy = { reveal: ['logits'], anonymousTokensPerHour: 100, flagBitsPerHour: 4 } as const;
+    const asking = new Asking(policy, () => now);
+    const flagged = (newTokens: number) => ({ ...run(newTokens), rangeFlags: true }) as const;
+    // Sixteen things need more than four bits, fifteen do not.
+    expect(() => asking.take(from('10.0.0.1'), flagged(16))).toThrow(/were asked for/);
+    asking.take(from('10.0.0.1'), flagged(7));
+    asking.take(from('10.0.0.1'), flagged(1));
+    expect(() => asking.take(from('10.0.0.1'), flagged(1))).toThrow(/used up/);
+    asking.take(from('10.0.0.2'), flagged(1));
+    asking.take(from('10.0.0.1'), run(92));
+    expect(() => asking.take(from('10.0.0.1'), run(1))).toThrow(/used up/);
+    now = 3_600_000 / 4;
+    asking.take(from('10.0.0.1'), flagged(1));
+    const none = new Asking({ reveal: ['logits'], flagBitsPerHour: 0 }, () => 0);
+    none.take(from('10.0.0.1'), run(1000));
+    expect(() => none.take(from('10.0.0.1'), flagged(1))).toThrow(/not told here/);
   });
 
   it('take a network of IPv6 for one place', () => {

@@ -239,6 +239,7 @@ describe('halves made ahead', () => {
       });
       const run = (state: string) =>
         runClient({
+          rangeFlags: false,
           ...{ server: s, dealer: `unix:${directory}/cd`, state: join(directory, state), ring, timeoutMilliseconds: 8000 },
           task: { kind: 'generate', prompt: { ids: [5] }, newTokens: 1 },
         });

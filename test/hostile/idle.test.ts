@@ -51,6 +51,7 @@ afterAll(async () => {
 let clients = 0;
 async function served(address: string): Promise<void> {
   const { newIds } = await runClient({
+    rangeFlags: false,
     ...{ server: address, dealer: dealer.addresses[0]!, state: join(root, `c${clients++}`), ring, timeoutMilliseconds: 60_000 },
     tls: { authority: files('client').authority },
     task: { kind: 'generate', prompt: { ids: [5] }, newTokens: 2 },

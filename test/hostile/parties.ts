@@ -56,7 +56,7 @@ export async function watchedClient(state: string, options: ClientOptions): Prom
     manifests: knownManifests(state),
     patienceMilliseconds: 0,
   };
-  const report = await runClientOn(host, options).catch((error: Error) => error);
+  const report = await runClientOn(host, { rangeFlags: false, ...options }).catch((error: Error) => error);
   return { report, transcript };
 }
 

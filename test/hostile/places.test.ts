@@ -51,6 +51,7 @@ it('a visitor that takes every place of a server holds up a client from elsewher
     await vi.waitFor(() => expect(at.lines.some(({ event }) => event === 'session-refused')).toBe(true), 10_000);
     const { ids } = await expected(model, { task: 'generate', newTokens: 2, ring }, [5]);
     const { newIds } = await runClient({
+      rangeFlags: false,
       ...{ server: at.server.addresses[0]!, dealer: at.dealer.addresses[0]!, state: join(root, 'client') },
       ...{ ring, timeoutMilliseconds: 20_000, task: { kind: 'generate', prompt: { ids: [5] }, newTokens: 2 } },
     });

@@ -119,6 +119,7 @@ async function told(
     await line(`unix:${directory}/cd`, d, 'client', setting, { onFrame }),
   ];
   const outcome = await runClient({
+    rangeFlags: false,
     ...{ server: `unix:${directory}/cs`, dealer: `unix:${directory}/cd`, state: join(directory, 'client') },
     ...{ ring, setting, timeoutMilliseconds: 8000 },
     task: { kind: 'generate', prompt: { ids }, newTokens, reveal, ...own },

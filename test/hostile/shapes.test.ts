@@ -47,6 +47,7 @@ it('requests of 330 bytes for any run leave health, memory and other clients alo
   // It takes sessions again, by its own account and in fact.
   while ((await health(server, '/readyz')).status !== 200) await new Promise((resolve) => setTimeout(resolve, 200));
   const { newIds } = await runClient({
+    rangeFlags: false,
     ...{ server: sockets.server, dealer: sockets.dealer, state: join(root, 'c'), ring, timeoutMilliseconds: 60_000 },
     task: { kind: 'generate', prompt: { text: 'Once upon' }, newTokens: 2 },
   });

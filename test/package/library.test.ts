@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadModel } from '../../src/package/index.ts';
+import { writeTiny } from '../cli/checkpoints.ts';
 import { root } from '../cli/command.ts';
 
 const folder = await mkdtemp(join(tmpdir(), 'sotto-library-'));
@@ -43,6 +44,16 @@ describe('the library', () => {
     const { ids, promptTokens, online } = await model.generatePrivately('A cat', { newTokens: 2 });
     expect(ids.length - promptTokens).toBe(2);
     expect(model.forecast({ promptTokens, newTokens: 2 }).total.online).toEqual(online);
+  });
+
+  it('gives no answer where a value left the ring, unless it is told not to look', async () => {
+    const wild = { factors: { 'model.layers.0.mlp.down_proj.weight': 2 ** 30 } };
+    const model = await loadModel(await writeTiny(join(folder, 'wild'), wild));
+    const pieces: string[] = [];
+    const options = { newTokens: 2, onText: (piece: string) => pieces.push(piece) };
+    await expect(model.generatePrivately([1, 270], options)).rejects.toMatchObject({ kind: 'range' });
+    expect(pieces).toEqual([]);
+    expect((await model.generatePrivately([1, 270], { newTokens: 2, rangeFlags: false })).ids).toHaveLength(4);
   });
 
   it('draws the same text for the same seed', async () => {

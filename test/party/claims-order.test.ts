@@ -50,6 +50,7 @@ async function relayed(directory: string) {
 
 const client = (directory: string) =>
   runClient({
+    rangeFlags: false,
     ...{ server: `unix:${directory}/cs`, dealer: `unix:${directory}/cd`, state: join(directory, 'client'), ring },
     ...{ timeoutMilliseconds: 8000, task: { kind: 'generate', prompt: { ids: [5] }, newTokens: 1 } as const },
   });

@@ -16,7 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const ring = { bits: 64, fraction: 16 };
 const promptIds = [1, 403, 407];
-const request = { promptIds, newTokens: 3, ring };
+const request = { promptIds, newTokens: 3, ring, rangeFlags: false };
 
 describe('a model whose embedding is public', () => {
   const opened = (async () => {
@@ -60,7 +60,14 @@ describe('a model whose embedding is public', () => {
     const { model } = await opened;
     const expected = await rehearseText(model, request);
     const task = { kind: 'generate', prompt: { ids: promptIds }, newTokens: 3 } as const;
-    const { client } = await launchLocal({ model: folder, task, ring, transport: 'unix', timeoutMilliseconds: 30_000 });
+    const { client } = await launchLocal({
+      model: folder,
+      task,
+      ring,
+      rangeFlags: false,
+      transport: 'unix',
+      timeoutMilliseconds: 30_000,
+    });
     expect(client.newIds).toEqual(expected.newIds);
     expect(client.sentBytes.online).toBe(client.forecast.online.clientToServerBytes);
     const { plan, config } = model;

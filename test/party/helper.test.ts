@@ -25,6 +25,7 @@ afterAll(remove);
 
 const launch = (options: Partial<LaunchOptions> = {}): Promise<LaunchResult> =>
   launchLocal({
+    rangeFlags: false,
     model,
     task: { kind: 'generate', prompt: { ids: promptIds }, newTokens },
     ring,

@@ -76,6 +76,7 @@ async function launch(
 ): Promise<{ result: LaunchResult | Error; roles: Map<string, Started> }> {
   const timeoutMilliseconds = patience + launches++;
   const result = await launchLocal({
+    rangeFlags: false,
     model,
     task: generating(promptIds),
     ring: wide,

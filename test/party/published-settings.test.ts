@@ -24,11 +24,13 @@ const backends: Record<string, (model: LoadedModel, folder: string, newTokens: n
   reference: (model, _, newTokens) => writeText(model, 'reference', { promptIds, newTokens, ring }),
   onnx: (model, _, newTokens) => writeText(model, 'onnx', { promptIds, newTokens, ring }),
   fixed: (model, _, newTokens) => writeText(model, 'fixed', { promptIds, newTokens, ring }),
-  rehearsal: (model, _, newTokens) => rehearseText(model, { promptIds, newTokens, ring }),
-  'rehearsal, tokens alone': (model, _, newTokens) => rehearseText(model, { promptIds, newTokens, ring, reveal: 'token' }),
+  rehearsal: (model, _, newTokens) => rehearseText(model, { promptIds, newTokens, ring, rangeFlags: false }),
+  'rehearsal, tokens alone': (model, _, newTokens) =>
+    rehearseText(model, { promptIds, newTokens, ring, rangeFlags: false, reveal: 'token' }),
   async processes(_, folder, newTokens) {
     const task = { kind: 'generate', prompt: { ids: promptIds }, newTokens } as const;
-    return (await launchLocal({ model: folder, task, ring, transport: 'unix', timeoutMilliseconds: 60_000 })).client;
+    return (await launchLocal({ model: folder, task, ring, rangeFlags: false, transport: 'unix', timeoutMilliseconds: 60_000 }))
+      .client;
   },
 };
 

@@ -256,7 +256,8 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
     const { ring, newTokens, promptIds } = options;
     const ofProcess = { kind: 'generate', prompt: { ids: promptIds }, newTokens } as const;
     const task = { ...ofProcess, onToken: (id) => void tokens.push(id) } satisfies ClientTask;
-    const common = { ...setting, server: socket('cs'), dealer: socket('cd'), state: state.client, ring, timeoutMilliseconds };
+    const places = { server: socket('cs'), dealer: socket('cd'), state: state.client };
+    const common = { ...setting, ...places, ring, rangeFlags: false, timeoutMilliseconds };
     let asked: Promise<ClientReport>;
     if (apart === 'client') {
       asked = processOf({ ...common, role: 'client', sendLogits: false, task: ofProcess }).report as Promise<ClientReport>;

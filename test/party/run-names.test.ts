@@ -23,6 +23,7 @@ afterAll(remove);
 let clients = 0;
 const ask = ({ server, dealer }: Honest, more: Partial<ClientOptions> = {}): Promise<ClientReport> =>
   runClient({
+    rangeFlags: false,
     ...{ server: server.addresses[0]!, dealer: dealer.addresses[0]!, state: join(root, `c${clients++}`), ring },
     ...{ timeoutMilliseconds: 20_000, task: { kind: 'generate', prompt: { ids: [5] }, newTokens: 1 }, ...more },
   });

@@ -43,6 +43,7 @@ it('a session that is over leaves no kernels behind, well or not', { timeout: 60
   const server = await serveModel({ ...common, ...serving });
   const run = (onLogits: () => void) =>
     runClient({
+      rangeFlags: false,
       ...{ server: s, dealer: d, state: join(root, 'client'), ring: { bits: 64, fraction: 16 }, timeoutMilliseconds: 8000 },
       task: { kind: 'generate', prompt: { ids: [5] }, newTokens: 2 },
       onLogits,

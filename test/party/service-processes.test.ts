@@ -59,7 +59,7 @@ const listening = (each: Process): Promise<void> => until(() => said(each, 'list
 
 const address = (name: string): string => `unix:${join(root, name)}`;
 const startDealer = (): Process => start(['dealer', '--listen', address('d'), '--state', join(root, 'dealer')]);
-const prepare = ['--prepare', '2', '--prepare-tokens', `1:${newTokens}`];
+const prepare = ['--prepare', '2', '--prepare-tokens', `1:${newTokens}:no-flags`];
 const startServer = (): Process =>
   start([
     'serve',
@@ -78,6 +78,7 @@ let clients = 0;
 async function client(prompt: number, onLogits?: () => void): Promise<void> {
   const logits: Float64Array[] = [];
   const report = await runClient({
+    rangeFlags: false,
     ...{ server: address('s'), dealer: address('d'), state: join(root, `client${clients++}`), ring, timeoutMilliseconds: 10_000 },
     task: { kind: 'generate', prompt: { ids: [prompt] }, newTokens },
     onLogits: (values) => {

@@ -102,6 +102,7 @@ async function place(
     client: async (prompt: readonly number[], options: object = {}) => {
       const logits: Float64Array[] = [];
       const report = await runClient({
+        rangeFlags: false,
         ...{ server: `unix:${directory}/s`, dealer: `unix:${directory}/d`, state: join(directory, `client${places++}`), ring },
         ...{ timeoutMilliseconds: 8000, setting: dealer.setting },
         task: { kind: 'generate', prompt: { ids: prompt }, newTokens },

@@ -72,6 +72,7 @@ describe('a private run over TLS', () => {
       }),
     );
     const report = await runClient({
+      rangeFlags: false,
       server: server.address,
       dealer: dealer.address,
       setting,

@@ -1,3 +1,4 @@
+import { SottoError } from '../../errors/index.ts';
 import { size } from '../../program/index.ts';
 import type { Piecewise } from './operations/piecewise.ts';
 import type { RingNode, RingNodeOf, RingOperation, RingProgram } from './types.ts';
@@ -5,6 +6,12 @@ import type { RingNode, RingNodeOf, RingOperation, RingProgram } from './types.t
 /** What a flag is called among the outputs: one for every output of the program, in its order. */
 export const flagPrefix = 'range.';
 export const isFlag = (name: string): boolean => name.startsWith(flagPrefix);
+
+/** What a flag that is one means to who asked for it. */
+export const outOfRange = (): SottoError =>
+  new SottoError('range', 'a value left the range in which a private run is exact: what it opened may be wrong', {
+    remedy: 'calibrate the model on data like this, or use a wider ring',
+  });
 
 /** Sums of a group, each under coefficients of its own: an element out of range escapes all of them with probability 2^−16. */
 const repeats = 16;
