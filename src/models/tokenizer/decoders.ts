@@ -44,7 +44,7 @@ export function readDecoder(fields: Fields, depth = 0): Decoder {
       const content = fields.string('content');
       if (typeof pattern === 'string' ? pattern === '' : pattern.canBeEmpty)
         throw fields.fail('pattern', 'a pattern that can be empty has no place to replace');
-      return (tokens, work) => tokens.map((token) => replaceAll(token, pattern, content, work));
+      return (tokens, work) => tokens.map((token) => replaceAll(token, 0, pattern, content, work).text);
     }
     case 'Strip':
       return strip(fields);

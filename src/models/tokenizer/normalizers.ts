@@ -167,11 +167,5 @@ function replace(fields: Fields): Normalizer {
   const content = fields.string('content');
   if (typeof pattern === 'string' ? pattern === '' : pattern.canBeEmpty)
     throw fields.fail('pattern', 'a pattern that can be empty has no place to replace');
-  return ({ text, front }, work) => {
-    const out = replaceAll(text, pattern, content, work);
-    if (front <= 0) return { text: out, front };
-    // A match that reaches beyond the first character belongs to the character at its end.
-    const prefix = replaceAll(text.slice(0, front), pattern, content, work);
-    return { text: out, front: out.startsWith(prefix) ? prefix.length : 0 };
-  };
+  return ({ text, front }, work) => replaceAll(text, front, pattern, content, work);
 }

@@ -16,17 +16,32 @@ export function matchesOf(text: string, pattern: Pattern | string, work: Work): 
   return found;
 }
 
-export function replaceAll(text: string, pattern: Pattern | string, content: string, work: Work): string {
+/**
+ * A text with every match replaced, and how many units at its start are of the first `front` units of the text before: what stands
+ * between matches keeps its place, and a replacement belongs to the last character of its match.
+ */
+export function replaceAll(
+  text: string,
+  front: number,
+  pattern: Pattern | string,
+  content: string,
+  work: Work,
+): { text: string; front: number } {
   const found = matchesOf(text, pattern, work);
-  if (found.length === 0) return text;
+  if (found.length === 0) return { text, front };
   work.grown(text.length + (found.length / 2) * content.length);
   let out = '';
+  let outFront = front;
   let from = 0;
   for (let index = 0; index < found.length; index += 2) {
-    out += text.slice(from, found[index]!) + content;
-    from = found[index + 1]!;
+    const start = found[index]!;
+    const end = found[index + 1]!;
+    out += text.slice(from, start) + content;
+    if (end <= front) outFront += content.length - (end - start);
+    else if (start < front) outFront -= front - start;
+    from = end;
   }
-  return out + text.slice(from);
+  return { text: out + text.slice(from), front: outFront };
 }
 
 /** Every character of a set as a match of its own. */
