@@ -10,6 +10,7 @@ import { serviceFaults, serviceMarkdown, serviceSummary, serviceTable } from './
 import { type Certificates, certificateFault, certificatesIn, replayFault } from './faults/special.ts';
 import {
   type Bed,
+  build,
   cleanRun,
   forgedField,
   lineFault,
@@ -47,6 +48,7 @@ export async function faults(words: readonly string[]): Promise<object> {
   });
   const [count, seed, timeoutMilliseconds] = [values.count, values.seed, values.timeout].map(Number) as [number, number, number];
   const numbers = values.only?.map(Number) ?? Array.from({ length: count }, (_, number) => number);
+  build();
   const root = mkdtempSync(join(tmpdir(), 'sotto-faults-'));
   const spares = new Spares(Number(values.processes));
   try {

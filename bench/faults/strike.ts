@@ -1,11 +1,12 @@
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { FaultPlan } from '../../src/net/faulty.ts';
 import { controlFrame } from '../../src/party/control.ts';
 import type { Role } from '../../src/party/index.ts';
-import { type Change, type Crossing, forkRole, type Outcomes, type PartiesOptions, runParties } from '../../test/party/relay.ts';
+import { type Change, type Crossing, type Outcomes, type PartiesOptions, runParties } from '../../test/party/relay.ts';
 import { malformed } from './malform.ts';
 import { type Fault, isLineKind, type Moment, phaseOf, type Variant } from './plan.ts';
 import type { Seen } from './verdict.ts';
@@ -136,9 +137,27 @@ function forge(message: Record<string, unknown>, [name, ...rest]: readonly strin
       typeof value === 'number' ? value + 1 : `${value === undefined ? '' : value}`.replace(/^./, (c) => (c === '0' ? '1' : '0'));
 }
 
+/** Brings `dist` up to the sources: a role started from there takes a third of the time that loading its sources takes. */
+export function build(): void {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const { status, stdout } = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-b'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(stdout);
+}
+
+function forkBuilt(execArgv: readonly string[] = []): ChildProcess {
+  return fork(fileURLToPath(new URL('../../dist/party/role.js', import.meta.url)), [], {
+    execArgv: [...execArgv],
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  });
+}
+
 /** A role process that has loaded and listens for its order. */
 async function readyRole(preload: string): Promise<ChildProcess> {
-  const child = forkRole(['--import', `data:text/javascript,${encodeURIComponent(`${tellsWhenReady}\n${preload}`)}`]);
+  const child = forkBuilt(['--import', `data:text/javascript,${encodeURIComponent(`${tellsWhenReady}\n${preload}`)}`]);
   await once(child, 'message');
   return child;
 }
@@ -199,7 +218,7 @@ export async function processFault(bed: Bed, fault: OfProcess, spares: Spares): 
     ...partiesOf(bed, fault.variant, bed.directory(fault.number)),
     startMilliseconds: 4 * bed.timeoutMilliseconds,
     apart: fault.victim,
-    forkApart: () => children.shift() ?? forkRole(),
+    forkApart: () => children.shift() ?? forkBuilt(),
     onApart: (child, again) => {
       strike = () => {
         if (fault.kind === 'clock') child.kill('SIGUSR2');
