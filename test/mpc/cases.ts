@@ -187,6 +187,56 @@ export const cases: readonly Case[] = [
     server: all(3, { w: 1, v: 1 }),
   },
 
+  // Floating values whose two halves cross.
+  {
+    name: 'a floating value, exchanged and squared',
+    bits: 4,
+    build: (p) => p.square(p.ring.pin(p.floating(p.mixed()))),
+    client: all(4, { x: 1 }),
+    server: all(4, { w: 1 }),
+  },
+  {
+    name: 'a floating value, narrowed, exchanged and squared',
+    bits: 4,
+    build: (p) => p.narrowSquare(p.narrow(p.floating(p.mixed()), 1), p.ring.ring.bits - 1),
+    client: all(4, { x: 1 }),
+    server: all(4, { w: 1 }),
+  },
+  {
+    name: 'the product of a narrow value and a whole one, both exchanged',
+    bits: 3,
+    build: (p) => {
+      const [x, y] = [p.floating(p.mixed('x', 'w')), p.floating(p.mixed('y', 'v'))];
+      p.narrowProduct(p.narrow(x, 1), p.ring.pin(y), [p.ring.ring.bits - 1, p.ring.ring.bits]);
+    },
+    client: all(3, { x: 1, y: 1 }, 9),
+    server: all(3, { w: 1, v: 1 }, 5),
+  },
+  {
+    name: 'the product of matrices, one exchanged and one opened',
+    bits: 2,
+    build: (p) => {
+      const x = p.ring.pin(p.floating(p.shape(p.mixed('x', 'w', 2), [1, 2])));
+      p.matrixProduct(x, p.shape(p.mixed('y', 'v', 2), [2, 1]), 1, 2, 1);
+    },
+    client: all(2, { x: 2, y: 2 }, 5),
+    server: all(2, { w: 2, v: 2 }, 7),
+  },
+  {
+    name: 'a floating index, exchanged and looked up',
+    bits: 4,
+    build: (p) => p.lookup(p.narrow(p.floating(p.mixed()), 2), 2, [[1, -2, 3, 5]]),
+    client: all(4, { x: 1 }),
+    server: all(4, { w: 1 }),
+  },
+  {
+    name: 'a square and its exchange, squared again',
+    bits: 3,
+    build: (p) => p.narrowSquare(p.narrow(p.square(p.mixed()), 1), p.ring.ring.bits - 1),
+    client: all(3, { x: 1 }),
+    server: all(3, { w: 1 }),
+  },
+
   // Composites: what shares a wire, an opening or a share.
   {
     name: 'a square and its truncation, revealed',

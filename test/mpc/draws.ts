@@ -64,6 +64,8 @@ export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
       return program.nodes[node.inputs[0]!]!.state === 'pinned' ? [] : [words('client', purpose.share, L - node.parameters.bits)];
     case 'openNarrow':
       return [words('server', purpose.mask, node.parameters.modulus)];
+    case 'exchange':
+      return [words('server', purpose.mask, node.parameters.modulus)];
     case 'unmask':
     case 'narrowSquare':
     case 'narrowProduct':
@@ -74,7 +76,8 @@ export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
       const rows = count / node.parameters.tables.length;
       const seeds = { purpose: purpose.seeds, count: rows * 16, width: 8, kind: 'bytes' } as const;
       return [
-        words('server', purpose.mask, node.parameters.indexBits, rows),
+        // A floating index has its exchange's.
+        ...(node.inputs.length > 1 ? [] : [words('server', purpose.mask, node.parameters.indexBits, rows)]),
         { side: 'client', ...seeds },
         { side: 'server', ...seeds },
       ];

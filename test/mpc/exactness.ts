@@ -76,6 +76,8 @@ function evaluate(outcome: Outcome, lane: number, secret: Case['client'][number]
         case 'openNarrow':
         case 'widen':
           return x;
+        case 'exchanged':
+          return values[node.inputs[2]!];
         case 'narrowSquare':
           return map((a) => a * a);
         case 'narrowProduct': {
@@ -100,7 +102,7 @@ function evaluate(outcome: Outcome, lane: number, secret: Case['client'][number]
 }
 
 /** A lookup's results lie table after table, a narrow value is shared in a smaller ring: what reads them is compared. */
-const uncompared: ReadonlySet<string> = new Set(['lookup', 'narrow', 'openNarrow']);
+const uncompared: ReadonlySet<string> = new Set(['lookup', 'narrow', 'openNarrow', 'exchanged']);
 
 /** Words of the last value of a case that differ from its plain evaluation, over random secrets and pads in a ring wide enough. */
 export async function wrongResults(given: Case, fault: Fault = {}): Promise<number> {

@@ -161,6 +161,30 @@ const leaks: readonly Leak[] = [
     plant: zeros('client', 'narrowSquare', fields),
   },
   {
+    fault: 'the server’s half without b',
+    in: 'a floating value, exchanged and squared',
+    seenBy: 'client',
+    plant: zeros('server', 'exchange', mask),
+  },
+  {
+    fault: 'the server’s half of an index without σ',
+    in: 'a floating index, exchanged and looked up',
+    seenBy: 'client',
+    plant: zeros('server', 'exchange', mask),
+  },
+  {
+    fault: 'the client’s half without y',
+    in: 'a floating value, narrowed, exchanged and squared',
+    seenBy: 'server',
+    plant: zeros('client', 'narrow', share),
+  },
+  {
+    fault: 'one b for two halves',
+    in: 'the product of a narrow value and a whole one, both exchanged',
+    seenBy: 'client',
+    plant: reused('server', ['exchange', mask, 1], ['exchange', mask, 0]),
+  },
+  {
     fault: 'one pad for both wraps of a product',
     in: 'the product of two narrow values',
     seenBy: 'server',

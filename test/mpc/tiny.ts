@@ -100,7 +100,7 @@ export class Tiny {
   lookup(index: number, indexBits: number, tables: readonly (readonly number[])[]): number {
     const shape = [tables.length, ...this.ring.node(index).shape];
     const parameters = { indexBits, tables: tables.map((table) => Float64Array.from(table)) };
-    return this.ring.push('lookup', [index], parameters, { shape, state: 'floating', fraction: 0 });
+    return this.ring.lookup(index, parameters, { shape, fraction: 0 });
   }
   /** From index 0 on, offset + slope · x; and a table of two nodes of degree `coefficients.length − 1`, where given. */
   piecewise(

@@ -1,4 +1,6 @@
 import { broadcastStrides, type Shape, same, size, stridesOf } from '../../program/index.ts';
+import type { Exchange } from './operations/exchange.ts';
+import type { Lookup } from './operations/lookup.ts';
 import type { RingNode, RingNodeOf, RingOperation, RingParameters, RingProgram, State } from './types.ts';
 
 /** A narrow value in the parts that products take; see `openNarrow` in types.ts. */
@@ -147,8 +149,11 @@ export class RingBuilder {
   openNarrow(x: number, modulus: number, range?: readonly [number, number]): Opened {
     const { shape, fraction } = this.node(x);
     const part = { shape, fraction, state: 'opening' } as const;
-    const e = this.once(`open narrow ${x}`, () =>
-      this.push('openNarrow', [x], { modulus, ...(range === undefined ? {} : { range }) }, part),
+    const ranged = range === undefined ? {} : { range };
+    const e = this.once(
+      `open narrow ${x}`,
+      () =>
+        this.#exchanged(x, { modulus, use: 'narrow', ...ranged }) ?? this.push('openNarrow', [x], { modulus, ...ranged }, part),
     );
     const sign = this.once(`opened sign ${x}`, () => this.push('openedSign', [e], { modulus }, { ...part, fraction: 0 }));
     const rest = this.once(`unmask ${x}`, () => this.push('unmask', [x, e, sign], { modulus }, part));
@@ -176,7 +181,37 @@ export class RingBuilder {
     return opening;
   }
 
+  /**
+   * The opening of what is pinned from a floating value, which is exchanged: the server's half does not wait for the client's. Undefined where
+   * there is nothing to wait for.
+   */
+  #exchanged(x: number, { modulus, use, range }: Omit<Exchange, 'bits'>): number | undefined {
+    const node = this.node(x);
+    if (node.operation !== 'narrow' && node.operation !== 'pin') return undefined;
+    if (node.operation === 'pin' && node.parameters.width !== undefined) return undefined;
+    const source = node.inputs[0]!;
+    if (this.node(source).state !== 'floating') return undefined;
+    const bits = node.operation === 'narrow' ? node.parameters.bits : 0;
+    const parameters = { bits, modulus, use, ...(range === undefined ? {} : { range }) };
+    const { shape, fraction } = node;
+    const result = { shape, state: 'opening', fraction } as const;
+    const half = this.push('exchange', [source], { bits, modulus, use }, result);
+    return this.push('exchanged', [half, source, x], parameters, result);
+  }
+
+  /** Public tables at a shared index: exchanged where it is floating. */
+  lookup(index: number, parameters: Lookup, result: { shape: Shape; fraction: number }): number {
+    const opened = this.once(
+      `index ${index}`,
+      () => this.#exchanged(index, { modulus: parameters.indexBits, use: 'index' }) ?? index,
+    );
+    const inputs = opened === index ? [index] : [index, opened];
+    return this.push('lookup', inputs, parameters, { ...result, state: 'floating' });
+  }
+
   #ownOpening(x: number): number {
+    const exchanged = this.#exchanged(x, { modulus: this.ring.bits, use: 'whole' });
+    if (exchanged !== undefined) return exchanged;
     const { shape, fraction } = this.node(x);
     return this.push('open', [x], {}, { shape, state: 'opening', fraction });
   }

@@ -76,11 +76,10 @@ export class Factors {
     const drop = argument.fraction - F;
     const index = this.#arithmetic.out.narrow(argument.node, drop + restBits);
     const tables = table.interpolation === 'none' ? [values] : [values, slopes];
-    const looked = this.#arithmetic.out.push(
-      'lookup',
-      [index],
+    const looked = this.#arithmetic.out.lookup(
+      index,
       { indexBits: table.indexBits, tables },
-      { shape: [tables.length, ...node.shape], state: 'floating', fraction: precise },
+      { shape: [tables.length, ...node.shape], fraction: precise },
     );
     const part = (i: number): number => this.#arithmetic.out.reshape(this.#arithmetic.out.slice(looked, 0, i, i + 1), node.shape);
     if (table.interpolation === 'none') return this.#arithmetic.wire(part(0), this.#arithmetic.options.integerBits, precise);

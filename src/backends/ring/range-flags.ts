@@ -111,6 +111,7 @@ function multipliedWires(nodes: readonly RingNode[]): Uint8Array {
     'openedSign',
     'unmask',
     'open',
+    'exchanged',
     'pin',
     'widen',
   ]);
@@ -125,7 +126,9 @@ function multipliedWires(nodes: readonly RingNode[]): Uint8Array {
             ? uses[index]!
             : 0;
     if (own === 0) continue;
-    for (const input of node.inputs) if (uses[input] !== 1) uses[input] = own;
+    // Of an exchange, the pinned value: that is what the products have.
+    const factors = node.operation === 'exchanged' ? node.inputs.slice(2) : node.inputs;
+    for (const input of factors) if (uses[input] !== 1) uses[input] = own;
   }
   return uses;
 }

@@ -1,4 +1,5 @@
 import type { RingOperation } from '../../ring/index.ts';
+import { exchange, exchanged } from './exchange.ts';
 import { flag, project } from './flags.ts';
 import { clientInput, serverInput } from './inputs.ts';
 import { diagonal, linear } from './linear.ts';
@@ -21,5 +22,6 @@ export const secureRows: { readonly [P in RingOperation]: SecureRow<P> } = {
   ...{ add, subtract, addServer, addConstant, multiplyConstant, multiplyInteger, sum },
   ...{ linear, diagonal, open, square, product, matrixProduct },
   ...{ truncate, narrow, pin, openNarrow, openedSign, unmask, widen, narrowSquare, narrowProduct },
+  ...{ exchange, exchanged },
   ...{ lookup, piecewise, reveal, project, flag },
 };

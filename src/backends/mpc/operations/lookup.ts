@@ -1,8 +1,8 @@
-import type { Block } from '../../../kernels/index.ts';
+import { type Block, fresh, type RingKernels } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
 import { lookupRows, pointFunctionBytes, type RingNodeOf, wordBitsOf } from '../../ring/index.ts';
 import { expandInto, generateKeys } from '../correlations/dpf.ts';
-import { type Held, type Numbered, nothing, receive, send } from '../protocol.ts';
+import { type Held, type Numbered, nothing, receive, type Step, send } from '../protocol.ts';
 import { byClient, byServer } from '../random.ts';
 import type { Client, Kept, SecureRow, Server } from './row.ts';
 
@@ -176,30 +176,40 @@ const serverLookups = (party: Server): Lookups => {
   return new Lookups({ ...party, party: 1, seeds });
 };
 
+/** 1. δ = i_s − σ, from the server. 2. Inner products of v_c with the tables rotated by δ. */
+function* clientAlone(kernels: RingKernels, kept: Lookups, node: LookupNode): Step {
+  const message = yield* receive();
+  const delta = kernels.allocate(lookupRows(node));
+  kernels.unpack(delta, message, node.parameters.indexBits);
+  return kept.shares(node, delta);
+}
+
+/** 1. Send δ = i_s − σ. 2. Inner products of v_s with the tables rotated by δ. */
+function* serverAlone({ kernels, correlations, kept }: Server & { kept: Lookups }, node: LookupNode, i: Held): Step {
+  const { indexBits } = node.parameters;
+  const delta = correlations.pads.words(node.index, own.mask, lookupRows(node));
+  kernels.subtract(delta, i.block!, delta);
+  kernels.mask(delta, delta, indexBits);
+  yield* send(kernels.pack(delta, indexBits));
+  return kept.shares(node, delta);
+}
+
+/** δ that an exchange has made, for one lookup to use up. */
+const copied = (kernels: RingKernels, { block }: Held): Block =>
+  fresh(kernels, block!.length, (out) => kernels.copy(out, block!));
+
 export const lookup: SecureRow<'lookup', Lookups> = {
   pads: own,
   keep: { client: clientLookups, server: serverLookups },
-  /** 1. δ = i_s − σ, from the server. 2. Inner products of v_c with the tables rotated by δ. */
-  *client({ kernels, kept }, node) {
-    const message = yield* receive();
-    const delta = kernels.allocate(lookupRows(node));
-    kernels.unpack(delta, message, node.parameters.indexBits);
-    return kept.shares(node, delta);
-  },
-  /** 1. Send δ = i_s − σ. 2. Inner products of v_s with the tables rotated by δ. */
-  *server({ kernels, correlations, kept }, node, i) {
-    const { indexBits } = node.parameters;
-    const delta = correlations.pads.words(node.index, own.mask, lookupRows(node));
-    kernels.subtract(delta, i!.block!, delta);
-    kernels.mask(delta, delta, indexBits);
-    yield* send(kernels.pack(delta, indexBits));
-    return kept.shares(node, delta);
-  },
-  /** Keys of the point function at j = i_c + σ, for every row. */
-  dealer({ kernels, ring, clientPads, serverPads, cipher, outbox }, node, i) {
+  client: ({ kernels, kept }, node, _, delta) =>
+    delta === undefined ? clientAlone(kernels, kept, node) : kept.shares(node, copied(kernels, delta)),
+  server: (party, node, i, delta) =>
+    delta === undefined ? serverAlone(party, node, i!) : party.kept.shares(node, copied(party.kernels, delta)),
+  /** Keys of the point function at j = i_c + σ, for every row; σ is the mask of the opening where δ comes from one. */
+  dealer({ kernels, ring, clientPads, serverPads, cipher, outbox }, node, i, mask) {
     const { indexBits } = node.parameters;
     const rows = lookupRows(node);
-    const sigma = serverPads.words(node.index, own.mask, rows);
+    const sigma = mask === undefined ? serverPads.words(node.index, own.mask, rows) : copied(kernels, mask);
     kernels.add(sigma, sigma, i!.block!);
     kernels.mask(sigma, sigma, indexBits);
     const alpha = Uint32Array.from(kernels.decode(sigma, 0, kernels.wordBits));

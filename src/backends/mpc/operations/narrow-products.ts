@@ -29,7 +29,7 @@ const own = {
 };
 
 /** Ê from e: e's top bit counts negatively, and the offset is taken off. In place; a full-width e stays as it is. */
-function centred({ kernels, ring }: Machine, e: Block, modulus: number): void {
+export function centred({ kernels, ring }: Machine, e: Block, modulus: number): void {
   if (modulus === ring.bits) return;
   kernels.shiftRightSigned(e, e, 0, modulus);
   kernels.addScalar(e, e, -(1n << BigInt(modulus - 2)));
@@ -86,6 +86,12 @@ const clientShares = ({ correlations, program }: Client, node: NumberedNode): Bl
 const serverShares = ({ correlations, program }: Server, node: NumberedNode): Block[] =>
   correlations.fields(node.index, size(node.shape), correctionsOf(node, program));
 
+/** The node whose pad masks an opening: what was exchanged has it from the server's half. */
+function maskOf({ program }: Machine, opening: number): number {
+  const { operation, inputs } = program.nodes[opening]!;
+  return operation === 'exchanged' ? inputs[0]! : opening;
+}
+
 /** A's share: own addend of α, less its share of the carry and of the wrap. */
 function unmasked({ kernels }: Machine, addend: Block, sign: Held, modulus: number, shares: Block[]): Held {
   const scratch = new Scratch(kernels);
@@ -106,7 +112,7 @@ export const unmask: SecureRow<'unmask'> = {
   },
   server(party, node, _, __, sign) {
     const { modulus } = node.parameters;
-    const addend = party.correlations.pads.bits(node.inputs[1]!, opening.mask, size(node.shape), modulus);
+    const addend = party.correlations.pads.bits(maskOf(party, node.inputs[1]!), opening.mask, size(node.shape), modulus);
     return modulus === party.ring.bits ? { block: addend } : unmasked(party, addend, sign!, modulus, serverShares(party, node));
   },
   /** The carry κ and the top bit M of α, which stands for the node. */

@@ -1,4 +1,5 @@
 import type { NodeWith } from '../node.ts';
+import { exchange, exchanged } from './exchange.ts';
 import { flag, project } from './flags.ts';
 import { clientInput, serverInput } from './inputs.ts';
 import { diagonal, linear } from './linear.ts';
@@ -19,6 +20,7 @@ export const ringRows = {
   ...{ add, subtract, addServer, addConstant, multiplyConstant, multiplyInteger, sum },
   ...{ linear, diagonal, open, square, product, matrixProduct },
   ...{ truncate, narrow, pin, openNarrow, openedSign, unmask, widen, narrowSquare, narrowProduct },
+  ...{ exchange, exchanged },
   ...{ lookup, piecewise, reveal, project, flag },
 };
 

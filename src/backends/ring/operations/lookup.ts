@@ -21,9 +21,13 @@ export function pointFunctionBytes(indexBits: number, wordBits: 32 | 64): number
   return 16 * levels + Math.ceil(levels / 8) + 2 ** leafBits * (wordBits / 8);
 }
 
-/** Public tables of 2^indexBits integers, read at a shared index; the result has a leading axis, one entry a table. */
+/**
+ * Public tables of 2^indexBits integers, read at a shared index; the result has a leading axis, one entry a table. A floating index comes with
+ * its exchange, and nothing is sent then.
+ */
 export const lookup: RingRow<'lookup', Lookup> = {
-  messages: (node) => ({ serverToClient: [{ count: lookupRows(node), width: node.parameters.indexBits }] }),
+  messages: (node) =>
+    node.inputs.length > 1 ? {} : { serverToClient: [{ count: lookupRows(node), width: node.parameters.indexBits }] },
   keys: (node, { ring }) => {
     const keys = lookupRows(node) * pointFunctionBytes(node.parameters.indexBits, wordBitsOf(ring.bits));
     return { dealerToServer: keys, dealerToClient: keys };
