@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, wr
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { registryAnswers } from './registry.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const mostBytes = 20_000_000;
@@ -28,8 +29,7 @@ function expect(holds, what) {
   console.log(`  ${what}`);
 }
 
-const ping = spawnSync('npm', ['ping', '--fetch-retries=0', '--fetch-timeout=5000'], { encoding: 'utf8', timeout: 30_000 });
-if (ping.status !== 0 && spawnSync('npm', ['view', 'zod', 'version', '--fetch-retries=0'], { timeout: 30_000 }).status !== 0) {
+if (!registryAnswers()) {
   console.log('SKIPPED: no npm registry answers here, so that nothing can be installed');
   process.exit(0);
 }

@@ -15,6 +15,7 @@ import { pageChannel } from './websocket.ts';
 
 export { SottoError } from '../errors/index.ts';
 export { loadImage, type RgbImage } from '../pictures/index.ts';
+export type { Picture } from './picture.ts';
 
 /** Where the other parties wait (`wss://host[:port][/path]`, or `ws://` on one machine), and how this one computes. */
 export interface ClientSettings {
@@ -39,6 +40,7 @@ export interface ClientSettings {
   readonly rangeFlags?: boolean;
 }
 
+/** A text that is to be continued privately. */
 export interface GenerateRequest extends Watching {
   /** A text, or token ids of the model's tokenizer. */
   readonly prompt: string | readonly number[];
@@ -55,10 +57,13 @@ export interface GenerateRequest extends Watching {
   readonly onToken?: (text: string, id: number) => void;
 }
 
+/** A picture that is to be named privately. */
 export interface ClassifyRequest extends Watching {
+  /** Decoded pixels, or what the page decodes them from; prepared in the page as the manifest says. */
   readonly image: Picture;
 }
 
+/** What a page may look at while a run goes on. */
 export interface Watching {
   /** After each frame. */
   readonly onTraffic?: (traffic: Traffic) => void;
@@ -73,6 +78,7 @@ export interface Traffic {
   readonly clientSaw: string;
 }
 
+/** What a private text run opened, and what it cost. */
 export interface GenerateResult {
   /** The prompt and what the model wrote. */
   readonly text: string;
@@ -82,6 +88,7 @@ export interface GenerateResult {
   readonly traffic: Traffic;
 }
 
+/** What a private classification opened, and what it cost. */
 export interface ClassifyResult {
   readonly logits: readonly number[];
   /** The largest logit's place. */
@@ -90,6 +97,7 @@ export interface ClassifyResult {
   readonly traffic: Traffic;
 }
 
+/** A page's side of private runs; each run has connections of its own. */
 export interface BrowserClient {
   /** Continues a text. Rejects with a `SottoError` whose `place.party` names who failed. */
   generate(request: GenerateRequest): Promise<GenerateResult>;

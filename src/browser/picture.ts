@@ -9,7 +9,10 @@ import type { Tensor } from '../program/index.ts';
  * `ImageData`, a frame of a video), taken as the browser shows it. By structure, so that it compiles without the DOM's types.
  */
 export type Picture =
-  | { arrayBuffer(): Promise<ArrayBuffer> }
+  | {
+      /** The bytes of a PNG, JPEG or WebP file. */
+      arrayBuffer(): Promise<ArrayBuffer>;
+    }
   | { readonly width: unknown; readonly height: unknown }
   | { readonly displayWidth: number; readonly displayHeight: number };
 

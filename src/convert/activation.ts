@@ -7,12 +7,12 @@ import { trace } from '../program/index.ts';
 import { probeFeeds, probeGradient, withSensitivity } from './fisher.ts';
 import { activationNodes, observe, type Subject, type Weights } from './observe.ts';
 
+export const initialisations = ['naive', 'static', 'scale', 'direct', 'direct-scale', 'hessian'] as const;
 /**
  * How the coefficients of a polynomial are found: `naive` draws them; `static` fits on N(0, 1) within [−3, 3]; `direct`
  * on the arguments that calibration produces here; `hessian` does so too, each sample weighted by the squared gradient of the loss at
  * the activation's output. `scale` and `direct-scale` multiply `static` and `direct` by the factor that restores the output's energy.
  */
-export const initialisations = ['naive', 'static', 'scale', 'direct', 'direct-scale', 'hessian'] as const;
 export type Initialisation = (typeof initialisations)[number];
 
 /** What the mean squared gradient of the first batch, times this, adds to every sample's weight: samples that no label hears of stay. */
@@ -29,6 +29,7 @@ export interface Polynomials {
   readonly relativeError: number;
 }
 
+/** How the coefficients that stand for an activation are fitted. */
 export interface ActivationFit {
   readonly per: 'layer' | 'channel';
   readonly initialisation: Initialisation;

@@ -2,6 +2,7 @@ import type { FloatBackend, Program } from '../program/index.ts';
 import { attentionNode, observe, type Subject, type Weights } from './observe.ts';
 import { isCausal, type RowLayout, rowLayout } from './rows.ts';
 
+/** The form that a power attention is fitted in. */
 export interface AttentionFit {
   readonly exponent: number;
   /** `row`: x = 1 + (s − mean of the row) / c. `head`: x = 1 + (s − mean of the head) / c, a public number for the whole calibration. */
@@ -11,6 +12,7 @@ export interface AttentionFit {
   readonly meanPowerLimit?: number;
 }
 
+/** What the fit of a layer's power attention found, and how good it is. */
 export interface AttentionShift {
   /** c for every query head, in the order of the query matrix. */
   readonly shifts: Float64Array;

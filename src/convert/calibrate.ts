@@ -10,6 +10,7 @@ import { activationNodes, attentionNode, normArguments, observe, type Subject, t
 import { eachPowerRow, isCausal, type Raised, type RowLayout, rowLayout } from './rows.ts';
 import { type ArgumentRange, chooseTable, findTable } from './tables.ts';
 
+/** What the ranges of a plan are measured with. */
 export interface CalibrationOptions {
   readonly weights: Weights;
   readonly backend: FloatBackend;

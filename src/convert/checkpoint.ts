@@ -18,6 +18,7 @@ import { type CalibrationOptions, calibrate, headRanges } from './calibrate.ts';
 import type { Subject } from './observe.ts';
 import { type Calibration, subjectOf } from './subjects.ts';
 
+/** What is converted, into which plan, and on which samples its fits look. */
 export interface ConversionOptions {
   /** Published, or converted in part already. */
   readonly checkpoint: Pick<Checkpoint, 'config' | 'readAll'>;
@@ -42,6 +43,7 @@ export interface ConversionOptions {
   readonly meanPowerLimit?: number;
   /** False leaves ranges and tables out, for a model that will be trained first; true by default. */
   readonly calibrated?: boolean;
+  /** After each layer, with the errors of its fits. */
   readonly progress?: (report: LayerReport) => void;
 }
 
@@ -52,6 +54,7 @@ export interface LayerReport {
   readonly activation?: number;
 }
 
+/** A converted model in memory: `writeConversion` makes a checkpoint folder of it. */
 export interface Conversion {
   /** config.json of the converted model: the published fields and the calibrated plan under `sotto`. */
   readonly config: Record<string, unknown>;

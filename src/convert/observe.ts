@@ -20,6 +20,7 @@ export interface Subject<P> {
   readonly targets?: readonly Targets[] | undefined;
   /** The published prefix of the query matrix and bias of a layer. */
   queryName(layer: number): string;
+  /** The published name of a layer's coefficient of its activation. */
   coefficientName(layer: number, part: Coefficient): string;
   /** The two numbers a head of an `l2quad`. */
   quadName(layer: number, part: 'scale' | 'shift'): string;
@@ -30,6 +31,7 @@ export interface Subject<P> {
   readonly table?: string | undefined;
 }
 
+/** Published tensors by name, as real numbers. */
 export type Weights = ReadonlyMap<string, Tensor>;
 
 /** Runs a program with further nodes as outputs, and only those, on every feed in turn. */

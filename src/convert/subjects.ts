@@ -24,6 +24,9 @@ export interface CalibrationPixels {
 export interface CalibrationTexts {
   readonly encoded: readonly { readonly ids: ArrayLike<number>; readonly types: ArrayLike<number> }[];
 }
+/**
+ * Samples that fits and ranges look at: rows of token ids, encoded texts or pairs, or preprocessed pixels, as the family reads.
+ */
 export type Calibration = CalibrationIds | CalibrationPixels | CalibrationTexts;
 
 /** The subject that a configuration describes, observed on data of its kind; anything else is a `usage` error. */

@@ -13,6 +13,7 @@ const indexBitsLimit = 14;
 /** What must do where so many nodes cannot keep that: an error of a row's common factor, at its smallest arguments alone. */
 const coarseErrorLimit = 5e-3;
 
+/** What a table has to span and how exact it has to be: its margin a factor, its fraction in bits. */
 export interface TableOptions {
   readonly margin: number;
   readonly fraction: number;

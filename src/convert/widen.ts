@@ -9,6 +9,7 @@ const newRows = 0.5;
 /** Separates these numbers from the others that a recipe's seed gives. */
 const domain = 0x776964;
 
+/** A checkpoint as far as heads are widened in it: its configuration, and all of its tensors. */
 export type Source = Pick<Checkpoint, 'config' | 'readAll'>;
 
 /**

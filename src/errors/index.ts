@@ -12,6 +12,13 @@ export const errorKinds = {
   material: 'correlated randomness is missing, claimed already, burned, or belongs to another program',
   resource: 'a limit of memory, disk or time was reached',
 } as const;
+/**
+ * What went wrong, one exit code of the command line each. `usage`: the caller asked for what does not exist or does not fit together.
+ * `input`: a file, tensor, prompt or field is malformed, missing or out of its range. `model`: an architecture that sotto does not know, or
+ * that does not fit its weights. `range`: a value left the range that the ring or a table allows. `peer`: a party is silent, closed, of
+ * another version, or broke the protocol. `material`: correlated randomness is missing, used or made for something else. `resource`: a limit
+ * of memory, disk or time.
+ */
 export type ErrorKind = keyof typeof errorKinds;
 
 /** Where an error happened, as far as it is known: each part is printed with its name. */

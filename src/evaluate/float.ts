@@ -77,6 +77,7 @@ export class FloatTextModel implements TextModel {
     return newIds;
   }
 
+  /** Frees all compiled programs. What is asked for afterwards compiles them again. */
   async close(): Promise<void> {
     for (const executable of this.#compiled.values()) await executable.close();
     this.#compiled.clear();
@@ -144,6 +145,7 @@ export class FloatPictureModel implements PictureModel {
     return (await this.#classifier.classify(pixels)).map(({ logits }) => logits);
   }
 
+  /** Frees the compiled program. The next logits compile it again. */
   async close(): Promise<void> {
     await this.#classifier?.close();
     this.#classifier = undefined;

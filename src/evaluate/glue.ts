@@ -27,6 +27,7 @@ export const glueFormats = {
 } as const satisfies Record<string, GlueFormat>;
 export type GlueTask = keyof typeof glueFormats;
 
+/** A labelled text, or pair of texts, of a GLUE task. */
 export interface GlueExample {
   readonly first: string;
   readonly second?: string | undefined;

@@ -9,6 +9,7 @@ export interface Metric {
   readonly low: number | null;
   readonly high: number | null;
 }
+/** Figures of a task by name. */
 export type Metrics = Record<string, Metric>;
 
 const normalQuantile95 = 1.959963984540054;

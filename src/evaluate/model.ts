@@ -20,6 +20,7 @@ export interface TextModel {
     newTokens: number;
     ended?: (newIds: readonly number[]) => boolean;
   }): Promise<number[]>;
+  /** What private runs cost so far, one entry a run; absent of models that compute in the clear. */
   readonly costs?: () => readonly RunCost[];
 }
 
@@ -34,6 +35,7 @@ export interface PictureModel {
   readonly labels: readonly string[];
   /** (classes) a picture. */
   logits(pictures: readonly RgbImage[]): Promise<readonly Logits[]>;
+  /** What private runs cost so far, one entry a run; absent of models that compute in the clear. */
   readonly costs?: () => readonly RunCost[];
 }
 

@@ -41,15 +41,21 @@ export interface TaskSources {
   readonly watch: Watch;
   /** Whether the model names pictures. */
   seesPictures(): Promise<boolean>;
+  /** The model under evaluation, as one that writes; a `model` error where it does not. */
   text(): Promise<TextModel>;
+  /** The model that it is compared with; a `usage` error where none was named. */
   teacherText(): Promise<TextModel>;
+  /** A classifier of pictures, the one that it is compared with, and labelled pictures. */
   pictures(): Promise<{ model: PictureModel; teacher?: PictureModel | undefined; pictures: readonly LabelledPicture[] }>;
   /** The labelled rows of a GLUE task, and a classifier of texts. */
   glue(task: GlueTask): Promise<{ model: GlueModel; examples: readonly GlueExample[] }>;
+  /** The attention of every layer on samples, in the clear. */
   attention(): Promise<{ model: Layered; samples: LayerSamples; backend: FloatBackend }>;
+  /** What every layer gives on samples, beside the teacher's; a `usage` error where no teacher was named. */
   layers(): Promise<{ student: Layered; teacher: Layered; samples: LayerSamples; backend: FloatBackend }>;
 }
 
+/** What a task found. */
 export interface TaskResult {
   readonly metrics: Metrics;
   /** Rows, texts or pictures. */
@@ -261,6 +267,7 @@ export const tasks = {
   wmt22_de_en: translationTask,
 } as const satisfies Record<string, Task>;
 export type TaskName = keyof typeof tasks;
+/** The names of all tasks, which `sotto eval` takes too. */
 export const taskNames = Object.keys(tasks) as TaskName[];
 
 const otherNames: Readonly<Record<string, TaskName>> = {

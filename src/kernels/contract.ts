@@ -30,16 +30,25 @@ export interface RingKernels {
   /** The block's bytes in place (little endian); the view is invalid after the next `allocate`. */
   bytes(block: Block): Uint8Array<ArrayBuffer>;
 
+  /** out[i] = value mod 2^wordBits. */
   fill(out: Block, value: bigint): void;
+  /** out = a, word by word. */
   copy(out: Block, a: Block): void;
+  /** out = a + b mod 2^wordBits, elementwise. */
   add(out: Block, a: Block, b: Block): void;
+  /** out = a − b mod 2^wordBits, elementwise. */
   subtract(out: Block, a: Block, b: Block): void;
+  /** out = a · b mod 2^wordBits, elementwise. */
   multiply(out: Block, a: Block, b: Block): void;
   /** out += a · b, elementwise. */
   multiplyAdd(out: Block, a: Block, b: Block): void;
+  /** out = −a mod 2^wordBits. */
   negate(out: Block, a: Block): void;
+  /** out = a xor b, bit by bit. */
   xor(out: Block, a: Block, b: Block): void;
+  /** out = a + value mod 2^wordBits. */
   addScalar(out: Block, a: Block, value: bigint): void;
+  /** out = a · value mod 2^wordBits. */
   multiplyScalar(out: Block, a: Block, value: bigint): void;
   /** Keeps the low `bits` bits of every word. */
   mask(out: Block, a: Block, bits: number): void;

@@ -36,13 +36,19 @@ export interface Checkpoint {
    * `generate` looks there first.
    */
   readonly config: Record<string, unknown>;
+  /** All tensors, by the names of today: a LayerNorm has `weight` and `bias`. */
   names(): string[];
+  /** Whether there is such a tensor. */
   has(name: string): boolean;
+  /** Its extents; a `model` error where there is no such tensor. */
   shape(name: string): readonly number[];
+  /** How its values are stored; a `model` error where there is no such tensor. */
   dtype(name: string): Dtype;
+  /** Its values in row-major order. Errors: `model` where there is no such tensor, `input` where its values are not numbers. */
   read(name: string): Promise<Float32Array>;
   /** Whether two tensors are the same to the bit: type, shape and bytes. */
   same(name: string, other: string): Promise<boolean>;
+  /** All tensors in memory at once: four bytes a value, however they are stored. */
   readAll(): Promise<Map<string, LoadedTensor>>;
 }
 

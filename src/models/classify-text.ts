@@ -17,7 +17,9 @@ export interface EncodedText {
 export interface TextClassifier {
   /** The most tokens of a text. */
   readonly tokens: number;
+  /** One result a text, in order. Throws an `input` error for no or too many tokens, or ids outside of the vocabulary. */
   classify(texts: readonly EncodedText[]): Promise<Classification[]>;
+  /** Frees the compiled program. */
   close(): Promise<void>;
 }
 

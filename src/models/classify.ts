@@ -6,6 +6,7 @@ import type { Plan } from './plan.ts';
 import { greedy } from './sample.ts';
 import { traceVit } from './vit.ts';
 
+/** A class and what it was chosen from. */
 export interface Classification {
   /** The class with the largest logit, by number and by name. */
   readonly id: number;
@@ -16,7 +17,9 @@ export interface Classification {
 
 /** A compiled classifier for pictures of (C, S, S) preprocessed pixels. */
 export interface PictureClassifier {
+  /** One result a picture, in order. Throws an `input` error where a picture has another number of values than C · S · S. */
   classify(pictures: readonly (Float32Array | Float64Array)[]): Promise<Classification[]>;
+  /** Frees the compiled program. */
   close(): Promise<void>;
 }
 

@@ -75,6 +75,7 @@ export interface BertConfig {
   readonly plan: unknown;
 }
 
+/** What config.json says of a model, by `family`: the fields that sotto reads, checked. */
 export type ModelConfig = LlamaConfig | VitConfig | BertConfig;
 
 /** Sizes beyond these are damage, not models: they bound what a configuration can make anyone allocate. */

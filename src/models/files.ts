@@ -4,6 +4,7 @@ import { SottoError } from '../errors/index.ts';
 export interface Files {
   /** What errors print as the folder. */
   readonly name: string;
+  /** Whether there is such a file. A path that could leave the folder names none. */
   exists(path: string): Promise<boolean>;
   /** Size in bytes; an `input` error where there is no such file. */
   size(path: string): Promise<number>;
@@ -77,7 +78,10 @@ export function checkRange(files: Pick<Files, 'name'>, path: string, range: Byte
 export function memoryFiles(
   record: Readonly<Record<string, Uint8Array | string>> = {},
   name = 'memory',
-): Required<Files> & { paths(): string[] } {
+): Required<Files> & {
+  /** The paths of all files, in the order in which they came. */
+  paths(): string[];
+} {
   const stored = new Map<string, Uint8Array>();
   for (const [path, value] of Object.entries(record))
     stored.set(path, typeof value === 'string' ? new TextEncoder().encode(value) : value);

@@ -14,11 +14,13 @@ export interface FloatModel {
   readonly backend: FloatBackend;
 }
 
+/** A prompt as token ids, and how it is to be continued. */
 export interface GenerationRequest {
   readonly promptIds: readonly number[];
   readonly maxNewTokens: number;
   /** Greedy where absent. */
   readonly sample?: Sampler | undefined;
+  /** Each new token as it is chosen. An error that it throws ends the text. */
   readonly onToken?: ((id: number) => void) | undefined;
   /** Keeps the logits that each new token was chosen from. */
   readonly keepLogits?: boolean | undefined;
@@ -38,7 +40,9 @@ export interface GeneratedIds {
 export interface TextGenerator {
   /** Positions of a text, prompt included. */
   readonly capacity: number;
+  /** Throws an `input` error where the prompt is empty, longer than the capacity, or has ids outside of the vocabulary. */
   generate(request: GenerationRequest): Promise<GeneratedIds>;
+  /** Frees the compiled program. */
   close(): Promise<void>;
 }
 

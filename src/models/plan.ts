@@ -24,6 +24,7 @@ export const coefficientsOf = {
   quadratic: ['a', 'b', 'c'],
   quartic: ['a', 'b', 'c', 'd', 'e'],
 } as const satisfies Record<ActivationPlan['kind'], readonly Coefficient[]>;
+/** Of a polynomial activation, from the highest power to the constant. */
 export type Coefficient = 'a' | 'b' | 'c' | 'd' | 'e';
 /** The coefficients by the powers that they belong to, the constant first. */
 export const coefficientOfPower = ['c', 'b', 'a', 'd', 'e'] as const;
@@ -55,14 +56,15 @@ export type AttentionPlan =
   | ({ readonly kind: 'l2quad' } & Quotient)
   | ({ readonly kind: '2relu' } & Quotient);
 
+export const powerForms = ['centred', 'plain', 'stable', 'length-agnostic'] as const;
 /**
  * What a power attention raises and divides by. `centred`: 1 + s − mean(s), over the mean power. The others raise the scores themselves
  * (Power-Softmax, arXiv 2410.09457): `plain` over epsilon plus the sum of powers; `stable` the same of scores divided by the row's
  * largest, for training in floating point; `length-agnostic` over the mean power, so that epsilon means the same in rows of any length.
  */
-export const powerForms = ['centred', 'plain', 'stable', 'length-agnostic'] as const;
 export type PowerForm = (typeof powerForms)[number];
 
+/** A division by a row's sum: what is added below, and how a ring evaluates it. */
 export interface Quotient {
   readonly epsilon: number;
   readonly table?: Bounded | undefined;

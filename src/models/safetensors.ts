@@ -27,6 +27,7 @@ export interface TensorEntry {
   readonly start: number;
 }
 
+/** A file's header, checked against its length: tensors by name, and its free texts. */
 export interface SafetensorsFile {
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   readonly metadata: Readonly<Record<string, string>>;
@@ -174,6 +175,7 @@ function firstNonFinite(values: Float32Array): number {
   return -1;
 }
 
+/** What tensors are stored in (`F32` where absent), and free texts of the header. */
 export interface WriteOptions {
   readonly dtype?: WritableDtype;
   readonly metadata?: Readonly<Record<string, string>>;

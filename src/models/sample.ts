@@ -49,6 +49,7 @@ export const greedy: Sampler = (logits) => {
   return best;
 };
 
+/** How the next token is chosen from logits; the same seed and logits choose the same tokens. */
 export interface SamplingOptions {
   /** 0 is greedy. */
   readonly temperature: number;

@@ -10,6 +10,7 @@ const tokenizerLimitBytes = 128 * 2 ** 20;
 /** Token ids index an array, so their largest value is bounded, whatever the file claims. */
 const idLimit = 2 ** 22;
 
+/** Text to token ids and back, as the tokenizer.json of the model says. */
 export interface Tokenizer {
   /** Text → token ids, by default with the special tokens of the model's template (such as <s>) around them. */
   encode(text: string, options?: { addSpecial?: boolean }): number[];

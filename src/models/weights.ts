@@ -9,8 +9,11 @@ import { traceVit, traceVitPrivate } from './vit.ts';
 
 /** Where tensors are read from; a Checkpoint is one. */
 export interface WeightReader {
+  /** Whether there is such a tensor. */
   has(name: string): boolean;
+  /** Its extents; may throw where there is no such tensor. */
   shape(name: string): Shape;
+  /** Its values in row-major order. */
   read(name: string): Promise<Float32Array>;
 }
 

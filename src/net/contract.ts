@@ -69,7 +69,9 @@ export interface Pipe {
 
 /** Milliseconds from an arbitrary start, and waiting. */
 export interface Clock {
+  /** Milliseconds since a start of its own; never goes back. */
   now(): number;
+  /** Resolves that many milliseconds later. */
   sleep(milliseconds: number): Promise<void>;
 }
 

@@ -6,6 +6,7 @@ import type { TlsCredentials } from './tls.ts';
  */
 export type Address = string;
 
+/** How a connection is made or waited for. Times are in milliseconds; a peer that is too slow is a `peer` error. */
 export interface SocketOptions {
   readonly address: Address;
   /** The other side's name in error messages. */

@@ -20,6 +20,7 @@ export interface Visitor {
   discard(): void;
 }
 
+/** Who is waited for, and how long. */
 export interface AcceptOptions {
   readonly peer?: string;
   readonly peers?: readonly string[];

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
 import { type TlsRole, tlsName } from './tls.ts';
 
+/** From when on, and for how many days, certificates hold. */
 export interface CertificateOptions {
   /** Certificates hold from an hour before, for clocks that differ. */
   readonly now: Date;
@@ -15,6 +16,7 @@ export interface Issued {
   readonly certificate: string;
   readonly key: string;
 }
+/** An authority and one certificate a role, with their private keys, in PEM. */
 export type CertificateSet = Readonly<Record<'authority' | TlsRole, Issued>>;
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;

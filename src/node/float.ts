@@ -2,6 +2,7 @@ import { referenceBackend } from '../backends/reference/index.ts';
 import type { FloatBackend } from '../program/index.ts';
 import { type Device, onnxBackend, onnxRuntime } from './onnx.ts';
 
+/** A backend that computes in floating point: ONNX Runtime, or plain JavaScript where it is not installed. */
 export type FloatName = 'onnx' | 'reference';
 
 /** The float backend where nobody names one: ONNX Runtime where it is installed beside sotto, else the reference. */

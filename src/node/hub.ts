@@ -11,6 +11,7 @@ import { asError } from './files.ts';
 import { type Environment, Routes } from './proxy.ts';
 import { download, fetchBytes, fetchHeaders, type Patience, type Target, usualPatience } from './transfer.ts';
 
+/** What is fetched from a hub, and where it is put. */
 export interface PullOptions {
   /** OWNER/NAME on the hub. */
   readonly repository: string;
@@ -20,12 +21,14 @@ export interface PullOptions {
   readonly destination: string;
   readonly endpoint?: string;
   readonly token?: string | undefined;
+  /** As bytes come, file by file. */
   readonly progress?: (state: PullProgress) => void;
   readonly patience?: Patience;
   /** Variables that name proxies: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY; none are used where absent. */
   readonly environment?: Environment;
 }
 
+/** How far a download is, in bytes. */
 export interface PullProgress {
   readonly path: string;
   readonly fileBytes: number;
@@ -35,6 +38,7 @@ export interface PullProgress {
   readonly totalBytes: number;
 }
 
+/** What was fetched: the files with their bytes and the checksums that were compared. */
 export interface Pulled {
   readonly repository: string;
   /** The commit the files belong to. */

@@ -4,11 +4,16 @@ import type { ProductSize } from '../kernels/checks.ts';
 import type { RingKernels, WordBits } from '../kernels/contract.ts';
 import { WasmKernels, type WasmOptions } from '../kernels/wasm/kernels.ts';
 
+/** How many threads, and how much memory of them all. */
 export interface ParallelOptions extends WasmOptions {
   /** Threads that compute, the calling one included. */
   readonly workers: number;
 }
-export type ParallelKernels = RingKernels & { close(): Promise<void> };
+/** Kernels that share their work among threads. */
+export type ParallelKernels = RingKernels & {
+  /** Ends the threads; nothing may be computed afterwards. */
+  close(): Promise<void>;
+};
 
 /** Words of the control area that all threads share. */
 const WAKE = 0;

@@ -14,6 +14,7 @@ export type Device = (typeof devices)[number];
 /** How much ONNX Runtime may rewrite a graph. From `basic` on it merges equal nodes, which undoes recomputation on purpose. */
 export type Optimisation = 'disabled' | 'basic' | 'extended' | 'all';
 
+/** How ONNX Runtime computes. */
 export interface OnnxOptions {
   /** Execution providers in order of preference; `['cpu']` by default. */
   readonly providers?: readonly string[];

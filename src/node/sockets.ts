@@ -13,6 +13,7 @@ import { systemAlarm, systemClock } from './clock.ts';
 import { acceptedRole, beginsTls, secureAcceptor, secureConnector, securityOf, type TlsCredentials, tlsOnPlain } from './tls.ts';
 import { listenWebSocket, parseWebAddress, type WebPlace, webSocketConnector } from './websocket.ts';
 
+/** A place where connections are taken. */
 export interface Listener {
   /** With the port that the system chose; of several, all. */
   readonly address: Address;

@@ -4,6 +4,7 @@ import { type FloatName, usualFloat } from '../node/float.ts';
 import type { LoadedModel } from './model.ts';
 import { writeText } from './text.ts';
 
+/** What a backend would have said at the steps of another run. */
 export interface BackendAgreement {
   /** Whether the backend, given the same tokens before, chose the same one at every step. */
   readonly sameIds: boolean;
@@ -15,6 +16,7 @@ export interface Agreement extends Partial<Record<FloatName, BackendAgreement>> 
   readonly fixed: BackendAgreement;
 }
 
+/** The run that backends are compared with. */
 export interface AgreementRequest {
   /** Prompt and continuation of the run under test, and the logits that each new token was chosen from, where it revealed any. */
   readonly ids: readonly number[];

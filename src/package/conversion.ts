@@ -20,6 +20,7 @@ import type { LoadedModel } from './model.ts';
 import { pixelsOf } from './pictures.ts';
 import { writer } from './text.ts';
 
+/** What a model is converted into, and what its fits look at. Nothing is needed for a Llama: it writes its own samples. */
 export interface ConvertOptions {
   /** A plan, or the name of one (see parsePlan). Unless told the model's own where it is polynomial, else `full-p8`. */
   readonly plan?: string | Plan | undefined;
@@ -45,7 +46,9 @@ export interface ConvertOptions {
   readonly seed?: number | undefined;
   /** Where ONNX Runtime computes; the processor where absent. */
   readonly device?: Device | undefined;
+  /** After each layer, with the errors of its fits and the number of layers. */
   readonly onLayer?: ((report: LayerReport, layers: number) => void) | undefined;
+  /** Once, where no texts were given and the model begins to write some. */
   readonly onWriting?: (() => void) | undefined;
 }
 
@@ -97,6 +100,7 @@ export async function writeConversion(
   await writeCheckpoint(files, { config: { ...config, sotto: plan }, tensors, dtype, companions, extra });
 }
 
+/** How a converted model is stored. */
 export interface WriteOptions {
   readonly dtype?: 'F32' | 'F16' | 'BF16';
   /** Gives the table of embeddings to clients, as a file of its own; as the plan says where absent. */

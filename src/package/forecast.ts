@@ -23,6 +23,7 @@ import type { Network } from '../net/shaped.ts';
 import type { Program } from '../program/index.ts';
 import type { LoadedModel } from './model.ts';
 
+/** How long a run is, in tokens; of an encoder or a vision transformer without new tokens. */
 export interface RunLength {
   readonly promptTokens: number;
   readonly newTokens: number;
@@ -39,6 +40,7 @@ export interface NetworkSeconds {
   readonly online: number;
 }
 
+/** What a private run will send and how long it will take. */
 export interface RunForecast {
   readonly perLayer: readonly ScopeCosts[];
   readonly total: Costs;
@@ -52,6 +54,7 @@ export interface Timing {
   readonly machine: MachineProfile;
 }
 
+/** The run that is forecast: ring, length, setting, and the machine and network where seconds are wanted. */
 export interface ForecastOptions {
   readonly ring: RingParameters;
   readonly run: RunLength;

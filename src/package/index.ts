@@ -49,6 +49,7 @@ export type {
 /** The ring of a plan that was not calibrated for another one: 64 bits, 16 of fraction. */
 export const defaultRing: RingParameters = usualRing;
 
+/** How a text is continued. */
 export interface TextOptions {
   /** Tokens to write at most; 64 unless told, fewer where the context ends. */
   readonly newTokens?: number;
@@ -61,6 +62,7 @@ export interface TextOptions {
   readonly onText?: (piece: string) => void;
 }
 
+/** What was written. */
 export interface Text {
   /** Prompt and continuation. */
   readonly text: string;
@@ -79,6 +81,7 @@ export interface Ledger extends Costs {
 export interface Model {
   readonly config: ModelConfig;
   readonly plan: Plan;
+  /** The tokenizer of the folder, read once. Throws an `input` error where it is missing, malformed or of an unknown kind. */
   tokenizer(): Promise<Tokenizer>;
   /** Continues a text, or token numbers, in the clear. Errors: `input` for prompts that do not fit, `model` for other architectures. */
   generate(prompt: string | readonly number[], options?: TextOptions & { backend?: ClearBackend }): Promise<Text>;
@@ -89,6 +92,10 @@ export interface Model {
   generatePrivately(prompt: string | readonly number[], options?: TextOptions): Promise<Text & Ledger>;
   /** Names a picture: a file's path, a file's bytes, or (C, S, S) preprocessed pixels. */
   classify(picture: Picture, options?: { backend?: ClearBackend; ring?: RingParameters }): Promise<Classification>;
+  /**
+   * The same under the whole protocol, with client, server and dealer in this process. Needs a polynomial plan; errors as of
+   * `generatePrivately`.
+   */
   classifyPrivately(
     picture: Picture,
     options?: { ring?: RingParameters; rangeFlags?: boolean },

@@ -6,12 +6,14 @@ import type { TextPair } from './encoders.ts';
 import { type LoadedModel, openModel } from './model.ts';
 import type { Picture } from './pictures.ts';
 
+/** What the ranges of a model's values are measured on. */
 export interface CalibrateOptions {
   /** What an encoder reads, or pairs of texts; for a model that writes, text in place of its own. */
   readonly texts?: readonly (string | TextPair)[] | undefined;
   readonly pictures?: readonly Picture[] | undefined;
   /** 64 bits where absent; without fraction bits the usual ones, as far as they fit. */
   readonly ring?: Measuring['ring'];
+  /** Sentences about what is being measured, for a person who waits. */
   readonly say?: Measuring['say'];
 }
 

@@ -26,6 +26,7 @@ export interface LoadedModel {
   readonly checkpoint: Checkpoint;
   readonly config: ModelConfig;
   readonly plan: Plan;
+  /** Read once. Throws an `input` error where it is missing, malformed or of an unknown kind. */
   tokenizer(): Promise<Tokenizer>;
   /** Published tensors by name: what float backends compute with. */
   weights(): Promise<ReadonlyMap<string, Tensor>>;

@@ -8,6 +8,7 @@ import type { RunProgram } from './manifest.ts';
 import type { ServedModel } from './model.ts';
 import { Objection, TurnedAway } from './refusals.ts';
 
+/** What a step of a text opens to its client: all logits, or the likeliest token alone. */
 export type Reveal = 'logits' | 'token';
 
 /**

@@ -1,5 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 
+/** Whose half of the correlations a bundle holds. */
 export type BundleOwner = 'client' | 'server';
 
 /** What a bundle of correlated material is for. */

@@ -55,13 +55,17 @@ export interface BundleStore {
   burn(id: string): Promise<void>;
   /** The run is done: burns the bundle that this store object claimed. */
   finish(id: string): Promise<void>;
+  /** All bundles and marks of the folder, in no order that means anything. */
   list(): Promise<BundleEntry[]>;
   /** Claims an id whose material is not in this store, for ever. Throws a `material` error where it is claimed already. */
   mark(id: string): Promise<void>;
+  /** Whether the id was claimed or marked, by whichever process. */
   isClaimed(id: string): Promise<boolean>;
 }
 
+/** A bundle that is being written; it can be claimed once `finish` has resolved. */
 export interface BundleWriter {
+  /** Adds material. The bytes may be used again once it has resolved. */
   append(bytes: Uint8Array): Promise<void>;
   /** Makes the bundle available once all of it is on disk; `sha256` (hexadecimal), where given, must be the material's. */
   finish(sha256?: string): Promise<StoredHeader>;
@@ -69,18 +73,22 @@ export interface BundleWriter {
   abort(): Promise<void>;
 }
 
+/** A claimed bundle that is open. */
 export interface BundleReader {
   readonly header: StoredHeader;
   /** Exactly `length` bytes from `offset`. Throws a `material` error outside the material. */
   read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Closes the file; the bundle stays claimed, and is there until it is burned. */
   close(): Promise<void>;
 }
 
+/** What a bundle must have been made for. */
 export interface BundleExpectation extends Pick<BundleHeader, 'program' | 'ring' | 'copy'> {
   /** `sha256` (the default) reads all material before the claim; `size` looks at its length only. */
   readonly check?: 'sha256' | 'size';
 }
 
+/** A bundle as a listing shows it. */
 export interface BundleEntry {
   readonly id: string;
   /** `incomplete`: being written, or its writer died. `damaged`: the header or the material's length is wrong. */

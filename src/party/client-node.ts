@@ -8,6 +8,7 @@ import { nodePlatform } from './platform.ts';
 import type { ClientReport } from './report.ts';
 import { clientKeptBytes, openRunStore } from './run-store.ts';
 
+/** One private run as its client in a process: what `ClientOptions` has in a page too, and where its state lies. */
 export interface NodeClientOptions extends ClientOptions {
   /** Where claims are kept, for ever, and sealed what of a run's material does not fit into memory. */
   readonly state: string;

@@ -61,12 +61,21 @@ export type ClientTask =
       readonly earlyStop?: boolean | undefined;
       /** The prompt's tokens, before the run. */
       readonly onPrompt?: (ids: readonly number[], tokenizer: Tokenizer) => void;
+      /** Each new token as it is opened. */
       readonly onToken?: (id: number) => void;
     }
-  | { readonly kind: 'classify'; readonly pixels: (manifest: Control<'manifest'>) => Promise<Tensor> };
+  | {
+      readonly kind: 'classify';
+      /** The picture as the manifest's preprocessor makes it, (1, C, S, S). */
+      readonly pixels: (manifest: Control<'manifest'>) => Promise<Tensor>;
+    };
 
+/**
+ * Where a client has the public table of embeddings from; what it gives is checked against the hash that the manifest declares.
+ */
 export type EmbeddingSource = (config: LlamaConfig, declared: PublicEmbedding) => Promise<EmbeddingTable>;
 
+/** One private run as its client: who with, in which ring, and what for. */
 export interface ClientOptions {
   readonly server: string;
   /** Where the dealer waits, or the helper. */

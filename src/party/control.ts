@@ -24,6 +24,7 @@ export const runSchema = z.strictObject({
   /** With every output goes one bit: whether a value left the range in which the run is exact. */
   rangeFlags: z.literal(true).optional(),
 });
+/** What a client asks for in the open: job, lengths, ring, and what is revealed. Nothing of it is secret. */
 export type RunRequest = z.infer<typeof runSchema>;
 
 /**
@@ -116,7 +117,9 @@ export const schemas = {
   refusal: refusalSchema,
 } as const;
 type Schemas = typeof schemas;
+/** The kinds of control messages of the protocol. */
 export type ControlType = keyof Schemas;
+/** A control message of a kind, as its schema has checked it. */
 export type Control<T extends ControlType> = z.infer<Schemas[T]>;
 
 /** Longest messages that are read at all: a manifest has a tokenizer, an order a configuration. A refusal may come in place of any. */

@@ -38,6 +38,7 @@ import { type Session, Sessions } from './sessions.ts';
 import { Tracing } from './tracing.ts';
 import { type HeldLink, notVouched, sendChallenge, takeLink, takeOrder } from './vouchers.ts';
 
+/** A dealer, or helper, that stands for many servers and their clients, and the bounds of what it holds for them. */
 export interface DealServiceOptions extends ServiceOptions {
   /** `helper`: makes the correlations while runs go on. */
   readonly setting: Setting;

@@ -25,6 +25,7 @@ import { PhaseMeter, type RoleReport, roleReport } from './report.ts';
 import { commitmentTo, nonce, sessionOf } from './session.ts';
 import { notVouched, sendChallenge, takeLink, takeOrder } from './vouchers.ts';
 
+/** A dealer, or helper, of one run. */
 export interface DealerOptions {
   readonly listen: string;
   /** `helper`: makes the correlations while the run goes on; `dealer` where absent. */
@@ -38,6 +39,7 @@ export interface DealerOptions {
   readonly startMilliseconds?: number;
   /** Pages of which origins may come to `ws:` and `wss:` addresses; none where absent, any for `*`. */
   readonly origins?: readonly string[] | undefined;
+  /** Once it listens, with the port that the system chose. */
   readonly onListening?: (address: string) => void;
 }
 

@@ -15,6 +15,7 @@ import { modelManifestHash } from './model.ts';
 import { refusedPrefix } from './refusals.ts';
 import type { ClientReport, Role, RoleReport } from './report.ts';
 
+/** A private run whose three parties are processes of this machine. */
 export interface LaunchOptions {
   readonly model: string;
   readonly task:
@@ -37,9 +38,14 @@ export interface LaunchOptions {
   readonly timeoutMilliseconds: number;
   /** Brings the opened logits to this process: for checks only, since it may hold the server's model too. */
   readonly keepLogits?: boolean;
+  /** Pieces of the text as the client opens them, the prompt first. */
   readonly onText?: (text: string) => void;
 }
 
+/**
+ * What the client opened, and the reports of all three parties. `text` is empty where a picture was classified, `logits` unless
+ * they are kept.
+ */
 export interface LaunchResult {
   readonly client: ClientReport;
   readonly server: RoleReport;

@@ -29,7 +29,9 @@ export interface LogFields {
   readonly reason?: string;
   readonly at?: string;
 }
+/** How much an event matters to who operates a party. */
 export type LogLevel = 'info' | 'warn' | 'error';
+/** Takes events of a standing party: names and fields of a closed list, none of them secret. */
 export type Log = (level: LogLevel, event: string, fields?: LogFields) => void;
 export type LogFormat = 'json' | 'text';
 

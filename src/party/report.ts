@@ -3,7 +3,9 @@ import type { Costs } from '../backends/cost/index.ts';
 import type { Ledger } from '../backends/mpc/index.ts';
 import type { Channel } from '../net/contract.ts';
 
+/** A party of a run. The helper is a dealer that makes correlations while the run goes on. */
 export type Role = 'client' | 'server' | 'dealer' | 'helper';
+/** Setup: handshake, masked weights. Offline: correlations, which depend on lengths alone. Online: from the first input on. */
 export type Phase = 'setup' | 'offline' | 'online';
 
 /** One scope of one party's ledger. */

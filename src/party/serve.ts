@@ -31,6 +31,7 @@ import { nonce, type RunStore, runBundle, runName, sessionOf } from './session.t
 import { type Session, Sessions } from './sessions.ts';
 import { Tracing, type TracingLimits, tracingLimits } from './tracing.ts';
 
+/** A server that stands for many clients: its model, its dealer, what may be asked of it, and where it keeps claims. */
 export interface ServeOptions extends ServiceOptions {
   readonly model: string;
   /** Where the dealer waits, or the helper. */

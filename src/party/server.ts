@@ -22,6 +22,7 @@ import { serverRun, TextEnded } from './server-run.ts';
 import { nonce, runBundle, sessionOf } from './session.ts';
 import { openLink } from './vouchers.ts';
 
+/** A server of one run. */
 export interface ServerOptions {
   readonly model: string;
   readonly listen: string;
@@ -37,6 +38,7 @@ export interface ServerOptions {
   readonly linkToken?: LinkToken | undefined;
   /** Pages of which origins may come to `ws:` and `wss:` addresses; none where absent, any for `*`. */
   readonly origins?: readonly string[] | undefined;
+  /** Once it listens, with the port that the system chose. */
   readonly onListening?: (address: string) => void;
   /** How a model is measured that was never calibrated. */
   readonly measuring?: Measuring | undefined;

@@ -11,18 +11,21 @@ export interface Bytes {
   readonly shape: Shape;
   readonly values: Uint8Array;
 }
+/** What an input is given: numbers of its shape, or packed codes where it takes bytes. */
 export type Feed = Tensor | Bytes;
 
 /** A program made ready to run many times. */
 export interface Executable {
   /** Feeds every input that was not bound; gives every output by name. */
   run(feeds: ReadonlyMap<string, Feed>): Promise<Map<string, Tensor>>;
+  /** Frees what the backend holds. Nothing may be run afterwards. */
   close(): Promise<void>;
 }
 
 /** A backend that computes in the clear. `bound` names the inputs whose values never change (weights). */
 export interface FloatBackend {
   readonly name: string;
+  /** Makes a program ready; composites that the backend does not take are lowered. Throws an `input` error for values of another shape. */
   compile(program: Program, bound: ReadonlyMap<string, Feed>): Promise<Executable>;
 }
 
@@ -32,10 +35,13 @@ export interface Step {
   run(feeds: ReadonlyMap<string, Feed>, outputs?: readonly string[]): Promise<Map<string, Tensor>>;
   /** Copies of the current state; all of it by default. */
   readState(names?: readonly string[]): Promise<Map<string, Tensor>>;
+  /** Replaces the named parts of the state by copies of these values, which must have their shapes. */
   writeState(values: ReadonlyMap<string, Tensor>): Promise<void>;
+  /** Frees the state and what the backend holds beside it. Nothing may be run afterwards. */
   close(): Promise<void>;
 }
 
+/** What of a program stays where it computes: its state, which moves, and its weights, which do not. */
 export interface StepOptions {
   /** The inputs that stay inside, with their first values; the program must have an output `next/NAME` for each. */
   readonly state: ReadonlyMap<string, Tensor>;
@@ -44,6 +50,7 @@ export interface StepOptions {
 
 /** A backend that keeps state where it computes. */
 export interface SteppingBackend extends FloatBackend {
+  /** The same with a state that stays inside. Throws a `model` error where a state input has no output `next/NAME`. */
   compileStep(program: Program, options: StepOptions): Promise<Step>;
 }
 

@@ -14,6 +14,7 @@ import type {
   Shape,
 } from './types.ts';
 
+/** How a ring evaluates the function where it is not to be exact; comparisons and exact divisions where absent. */
 export type Table = { table?: Bounded | undefined };
 
 /** Records what a model does as a program. Also used to build programs from programs (lowering, gradients). */
@@ -59,43 +60,97 @@ export class Tracer implements Ops<Ref> {
   broadcast(x: Ref, shape: Shape): Ref {
     return this.shape(x).join() === shape.join() ? x : this.push('broadcast', [x], { shape });
   }
-  add = (x: Ref, y: Ref): Ref => this.push('add', [x, y], {});
-  subtract = (x: Ref, y: Ref): Ref => this.push('subtract', [x, y], {});
-  multiply = (x: Ref, y: Ref): Ref => this.push('multiply', [x, y], {});
-  divide = (x: Ref, y: Ref): Ref => this.push('divide', [x, y], {});
-  maximum = (x: Ref, y: Ref): Ref => this.push('maximum', [x, y], {});
+  add(x: Ref, y: Ref): Ref {
+    return this.push('add', [x, y], {});
+  }
+  subtract(x: Ref, y: Ref): Ref {
+    return this.push('subtract', [x, y], {});
+  }
+  multiply(x: Ref, y: Ref): Ref {
+    return this.push('multiply', [x, y], {});
+  }
+  divide(x: Ref, y: Ref): Ref {
+    return this.push('divide', [x, y], {});
+  }
+  maximum(x: Ref, y: Ref): Ref {
+    return this.push('maximum', [x, y], {});
+  }
   scale(x: Ref, by: number): Ref {
     return by === 1 ? x : this.push('scale', [x], { by });
   }
   offset(x: Ref, by: number): Ref {
     return by === 0 ? x : this.push('offset', [x], { by });
   }
-  square = (x: Ref): Ref => this.push('square', [x], {});
-  exp = (x: Ref): Ref => this.push('exp', [x], {});
-  log = (x: Ref): Ref => this.push('log', [x], {});
-  sqrt = (x: Ref): Ref => this.push('sqrt', [x], {});
-  tanh = (x: Ref): Ref => this.push('tanh', [x], {});
-  erf = (x: Ref): Ref => this.push('erf', [x], {});
-  step = (x: Ref): Ref => this.push('step', [x], {});
-  round = (x: Ref): Ref => this.push('round', [x], {});
-  stopGradient = (x: Ref): Ref => this.push('stopGradient', [x], {});
-  matmul = (x: Ref, y: Ref): Ref => this.push('matmul', [x, y], {});
+  square(x: Ref): Ref {
+    return this.push('square', [x], {});
+  }
+  exp(x: Ref): Ref {
+    return this.push('exp', [x], {});
+  }
+  log(x: Ref): Ref {
+    return this.push('log', [x], {});
+  }
+  sqrt(x: Ref): Ref {
+    return this.push('sqrt', [x], {});
+  }
+  tanh(x: Ref): Ref {
+    return this.push('tanh', [x], {});
+  }
+  erf(x: Ref): Ref {
+    return this.push('erf', [x], {});
+  }
+  step(x: Ref): Ref {
+    return this.push('step', [x], {});
+  }
+  round(x: Ref): Ref {
+    return this.push('round', [x], {});
+  }
+  stopGradient(x: Ref): Ref {
+    return this.push('stopGradient', [x], {});
+  }
+  matmul(x: Ref, y: Ref): Ref {
+    return this.push('matmul', [x, y], {});
+  }
   sum(x: Ref, axes: readonly number[]): Ref {
     return axes.every((axis) => this.shape(x)[axis] === 1) ? x : this.push('sum', [x], { axes });
   }
-  max = (x: Ref, axis: number): Ref => this.push('max', [x], { axis });
-  gather = (table: Ref, indices: Ref): Ref => this.push('gather', [table, indices], {});
-  scatterAdd = (indices: Ref, values: Ref, rows: number): Ref => this.push('scatterAdd', [indices, values], { rows });
-  oneHot = (indices: Ref, depth: number): Ref => this.push('oneHot', [indices], { depth });
-  argmax = (x: Ref): Ref => this.push('argmax', [x], {});
+  max(x: Ref, axis: number): Ref {
+    return this.push('max', [x], { axis });
+  }
+  gather(table: Ref, indices: Ref): Ref {
+    return this.push('gather', [table, indices], {});
+  }
+  scatterAdd(indices: Ref, values: Ref, rows: number): Ref {
+    return this.push('scatterAdd', [indices, values], { rows });
+  }
+  oneHot(indices: Ref, depth: number): Ref {
+    return this.push('oneHot', [indices], { depth });
+  }
+  argmax(x: Ref): Ref {
+    return this.push('argmax', [x], {});
+  }
 
-  relu = (x: Ref): Ref => this.push('relu', [x], {});
-  sigmoid = (x: Ref): Ref => this.push('sigmoid', [x], {});
-  silu = (x: Ref): Ref => this.push('silu', [x], {});
-  gelu = (x: Ref): Ref => this.push('gelu', [x], {});
-  quadratic = (x: Ref, a: Ref, b: Ref, c: Ref): Ref => this.push('quadratic', [x, a, b, c], {});
-  softmax = (x: Ref): Ref => this.push('softmax', [x], {});
-  logSoftmax = (x: Ref): Ref => this.push('logSoftmax', [x], {});
+  relu(x: Ref): Ref {
+    return this.push('relu', [x], {});
+  }
+  sigmoid(x: Ref): Ref {
+    return this.push('sigmoid', [x], {});
+  }
+  silu(x: Ref): Ref {
+    return this.push('silu', [x], {});
+  }
+  gelu(x: Ref): Ref {
+    return this.push('gelu', [x], {});
+  }
+  quadratic(x: Ref, a: Ref, b: Ref, c: Ref): Ref {
+    return this.push('quadratic', [x, a, b, c], {});
+  }
+  softmax(x: Ref): Ref {
+    return this.push('softmax', [x], {});
+  }
+  logSoftmax(x: Ref): Ref {
+    return this.push('logSoftmax', [x], {});
+  }
   reciprocal(x: Ref, options: { epsilon: number } & Table): Ref {
     return this.push('reciprocal', [x], { epsilon: options.epsilon, table: options.table });
   }
@@ -110,8 +165,12 @@ export class Tracer implements Ops<Ref> {
     const inputs = options.gain === undefined || options.bias === undefined ? [x] : [x, options.gain, options.bias];
     return this.push('layerNorm', inputs, { epsilon: options.epsilon, table: options.table });
   }
-  rotary = (x: Ref, cos: Ref, sin: Ref): Ref => this.push('rotary', [x, cos, sin], {});
-  softmaxAttention = (scores: Ref, values: Ref, mask: Ref): Ref => this.push('softmaxAttention', [scores, values, mask], {});
+  rotary(x: Ref, cos: Ref, sin: Ref): Ref {
+    return this.push('rotary', [x, cos, sin], {});
+  }
+  softmaxAttention(scores: Ref, values: Ref, mask: Ref): Ref {
+    return this.push('softmaxAttention', [scores, values, mask], {});
+  }
   powers(scores: Ref, mask: Ref, inverseLengths: Ref, { argument, offsets, exponent }: Powers): Ref {
     return this.push('powers', [scores, mask, inverseLengths], { argument, offsets, exponent });
   }
@@ -134,11 +193,16 @@ export class Tracer implements Ops<Ref> {
     const counted = secret === undefined ? [] : [secret.keep, secret.shares];
     return this.push('powerAttention', [scores, values, mask, inverseLengths, ...counted], parameters);
   }
-  embedding = (table: Ref, indices: Ref): Ref => this.push('embedding', [table, indices], {});
-  crossEntropy = (logits: Ref, labels: Ref, weights: Ref): Ref => this.push('crossEntropy', [logits, labels, weights], {});
+  embedding(table: Ref, indices: Ref): Ref {
+    return this.push('embedding', [table, indices], {});
+  }
+  crossEntropy(logits: Ref, labels: Ref, weights: Ref): Ref {
+    return this.push('crossEntropy', [logits, labels, weights], {});
+  }
 
-  nf4 = (codes: Ref, scales: Ref, options: { shape: Shape; block: number }): Ref =>
-    this.push('nf4', [codes, scales], { shape: options.shape, block: options.block });
+  nf4(codes: Ref, scales: Ref, options: { shape: Shape; block: number }): Ref {
+    return this.push('nf4', [codes, scales], { shape: options.shape, block: options.block });
+  }
 
   shape(x: Ref): Shape {
     return this.nodes[x]!.shape;

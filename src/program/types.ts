@@ -85,6 +85,7 @@ export type Bounded = BoundedTable | NewtonIteration;
 /** What a power attention raises: the centred scores 1 + s − mean(s), the scores as they are, or their positive part. */
 export type PowerArgument = 'centred' | 'plain' | 'rectified';
 
+/** Which power of which argument. */
 export interface Powers {
   readonly argument: PowerArgument;
   /**
@@ -145,9 +146,13 @@ export interface Composites {
   nf4: { readonly shape: Shape; readonly block: number };
 }
 
+/** The name of a primitive, which every backend computes. */
 export type Primitive = keyof Primitives;
+/** The name of a composite, which is lowered for backends that do not take it whole. */
 export type Composite = keyof Composites;
+/** The name of any operation of the language. */
 export type Operation = Primitive | Composite;
+/** The static parameters of every operation, by its name. */
 export type Parameters = Primitives & Composites;
 
 /** One statement. `inputs` are indices of earlier nodes. */
@@ -160,6 +165,7 @@ export type NodeOf<P extends Operation> = {
   /** Where in the model: `layers.3.mlp.act`. */
   readonly scope: string;
 };
+/** A statement of any operation; `operation` tells which. */
 export type Node = { [P in Operation]: NodeOf<P> }[Operation];
 
 /**
@@ -191,52 +197,107 @@ export interface Program {
  * conveniences at the end.
  */
 export interface Ops<T> {
+  /** A value that is fed by its name: `shape` its extents, `owner` who knows it; numbers unless `element` says otherwise. */
   input(name: string, shape: Shape, owner: Exclude<Owner, 'shared'>, element?: Element): T;
+  /** A public value that is part of the program; `values` in row-major order, as many as `shape` says, else a `model` error. */
   constant(values: ArrayLike<number>, shape: Shape, element?: Element): T;
+  /** The same values in row-major order under another shape of as many elements, else a `model` error. */
   reshape(x: T, shape: Shape): T;
+  /** Axis i of the result is axis permutation[i] of x. */
   transpose(x: T, permutation: readonly number[]): T;
+  /** Elements `start` up to, not including, `end` along one axis; a `model` error where they are none or not all there. */
   slice(x: T, axis: number, start: number, end: number): T;
+  /** Zeros before and after along one axis, whose extent grows by both numbers. */
   pad(x: T, axis: number, before: number, after: number): T;
+  /** Parts of the same rank one after the other along an axis; all other extents are equal, else a `model` error. */
   concat(parts: readonly T[], axis: number): T;
+  /** x repeated along axes of extent one, or missing in front, until it has `shape`. */
   broadcast(x: T, shape: Shape): T;
+  /** x + y. Shapes broadcast as in NumPy, else a `model` error. */
   add(x: T, y: T): T;
+  /** x − y; shapes broadcast. */
   subtract(x: T, y: T): T;
+  /** x · y, elementwise; shapes broadcast. */
   multiply(x: T, y: T): T;
+  /** x / y, elementwise; shapes broadcast. In a ring a divisor that is not public costs comparisons; `reciprocal` with a table is cheaper. */
   divide(x: T, y: T): T;
+  /** The larger of x and y, elementwise; shapes broadcast. */
   maximum(x: T, y: T): T;
+  /** x times a public number. */
   scale(x: T, by: number): T;
+  /** x plus a public number. */
   offset(x: T, by: number): T;
+  /** x². */
   square(x: T): T;
+  /** e^x. */
   exp(x: T): T;
+  /** The natural logarithm. */
   log(x: T): T;
+  /** The square root; not a number below zero. */
   sqrt(x: T): T;
+  /** The hyperbolic tangent. */
   tanh(x: T): T;
+  /** The error function, to float64 in the reference backend. */
   erf(x: T): T;
+  /** 1 where x > 0, else 0; its gradient is zero. */
   step(x: T): T;
+  /** To the nearest integer, halves to even; its gradient is zero. */
   round(x: T): T;
+  /** x, behind which no gradient goes. */
   stopGradient(x: T): T;
+  /** (…, m, k) · (…, k, n) → (…, m, n): leading axes equal, or y has rank two. Other shapes are a `model` error. */
   matmul(x: T, y: T): T;
+  /** Sums along axes, which stay with extent one. */
   sum(x: T, axes: readonly number[]): T;
+  /** The largest value along an axis, which stays with extent one. */
   max(x: T, axis: number): T;
+  /** (table (V, …), indices (…)) → (…indices, …row). Reference backend: a `range` error for an index outside of [0, V). */
   gather(table: T, indices: T): T;
+  /** (indices (…), values (…indices, …row)) → (rows, …row): the sum of the values whose index names each row. */
   scatterAdd(indices: T, values: T, rows: number): T;
+  /** indices (…) → (…, depth): 1 at the index, else 0. */
   oneHot(indices: T, depth: number): T;
+  /** x (…, n) → (…) of indices: the first of the largest values along the last axis. */
   argmax(x: T): T;
 
+  /** max(x, 0). */
   relu(x: T): T;
+  /** 1 / (1 + e^−x). */
   sigmoid(x: T): T;
+  /** x · sigmoid(x). */
   silu(x: T): T;
+  /** x · Φ(x) with the error function, not the approximation by tanh. */
   gelu(x: T): T;
+  /** a·x² + b·x + c; the coefficients broadcast to x, else a `model` error. What stands for an activation in private runs. */
   quadratic(x: T, a: T, b: T, c: T): T;
+  /** e^x over its sum along the last axis, without overflow. */
   softmax(x: T): T;
+  /** The natural logarithm of `softmax`, without overflow. */
   logSoftmax(x: T): T;
+  /** 1 / (x + epsilon) for x ≥ 0. A ring reads it from `table`, and compares and normalises where there is none. */
   reciprocal(x: T, options: { epsilon: number; table?: Bounded | undefined }): T;
+  /** 1 / √(factor·x + epsilon) for x ≥ 0; `table` as of `reciprocal`. */
   inverseSquareRoot(x: T, options: { factor: number; epsilon: number; table?: Bounded | undefined }): T;
+  /** x (…, d) / √(mean x² + epsilon) along the last axis, times `gain` (d) where given. */
   rmsNorm(x: T, options: { gain?: T | undefined; epsilon: number; table?: Bounded | undefined }): T;
+  /**
+   * (x − mean) / √(variance + epsilon) along the last axis of x (…, d), times `gain` (d), plus `bias` (d) where both are
+   * given.
+   */
   layerNorm(x: T, options: { gain?: T | undefined; bias?: T | undefined; epsilon: number; table?: Bounded | undefined }): T;
+  /** x (…, T, D) with cos and sin (T, D): the two halves of D rotate into each other. D is even, else a `model` error. */
   rotary(x: T, cos: T, sin: T): T;
+  /**
+   * scores (…, Q, K), values (…, K, D) → (…, Q, D): softmax over the keys whose mask, 0 or 1, is 1; the mask broadcasts to the
+   * scores.
+   */
   softmaxAttention(scores: T, values: T, mask: T): T;
+  /** The powers of `powerAttention` before they are divided by their sum, (…, Q, K), zero where masked. */
   powers(scores: T, mask: T, inverseLengths: T, options: Powers): T;
+  /**
+   * scores (…, Q, K), values (…, K, D) → (…, Q, D): the attention whose weights are powers of the scores.
+   * `Composites.powerAttention` says all.
+   */
   powerAttention(
     scores: T,
     values: T,
@@ -252,11 +313,16 @@ export interface Ops<T> {
     },
     secret?: { readonly keep: T; readonly shares: T } | undefined,
   ): T;
+  /** A `gather` whose indices may be the secret of a party: (table (V, d), indices (…)) → (…, d). */
   embedding(table: T, indices: T): T;
+  /** (logits (…, V), labels (…), weights (…)) → []: Σ weights · −log softmax[label], in nats. */
   crossEntropy(logits: T, labels: T, weights: T): T;
+  /** A matrix of `shape` from packed 4-bit codes and a scale a block of `block` elements, which is even. */
   nf4(codes: T, scales: T, options: { shape: Shape; block: number }): T;
 
+  /** The extents of a value; known while the program is traced. */
   shape(x: T): Shape;
+  /** Whether a value is numbers, indices or packed bytes. */
   element(x: T): Element;
   /** Swaps the last two axes. */
   transposed(x: T): T;

@@ -12,6 +12,7 @@ import type { Samples } from './samples.ts';
 
 /** Milliseconds from any fixed moment on. */
 export interface Timer {
+  /** Milliseconds; only differences count. */
   now(): number;
 }
 
@@ -28,6 +29,7 @@ export interface Progress {
   readonly secondsRemaining: number;
 }
 
+/** Tensors by their published names. */
 export type Weights = ReadonlyMap<string, Tensor>;
 /** Weights that are held, some of them packed. */
 type Feeds = ReadonlyMap<string, Feed>;
@@ -72,6 +74,7 @@ export interface Training {
   readonly stop?: ((step: number) => boolean) | undefined;
 }
 
+/** A training as it stands after a call: how far it is, and what it has learnt. */
 export interface Trainer {
   readonly finished: boolean;
   readonly step: number;

@@ -20,6 +20,7 @@ export interface Adapted {
   /** The adapters' first values, and the other tensors that are trained. */
   readonly start: Weights;
   readonly frozen: ReadonlyMap<string, Feed>;
+  /** The same program with adapters beside its frozen matrices. */
   readonly adapt: (program: Program) => Program;
   /** All weights by their published names, the adapters added to their matrices. */
   readonly merge: (trained: Weights) => Map<string, Tensor>;

@@ -44,6 +44,7 @@ export interface LossContext {
   readonly positionWeights: Ref;
 }
 type Term = (context: LossContext) => Ref;
+/** A term of the loss; `LossWeights` says what each is. */
 export type LossTerm = 'nll' | 'targets' | 'kl' | 'logitMse' | 'hiddenMse' | 'attentionMse' | 'range' | 'variance';
 
 /** The table of losses: another loss is another line. */
@@ -190,6 +191,7 @@ function variancePenalty({ ops, weights }: LossContext): Ref {
 
 export const teacherPrefix = 'teacher/';
 
+/** Programs whose outputs are compared, and what each comparison weighs. */
 export interface LossOptions {
   readonly student: Program;
   readonly teacher?: Program | undefined;

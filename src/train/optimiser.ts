@@ -17,6 +17,7 @@ export interface Sgd {
   readonly beta1: number;
   readonly decay: number;
 }
+/** AdamW or SGD, with its rates. */
 export type Optimiser = AdamW | Sgd;
 
 /** A tensor that is trained: its rate is `rate` times the scalar input `learningRate`. */
@@ -25,6 +26,7 @@ export interface Trained {
   readonly rate: number;
 }
 
+/** What a step of training moves, and how. */
 export interface StepOptions {
   readonly trained: readonly Trained[];
   readonly optimiser: Optimiser;

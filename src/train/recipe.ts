@@ -300,11 +300,17 @@ const visionDistillSchema = z.strictObject({
 });
 
 const recipeSchema = z.discriminatedUnion('kind', [pretrainSchema, distillSchema, visionPretrainSchema, visionDistillSchema]);
+/** A training as a file describes it, checked and with its defaults filled in; `kind` tells which. */
 export type Recipe = z.output<typeof recipeSchema>;
+/** A model that writes, from random weights or from a checkpoint, on texts. */
 export type PretrainRecipe = z.output<typeof pretrainSchema>;
+/** A converted model that writes, which learns from the model that it was made from. */
 export type DistillRecipe = z.output<typeof distillSchema>;
+/** A vision transformer, from random weights or from a checkpoint, on labelled pictures. */
 export type VisionPretrainRecipe = z.output<typeof visionPretrainSchema>;
+/** A converted vision transformer, which learns from the model that it was made from. */
 export type VisionDistillRecipe = z.output<typeof visionDistillSchema>;
+/** A recipe that reads pictures. */
 export type VisionRecipe = VisionPretrainRecipe | VisionDistillRecipe;
 export type TextRecipe = PretrainRecipe | DistillRecipe;
 

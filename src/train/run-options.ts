@@ -9,6 +9,7 @@ export interface Texts {
   readonly heldOut: readonly string[];
 }
 
+/** A recipe, and everything around it that a training needs: folders, a backend, a clock. */
 export interface RunOptions {
   readonly recipe: Recipe;
   /** Where the run lives; made where missing. The result is its folder `checkpoint`. */
@@ -23,6 +24,7 @@ export interface RunOptions {
   readonly models: (name: string) => Files;
   readonly backend: OnnxBackend;
   readonly clock: Timer;
+  /** After every step. */
   readonly progress?: ((progress: Progress) => void) | undefined;
   /** Asked after every step: true saves the state and ends the call early. */
   readonly stop?: ((step: number) => boolean) | undefined;

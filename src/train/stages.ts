@@ -14,6 +14,7 @@ import { writeResult } from './result.ts';
 import type { RunOptions } from './run-options.ts';
 import type { Samples } from './samples.ts';
 
+/** A recipe with a teacher. */
 export type StudentRecipe = DistillRecipe | VisionDistillRecipe;
 
 /** A teacher, and what its student is made and trained with. */

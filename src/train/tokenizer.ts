@@ -1,5 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 
+/** How large a tokenizer becomes, and what it spells in bytes. */
 export interface TokenizerOptions {
   /** Ids in all: special tokens, 256 bytes, merged pieces and characters. */
   readonly vocabularySize: number;
@@ -9,6 +10,7 @@ export interface TokenizerOptions {
   readonly characterCoverage?: number;
 }
 
+/** Two files of a checkpoint folder, as JSON values. */
 export interface TrainedTokenizer {
   readonly 'tokenizer.json': Record<string, unknown>;
   readonly 'tokenizer_config.json': Record<string, unknown>;

@@ -18,6 +18,7 @@ export interface OnlineBytes {
   /** One-way messages that the next step waits for, both directions. */
   readonly hops: number;
 }
+/** What a run sends, phase by phase, in bytes of messages; framing and TLS come on top. */
 export interface Costs {
   readonly setup: SentBytes;
   /**

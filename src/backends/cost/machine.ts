@@ -4,7 +4,12 @@ import { type RingNode, type RingProgram, wordBitsOf, workOf } from '../ring/ind
 
 /** What nodes are made of: how much of each a node has, or seconds for one of each. */
 export const workUnits = ['nodes', 'words', 'panelProducts', 'rowProducts', 'comparisons', 'windowPoints'] as const;
+/**
+ * One of the units that the work of a node is counted in: nodes, words, products by panels or by rows, comparisons, points of
+ * windows.
+ */
 export type WorkUnit = (typeof workUnits)[number];
+/** By unit: how much of it there is, or seconds for one of it. Zero where absent. */
 export type Amounts = { readonly [U in WorkUnit]?: number };
 
 /** A node's seconds in two parts: until it has said what it says, and after its peer's word (or, for a masked argument, after its own). */
@@ -12,6 +17,7 @@ export interface OperationSeconds {
   readonly start?: Amounts;
   readonly after?: Amounts;
 }
+/** A side's seconds by the name of a ring operation. */
 export type Table = Readonly<Record<string, OperationSeconds>>;
 
 /** What one word width costs on a machine, one core a party. */

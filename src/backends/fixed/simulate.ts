@@ -2,12 +2,17 @@ import { BlockCounts, type RingKernels } from '../../kernels/index.ts';
 import type { Tensor } from '../../program/index.ts';
 import { type FixedValue, RangeGuard, type RingProgram, type RoundingOffsets, rowOf } from '../ring/index.ts';
 
+/**
+ * What exact integers are computed with: kernels of the word that the ring needs, both parties' tensors, and how truncations
+ * round.
+ */
 export interface SimulationOptions {
   readonly kernels: RingKernels;
   /** The server's tensors, as real numbers. */
   readonly weights: (name: string) => Promise<Tensor>;
   /** The client's tensors: real numbers or indices. Asked for after every output before it was given. */
   readonly inputs: (name: string) => Promise<Tensor>;
+  /** Each output by name, as real numbers of the program's shape, before the inputs that may depend on it are asked for. */
   readonly onOutput?: (name: string, value: Tensor) => void;
   /** Nearest rounding where it is not given. */
   readonly offsets?: RoundingOffsets;

@@ -20,17 +20,25 @@ import {
 import { clientLive, helperLive, serverLive } from './roles-live.ts';
 import { type ClientRun, clientOnline, type ServerRun, serverOnline } from './roles-online.ts';
 
+/**
+ * A whole private run in one process, which then holds the secrets of all parties: for tests and for measuring, never for privacy.
+ */
 export interface RehearsalOptions {
   readonly program: RingProgram;
   /** `dealer` where absent. In the helper setting the dealer's platform is the helper's. */
   readonly setting?: Setting;
   readonly platforms: { readonly client: Platform; readonly server: Platform; readonly dealer: Platform };
+  /** The server's tensors, as real numbers of the program's shapes. */
   readonly weight: (name: string) => Promise<Tensor>;
+  /** The client's tensors: real numbers or indices. Asked for after every output that came before it was given. */
   readonly input: (name: string) => Promise<Tensor>;
+  /** Each output by name as the client opens it. */
   readonly output?: (name: string, value: Tensor) => void;
   /** In the helper setting: material that a party keeps for later. */
   readonly keptBytes?: number;
+  /** Lets a test watch, or falsify, what the client's operations do; the run uses what it returns. */
   readonly observeClient?: (protocol: Protocol) => Protocol;
+  /** The same of the server's. */
   readonly observeServer?: (protocol: Protocol) => Protocol;
   /** Lets a test record what one end of a channel carries; the run uses what it returns. */
   readonly observeChannel?: (name: ChannelEnd, channel: Channel) => Channel;
@@ -47,6 +55,7 @@ export type ChannelEnd =
   | 'clientMaterial'
   | 'serverMaterial';
 
+/** What a rehearsed run gave: the outputs as real numbers, and what it cost. */
 export interface Rehearsal {
   readonly outputs: Map<string, Tensor>;
   /** As counted on the channels. */

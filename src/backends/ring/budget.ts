@@ -17,6 +17,7 @@ export function usualFraction(bits: number): number {
 /** The ring where neither a plan nor a caller names one. */
 export const usualRing: RingParameters = { bits: 64, fraction: usualFraction(64) };
 
+/** What is assumed of values that calibration says nothing about, in bits. */
 export interface QuantiseOptions {
   /** Integer bits that every value is assumed to need before calibration says better. */
   readonly integerBits: number;

@@ -1,3 +1,4 @@
+/** Who a message between the two parties is from and to. */
 export type Direction = 'clientToServer' | 'serverToClient';
 
 /** Packed fields of a message, one behind the other: `count` elements of `width` bits each. */

@@ -21,6 +21,7 @@ const STAGING_AT = 4096;
 const STAGED_WORDS = 16384;
 const STAGING_BYTES = STAGED_WORDS * 8 + 64;
 
+/** What bounds the memory of WebAssembly kernels, in bytes. */
 export interface WasmOptions {
   /** The most memory to use; 4 GiB (less 64 KiB) where it is not given. */
   readonly maximumBytes?: number;

@@ -47,6 +47,7 @@ async function idxHeader(file: string, reader: ByteReader, rank: number): Promis
   return extents;
 }
 
+/** How the bytes of a CIFAR file are read. */
 export interface CifarOptions {
   /** Bytes before the pixels: 1 for CIFAR-10; 2 (coarse, fine) for CIFAR-100. */
   readonly format: 'cifar10' | 'cifar100';

@@ -20,15 +20,18 @@ export interface TokenCache {
   start(index: number): number;
   /** Ids from `start` up to `end`; `masks`, where given, is set to 0 for masked ids and 1 for the others. */
   read(start: number, end: number, ids: Int32Array, masks?: Uint8Array): void;
+  /** Closes the file; the cache stays on disk. */
   close(): void;
 }
 
+/** Where the documents of a cache come from, and everything that their ids depend on. */
 export interface TokenSource {
   /** The file the documents come from; its bytes are part of the cache's key. */
   readonly file: string;
   /** What else the ids depend on: a hash of the tokenizer, the format, its version. */
   readonly recipe: string;
   readonly vocabularySize: number;
+  /** All documents in order; called only where the cache is not on disk yet. */
   documents(): AsyncIterable<Document>;
 }
 

@@ -6,6 +6,7 @@ import { loadImage } from '../../pictures/index.ts';
 import type { Picture, PictureStream } from './pictures.ts';
 import { readTar } from './tar.ts';
 
+/** Which pictures of a folder or archive are read, and how their classes are numbered. */
 export interface CollectionOptions {
   /** Only entries below this folder: `train`. All where absent. */
   readonly under?: string | undefined;

@@ -17,6 +17,7 @@ export interface MixtureState {
   readonly parts: readonly MixturePart[];
 }
 
+/** One draw of a mixture. */
 export interface Draw {
   /** Which part, and its item. */
   readonly part: number;
@@ -25,11 +26,13 @@ export interface Draw {
   readonly epoch: number;
 }
 
+/** An endless sequence of draws from several parts in fixed proportions, repeatable from its seed. */
 export interface Mixture {
   /** Draws in one block; after every block the proportions are exact, within one they are off by less than one block. */
   readonly blockLength: number;
   /** The draw at a position: depends on the parts, the seed and the position alone. */
   at(position: number): Draw;
+  /** The draw after the last one; moves `state`. */
   next(): Draw;
   readonly state: MixtureState;
 }

@@ -13,6 +13,7 @@ const groupLimitRows = 2 ** 24;
 const bytesPerSecond = 2 ** 20;
 const heapLimitMebibytes = 4096;
 
+/** What of a Parquet file is read, and how long it may take. */
 export interface ParquetOptions {
   /** Top-level names; all where absent. */
   readonly columns?: readonly string[] | undefined;

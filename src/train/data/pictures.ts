@@ -17,6 +17,7 @@ export interface Picture {
 export interface PictureStream {
   readonly file: string;
   readonly classes: readonly string[];
+  /** From the first picture on, at every call. Throws an `input` error where the file is damaged. */
   pictures(): AsyncGenerator<Picture>;
 }
 
@@ -40,6 +41,7 @@ export function checkLabel(file: string, place: string, label: number, classes: 
   });
 }
 
+/** How many pictures are held in memory, and in which size. */
 export interface CollectOptions {
   /** Takes the first ones only. */
   readonly limit?: number | undefined;

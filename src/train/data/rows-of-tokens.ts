@@ -26,6 +26,7 @@ export interface TokenPart {
   readonly rows: 'stream' | 'document';
 }
 
+/** Batches of token rows from several sources in fixed proportions, repeatable from a seed. */
 export interface TokenMixture {
   /** The batch of a step: depends on the data, the seed and the step alone. */
   batch(step: number): TokenBatch;

@@ -7,6 +7,7 @@ import type { Row } from './row.ts';
 /** A longer row is damage, not data: it bounds what a file without line ends can take of the memory. */
 export const rowLimitBytes = 64 * 2 ** 20;
 
+/** What of a file becomes rows. */
 export interface RowOptions {
   /** Text files: what stands between documents, which become rows with the one field `text`. */
   readonly separator?: string | undefined;

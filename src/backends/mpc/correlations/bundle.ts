@@ -6,6 +6,7 @@ import type { ClientCorrelations, ServerCorrelations } from './contract.ts';
 
 /** Where a party's stored material is read from; offsets count from the end of its seed. The bytes belong to the caller. */
 export interface MaterialSource {
+  /** Exactly `length` bytes from `offset`. Throws a `material` error outside of what is stored. */
   read(offset: number, length: number): Promise<Uint8Array>;
 }
 

@@ -31,6 +31,7 @@ type ParametersOf<R> = R extends RingRow<string, infer Q> ? Q : never;
 export type RingOperations = { [P in keyof Rows]: ParametersOf<Rows[P]> };
 export type RingOperation = keyof RingOperations;
 export type RingNodeOf<P extends RingOperation> = NodeWith<P, RingOperations[P]>;
+/** One statement of a ring program: a row of the operations, with its inputs by index, its parameters, shape and owner state. */
 export type RingNode = { [P in RingOperation]: RingNodeOf<P> }[RingOperation];
 
 /** Every row stands under its own name. */
