@@ -3,6 +3,7 @@ import { flaggedTemplate } from './begin-end.ts';
 import { flaggedParts } from './class-flags.ts';
 import { type Files, fileLabel, refusePointer } from './files.ts';
 import { isObject, readJsonObject } from './json.ts';
+import { namedTokens } from './named-tokens.ts';
 import { Pipeline } from './tokenizer/pipeline.ts';
 import { wordPieceDefinition } from './wordpiece.ts';
 
@@ -44,6 +45,7 @@ export async function loadTokenizer(files: Files): Promise<Tokenizer> {
   const file = fileLabel(files, early === undefined ? path : 'vocab.txt');
   if (early !== undefined) Object.assign(definition, wordPieceDefinition(early, config, file));
   checkDefinition(definition, file);
+  if (early === undefined) definition.added_tokens = namedTokens(definition, config, fileLabel(files, configPath));
   const template = flaggedTemplate(definition, config, fileLabel(files, configPath));
   if (template !== undefined) definition.post_processor = template;
   if (early === undefined) Object.assign(definition, flaggedParts(definition, config, fileLabel(files, configPath)));

@@ -84,14 +84,15 @@ describe('begin and end tokens of tokenizer_config.json', () => {
     const llama = { tokenizer_class: 'LlamaTokenizerFast' };
     expect((await load(llama)).encode('ab')).toEqual([1, 3, 4, 5]);
     expect((await load({ ...llama, bos_token: { content: 'b', lstrip: false } })).encode('a')).toEqual([5, 3, 4]);
+    // One that the vocabulary has not is added behind it.
+    expect((await load({ ...llama, bos_token: '<nobody>' })).encode('a')).toEqual([6, 3, 4]);
+    expect((await load({ ...llama, add_eos_token: true, eos_token: 'constructor' })).encode('a')).toEqual([1, 3, 4, 6]);
   });
 
   it.each([
     [{ add_bos_token: 'yes' }, 'add_bos_token'],
     [{ add_eos_token: 1 }, 'add_eos_token'],
-    [{ bos_token: '<nobody>' }, 'bos_token'],
     [{ bos_token: null }, 'bos_token'],
-    [{ add_eos_token: true, eos_token: 'constructor' }, 'eos_token'],
   ])('refuses %j', async (fields, field) => {
     await expect(load({ tokenizer_class: 'LlamaTokenizer', ...fields })).rejects.toMatchObject({
       kind: 'input',
