@@ -4,13 +4,6 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TestProject } from 'vitest/node';
 
-declare module 'vitest' {
-  interface ProvidedContext {
-    /** What the compiler said where the sources do not build; tests of the built command then fail with it. */
-    buildFailure: string;
-  }
-}
-
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
 function newest(folder: string): number {

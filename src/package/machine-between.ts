@@ -1,13 +1,12 @@
 import { fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { open } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { fitRates, forecast, type MachineProfile, runSeconds, type Sample } from '../backends/cost/index.ts';
 import { clientOffline, clientOnline, clientSetup, memoryBundle } from '../backends/mpc/index.ts';
 import { quantise, type RingProgram } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
+import { ownModule, processFlags } from '../node/own-module.ts';
 import { type Listener, listen } from '../node/sockets.ts';
 import { temporaryFolder } from '../node/temporary.ts';
 import { nodePlatform } from '../party/platform.ts';
@@ -27,11 +26,11 @@ async function timeBetween(number: number, program: Program, ringProgram: RingPr
   const listening = Object.values(addresses).map((address) => listen({ address, peer: 'server', timeoutMilliseconds }));
   const [forServer, forDealer] = (await Promise.all(listening)) as [Listener, Listener];
   const order: PeerOrder = { number, ring: ringProgram.ring, addresses, runs: runs + 1 };
-  const built = !import.meta.url.endsWith('.ts');
-  const path = fileURLToPath(new URL(built ? './machine-peer.js' : './machine-peer.ts', import.meta.url));
-  // Sources need a loader where this module was loaded from its source.
-  const execArgv = built ? [] : ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href];
-  const peer = fork(path, [JSON.stringify(order)], { execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  const module = ownModule(import.meta.url, 'machine-peer');
+  const peer = fork(module.path, [JSON.stringify(order)], {
+    execArgv: processFlags(module),
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
   folder.beforeSignal(() => peer.kill('SIGKILL'));
   const failed = new Promise<never>((_, reject) => {
     const ended = (code: number | null): void => {

@@ -1,15 +1,14 @@
-import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Setting } from '../backends/cost/index.ts';
 import { type ErrorKind, type Place, SottoError } from '../errors/index.ts';
 import type { SamplingOptions } from '../models/index.ts';
 import { embeddingFile } from '../models/public-embedding.ts';
 import { folderFiles } from '../node/files.ts';
+import { ownModule, processFlags } from '../node/own-module.ts';
 import { temporaryFolder } from '../node/temporary.ts';
 import { modelManifestHash } from './model.ts';
 import { refusedPrefix } from './refusals.ts';
@@ -88,14 +87,6 @@ export type RoleEvent =
   | { readonly type: 'logits'; readonly logits: Float64Array }
   | { readonly type: 'report'; readonly report: RoleReport }
   | { readonly type: 'error'; readonly error: { kind: ErrorKind; reason: string; place: Place; remedy: string } };
-
-/** The role's main module, built or not; sources need a loader where this module was loaded from its source. */
-function roleModule(): { path: string; options: ForkOptions } {
-  const own = fileURLToPath(import.meta.url);
-  if (!own.endsWith('.ts')) return { path: join(own, '..', 'role.js'), options: {} };
-  const loader = pathToFileURL(createRequire(own).resolve('tsx')).href;
-  return { path: join(own, '..', 'role.ts'), options: { execArgv: ['--import', loader] } };
-}
 
 /** How long the server may load weights before it comes to the dealer. */
 const startMilliseconds = 600_000;
@@ -236,8 +227,9 @@ class RoleProcess {
 
   constructor(order: RoleOrder, onEvent?: (event: RoleEvent) => void) {
     this.role = order.role;
-    const { path, options } = roleModule();
-    const child = fork(path, [], { ...options, serialization: 'advanced', stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    const module = ownModule(import.meta.url, 'role');
+    const execArgv = processFlags(module);
+    const child = fork(module.path, [], { execArgv, serialization: 'advanced', stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     this.#child = child;
     let heard: (address: string) => void;
     let failedToListen: (error: Error) => void;

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { inject } from 'vitest';
 import { main } from '../../src/cli/main.ts';
+import { builtCommand } from '../built.ts';
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 
@@ -14,10 +14,8 @@ export interface Ended {
 
 /** Runs the real command as a process of its own, from the temporary folder of the system unless told otherwise. */
 export function sotto(words: readonly string[], options: { env?: Record<string, string>; cwd?: string } = {}): Promise<Ended> {
-  const failure = inject('buildFailure');
-  if (failure !== '') throw new Error(`the sources do not build:\n${failure}`);
   const { NO_COLOR: _, HF_TOKEN: __, HF_ENDPOINT: ___, ...environment } = process.env;
-  const child = spawn(process.execPath, [join(root, 'bin/sotto.js'), ...words], {
+  const child = spawn(process.execPath, [builtCommand(), ...words], {
     cwd: options.cwd ?? root,
     env: { ...environment, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -14,6 +14,7 @@ import { makeCertificates } from '../../src/node/certificates.ts';
 import { folderFiles } from '../../src/node/files.ts';
 import { type PullOptions, pull } from '../../src/node/hub.ts';
 import { proxyOf } from '../../src/node/proxy.ts';
+import { builtFile } from '../built.ts';
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -201,11 +202,11 @@ describe('a file that is being written', () => {
     async (signal) => {
       const root = await folder();
       const source = `
-      import { folderFiles } from ${JSON.stringify(join(import.meta.dirname, '../../src/node/files.ts'))};
+      import { folderFiles } from ${JSON.stringify(builtFile(join(import.meta.dirname, '../../src/node/files.ts')))};
       const bytes = new Uint8Array(2 ** 26);
       for (;;) await folderFiles(${JSON.stringify(root)}).write('weights.bin', bytes);`;
-      await writeFile(join(root, 'writer.mts'), source);
-      const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), join(root, 'writer.mts')], {
+      await writeFile(join(root, 'writer.mjs'), source);
+      const child = spawn(process.execPath, [join(root, 'writer.mjs')], {
         stdio: 'ignore',
       });
       const passing = async () => (await readdir(root)).filter((name) => name.endsWith('.tmp'));

@@ -1,10 +1,7 @@
 // Standing parties as the built command runs them, for hostile programs to come to.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
-import { inject } from 'vitest';
-
-const root = join(import.meta.dirname, '../..');
+import { builtCommand } from '../built.ts';
 
 export interface Line {
   readonly event: string;
@@ -27,9 +24,7 @@ export interface StandingParty {
 
 /** Starts `sotto WORDS`, and resolves once it listens. Ending it is the caller's. */
 export async function startStanding(words: readonly string[], environment: Record<string, string> = {}): Promise<StandingParty> {
-  const failure = inject('buildFailure');
-  if (failure !== '') throw new Error(`the sources do not build:\n${failure}`);
-  const command = [join(root, 'bin/sotto.js'), ...words, '--metrics', '127.0.0.1:0', '--log', 'json', '--drain', '0'];
+  const command = [builtCommand(), ...words, '--metrics', '127.0.0.1:0', '--log', 'json', '--drain', '0'];
   const child = spawn(process.execPath, command, {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { ...process.env, ...environment },

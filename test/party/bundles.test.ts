@@ -15,11 +15,13 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
 import { encodeBundleHeader, parseBundleHeader, type StoredHeader } from '../../src/party/bundle-header.ts';
 import { type BundleHeader, type BundleStore, openBundleStore } from '../../src/party/bundles.ts';
+import { builtFile } from '../built.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'sotto-bundles-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -114,7 +116,7 @@ describe('the bundle store', () => {
     const store = await openBundleStore(directory, 'client');
     const ids: string[] = [];
     for (let i = 0; i < 12; i++) ids.push(await added(store));
-    const module = new URL('../../src/party/bundles.ts', import.meta.url).href;
+    const module = builtFile(fileURLToPath(new URL('../../src/party/bundles.ts', import.meta.url)));
     const script = `
       import { openBundleStore } from ${JSON.stringify(module)};
       const store = await openBundleStore(${JSON.stringify(directory)}, 'client');
@@ -125,10 +127,10 @@ describe('the bundle store', () => {
       process.stdout.write(JSON.stringify(won) + '\\n', () => process.kill(process.pid, 'SIGKILL'));
       setInterval(() => {}, 1000);
     `;
-    const file = join(root, 'race.mts');
+    const file = join(root, 'race.mjs');
     writeFileSync(file, script);
     const racers = [0, 1].map(() => {
-      const child = spawn(process.execPath, ['--import', 'tsx', file], {
+      const child = spawn(process.execPath, [file], {
         cwd: process.cwd(),
         stdio: ['pipe', 'pipe', 'inherit'],
       });

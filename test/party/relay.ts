@@ -2,10 +2,10 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Pipe } from '../../src/net/contract.ts';
 import { type FaultPlan, faultyPipe } from '../../src/net/faulty.ts';
 import { encodeFrameHeader, frameHeaderBytes } from '../../src/net/frame.ts';
+import { ownModule, processFlags } from '../../src/node/own-module.ts';
 import { type BundleEntry, openBundleStore } from '../../src/party/bundles.ts';
 import type { ClientTask } from '../../src/party/client.ts';
 import { type ClientReport, type Role, type RoleReport, runClient, runDealer, runServer } from '../../src/party/index.ts';
@@ -108,9 +108,9 @@ const joined = (...parts: Uint8Array[]): Uint8Array => new Uint8Array(Buffer.con
 
 /** A process that waits for its order: which role to play, and with what. */
 export function forkRole(execArgv: readonly string[] = []): ChildProcess {
-  const file = fileURLToPath(new URL('../../src/party/role.ts', import.meta.url));
-  return fork(file, [], {
-    execArgv: ['--import', 'tsx', ...execArgv],
+  const role = ownModule(new URL('../../src/party/launch.ts', import.meta.url).href, 'role');
+  return fork(role.path, [], {
+    execArgv: [...processFlags(role), ...execArgv],
     serialization: 'advanced',
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });

@@ -2,10 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openBundleStore } from '../../src/party/bundles.ts';
 import { runClient } from '../../src/party/index.ts';
+import { builtCommand } from '../built.ts';
 import { type Expected, expected, farthest, temporary, writeLlama } from './models.ts';
 import { startRole } from './relay.ts';
 
@@ -30,9 +30,8 @@ interface Process {
 const processes: Process[] = [];
 
 function start(words: readonly string[]): Process {
-  const file = fileURLToPath(new URL('./standing.ts', import.meta.url));
   const flags = ['--log', 'json', '--timeout', '10', '--handshake-timeout', '3'];
-  const child = spawn(process.execPath, ['--import', 'tsx', file, ...words, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [builtCommand(), ...words, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
   const started: Process = { child, lines: [], output: '' };
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {
     const lines = (started.output + text).split('\n');

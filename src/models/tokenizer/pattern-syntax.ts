@@ -41,270 +41,286 @@ const foldedPairs = /ss|st|ff|fi|fl/;
  * Reads the syntax of Oniguruma, in which tokenizer.json writes its patterns. What would need a stack of captures, or whose meaning
  * differs between engines, is refused with its name.
  */
-export function parsePattern(text: string): PatternNode {
-  if (text.length > lengthLimit) throw new PatternProblem(`it has more than ${lengthLimit} characters`);
-  const points = Array.from(text);
-  let at = 0;
-  let depth = 0;
+export const parsePattern = (text: string): PatternNode => new Reader(text).whole();
 
-  const refuse = (what: string): never => {
-    throw new PatternProblem(`${what} is not supported`);
-  };
-  const peek = (word: string): boolean => {
-    for (let index = 0; index < word.length; index++) if (points[at + index] !== word[index]) return false;
+const refuse = (what: string): never => {
+  throw new PatternProblem(`${what} is not supported`);
+};
+
+class Reader {
+  readonly #points: readonly string[];
+  #at = 0;
+  #depth = 0;
+
+  constructor(text: string) {
+    if (text.length > lengthLimit) throw new PatternProblem(`it has more than ${lengthLimit} characters`);
+    this.#points = Array.from(text);
+  }
+
+  whole(): PatternNode {
+    const tree = this.#choice({ ignoreCase: false, dotAll: false });
+    if (this.#at < this.#points.length) throw new PatternProblem(`there is a ) too many at character ${this.#at}`);
+    return tree;
+  }
+
+  #peek(word: string): boolean {
+    for (let index = 0; index < word.length; index++) if (this.#points[this.#at + index] !== word[index]) return false;
     return true;
-  };
-  const take = (word: string): boolean => {
-    if (!peek(word)) return false;
-    at += word.length;
+  }
+  #take(word: string): boolean {
+    if (!this.#peek(word)) return false;
+    this.#at += word.length;
     return true;
-  };
-  const need = (word: string): void => {
-    if (!take(word)) throw new PatternProblem(`there is no ${word} at character ${at}`);
-  };
-  const nested = <T>(work: () => T): T => {
-    if (++depth > depthLimit) throw new PatternProblem(`it nests deeper than ${depthLimit}`);
+  }
+  #need(word: string): void {
+    if (!this.#take(word)) throw new PatternProblem(`there is no ${word} at character ${this.#at}`);
+  }
+  #nested<T>(work: () => T): T {
+    if (++this.#depth > depthLimit) throw new PatternProblem(`it nests deeper than ${depthLimit}`);
     const value = work();
-    depth--;
+    this.#depth--;
     return value;
-  };
+  }
 
-  const choice = (options: Options): PatternNode =>
-    nested(() => {
-      const found: PatternNode[] = [sequence(options)];
-      while (take('|')) found.push(sequence(options));
+  #choice(options: Options): PatternNode {
+    return this.#nested(() => {
+      const found: PatternNode[] = [this.#sequence(options)];
+      while (this.#take('|')) found.push(this.#sequence(options));
       return found.length === 1 ? found[0]! : { kind: 'choice', options: found };
     });
+  }
 
-  const sequence = (options: Options): PatternNode => {
+  #sequence(options: Options): PatternNode {
     const parts: PatternNode[] = [];
     let before = '';
-    while (at < points.length && points[at] !== '|' && points[at] !== ')') {
-      const flags = inlineFlags(options);
+    while (this.#at < this.#points.length && this.#points[this.#at] !== '|' && this.#points[this.#at] !== ')') {
+      const flags = this.#inlineFlags(options);
       if (flags !== undefined) {
         // The rest of the group, its choices included, stands under the new flags.
-        parts.push(choice(flags));
+        parts.push(this.#choice(flags));
         break;
       }
-      const from = at;
-      const atom = one(options);
-      const letter = from + 1 === at && options.ignoreCase ? points[from]!.toLowerCase() : '';
+      const from = this.#at;
+      const atom = this.#one(options);
+      const letter = from + 1 === this.#at && options.ignoreCase ? this.#points[from]!.toLowerCase() : '';
       if (letter !== '' && foldedPairs.test(before + letter)) refuse(`"${before}${letter}" where case is ignored`);
       before = letter;
-      parts.push(repeated(atom));
+      parts.push(this.#repeated(atom));
     }
     return parts.length === 1 ? parts[0]! : { kind: 'sequence', parts };
-  };
+  }
 
   /** (?i) and (?m) in the middle: they hold up to the end of their group. */
-  const inlineFlags = (options: Options): Options | undefined => {
-    if (!peek('(?')) return undefined;
-    let end = at + 2;
-    while (/^[imx-]$/.test(points[end] ?? '')) end++;
-    if (end === at + 2 || points[end] !== ')') return undefined;
-    const flags = withFlags(points.slice(at + 2, end).join(''), options);
-    at = end + 1;
+  #inlineFlags(options: Options): Options | undefined {
+    if (!this.#peek('(?')) return undefined;
+    let end = this.#at + 2;
+    while (/^[imx-]$/.test(this.#points[end] ?? '')) end++;
+    if (end === this.#at + 2 || this.#points[end] !== ')') return undefined;
+    const flags = this.#withFlags(this.#points.slice(this.#at + 2, end).join(''), options);
+    this.#at = end + 1;
     return flags;
-  };
-  const withFlags = (letters: string, options: Options): Options => {
+  }
+  #withFlags(letters: string, options: Options): Options {
     const [on = '', off = ''] = letters.split('-');
     if (letters.includes('x')) refuse('the flag x');
     return {
       ignoreCase: (options.ignoreCase || on.includes('i')) && !off.includes('i'),
       dotAll: (options.dotAll || on.includes('m')) && !off.includes('m'),
     };
-  };
+  }
 
-  const repeated = (atom: PatternNode): PatternNode => {
+  #repeated(atom: PatternNode): PatternNode {
     let node = atom;
     for (;;) {
-      const bounds = quantifier();
+      const bounds = this.#quantifier();
       if (bounds === undefined) return node;
       if (atom.kind === 'anchor' || atom.kind === 'look') refuse('a repeated assertion');
       let mode: Mode = 'greedy';
-      if (!bounds.interval) mode = take('?') ? 'lazy' : take('+') ? 'possessive' : 'greedy';
-      else if (peek('+')) refuse('{n,m}+');
-      else if (peek('?') && bounds.least === bounds.most) refuse('{n}?');
-      else if (take('?')) mode = 'lazy';
+      if (!bounds.interval) mode = this.#take('?') ? 'lazy' : this.#take('+') ? 'possessive' : 'greedy';
+      else if (this.#peek('+')) refuse('{n,m}+');
+      else if (this.#peek('?') && bounds.least === bounds.most) refuse('{n}?');
+      else if (this.#take('?')) mode = 'lazy';
       if (nullable(node) && bounds.most === Number.POSITIVE_INFINITY) refuse('a repetition of what can be empty');
       node = { kind: 'repeat', body: node, least: bounds.least, most: bounds.most, mode };
     }
-  };
-  const quantifier = (): { least: number; most: number; interval: boolean } | undefined => {
-    if (take('*')) return { least: 0, most: Number.POSITIVE_INFINITY, interval: false };
-    if (take('+')) return { least: 1, most: Number.POSITIVE_INFINITY, interval: false };
-    if (take('?')) return { least: 0, most: 1, interval: false };
-    if (!peek('{')) return undefined;
-    const text = points.slice(at, at + 24).join('');
+  }
+  #quantifier(): { least: number; most: number; interval: boolean } | undefined {
+    if (this.#take('*')) return { least: 0, most: Number.POSITIVE_INFINITY, interval: false };
+    if (this.#take('+')) return { least: 1, most: Number.POSITIVE_INFINITY, interval: false };
+    if (this.#take('?')) return { least: 0, most: 1, interval: false };
+    if (!this.#peek('{')) return undefined;
+    const text = this.#points.slice(this.#at, this.#at + 24).join('');
     const found = /^\{(\d{1,9}),?\}|^\{(\d{0,9}),(\d{0,9})\}/.exec(text);
     // Braces that say no bounds are braces.
     if (found === null || found[0] === '{,}') return undefined;
-    at += found[0].length;
+    this.#at += found[0].length;
     const least = Number(found[1] ?? (found[2] || 0));
     const open = found[0].endsWith(',}');
     const most = open ? Number.POSITIVE_INFINITY : Number(found[1] ?? found[3]);
     if (least > repeatLimit || (most > repeatLimit && !open)) refuse(`a repetition of more than ${repeatLimit}`);
     if (least > most) refuse('{n,m} with n above m');
     return { least, most, interval: true };
-  };
+  }
 
-  const one = (options: Options): PatternNode => {
-    const character = points[at]!;
-    if (character === '(') return group(options);
-    if (character === '[') return { kind: 'set', ranges: folded(bracket(), options, 'a class') };
-    if (character === '\\') return escaped(options);
-    at++;
+  #one(options: Options): PatternNode {
+    const character = this.#points[this.#at]!;
+    if (character === '(') return this.#group(options);
+    if (character === '[') return { kind: 'set', ranges: folded(this.#bracket(), options, 'a class') };
+    if (character === '\\') return this.#escaped(options);
+    this.#at++;
     if (character === '.') return { kind: 'set', ranges: options.dotAll ? everything : complement([10, 10]) };
     if (character === '^') return { kind: 'anchor', at: 'lineStart' };
     if (character === '$') return { kind: 'anchor', at: 'lineEnd' };
     if (character === '*' || character === '+' || character === '?') refuse('a quantifier of nothing');
     return { kind: 'set', ranges: literal(character.codePointAt(0)!, options) };
-  };
+  }
 
-  const group = (options: Options): PatternNode => {
-    need('(');
-    if (take('*')) refuse('a callout');
+  #group(options: Options): PatternNode {
+    this.#need('(');
+    if (this.#take('*')) refuse('a callout');
     let wrap = (body: PatternNode): PatternNode => body;
     let inner = options;
-    if (take('?')) {
-      if (take('>')) wrap = (body) => ({ kind: 'atomic', body });
-      else if (take('=')) wrap = (body) => ({ kind: 'look', body, ahead: true, negative: false });
-      else if (take('!')) wrap = (body) => ({ kind: 'look', body, ahead: true, negative: true });
-      else if (take('<=')) wrap = (body) => ({ kind: 'look', body, ahead: false, negative: false });
-      else if (take('<!')) wrap = (body) => ({ kind: 'look', body, ahead: false, negative: true });
-      else if (take('<')) {
-        while (at < points.length && points[at] !== '>') at++;
-        need('>');
+    if (this.#take('?')) {
+      if (this.#take('>')) wrap = (body) => ({ kind: 'atomic', body });
+      else if (this.#take('=')) wrap = (body) => ({ kind: 'look', body, ahead: true, negative: false });
+      else if (this.#take('!')) wrap = (body) => ({ kind: 'look', body, ahead: true, negative: true });
+      else if (this.#take('<=')) wrap = (body) => ({ kind: 'look', body, ahead: false, negative: false });
+      else if (this.#take('<!')) wrap = (body) => ({ kind: 'look', body, ahead: false, negative: true });
+      else if (this.#take('<')) {
+        while (this.#at < this.#points.length && this.#points[this.#at] !== '>') this.#at++;
+        this.#need('>');
       } else {
         let flags = '';
-        while (/^[imx-]$/.test(points[at] ?? '')) flags += points[at++];
-        if (!take(':')) refuse(`(?${points[at] ?? ''}`);
-        inner = withFlags(flags, options);
+        while (/^[imx-]$/.test(this.#points[this.#at] ?? '')) flags += this.#points[this.#at++];
+        if (!this.#take(':')) refuse(`(?${this.#points[this.#at] ?? ''}`);
+        inner = this.#withFlags(flags, options);
       }
     }
-    const body = choice(inner);
-    need(')');
+    const body = this.#choice(inner);
+    this.#need(')');
     return wrap(body);
-  };
+  }
 
-  const escaped = (options: Options): PatternNode => {
-    const name = points[at + 1] ?? '';
+  #escaped(options: Options): PatternNode {
+    const name = this.#points[this.#at + 1] ?? '';
     const anchor = anchors[name];
     if (anchor !== undefined) {
-      at += 2;
+      this.#at += 2;
       return { kind: 'anchor', at: anchor };
     }
-    const set = classEscape();
+    const set = this.#classEscape();
     if (set !== undefined) return { kind: 'set', ranges: folded(set, options, 'a property') };
-    return { kind: 'set', ranges: literal(character(), options) };
-  };
+    return { kind: 'set', ranges: literal(this.#character(), options) };
+  }
 
   /** \s, \p{L} and their like; nothing is read where the escape is a single character. */
-  const classEscape = (inBrackets = false): Ranges | undefined => {
-    const name = points[at + 1] ?? '';
+  #classEscape(inBrackets = false): Ranges | undefined {
+    const name = this.#points[this.#at + 1] ?? '';
     const short = { s: 'space', d: 'nd', w: inBrackets ? 'bracketword' : 'word', h: 'xdigit' }[name.toLowerCase()];
     if (short !== undefined) {
-      at += 2;
+      this.#at += 2;
       const found = property(short)!;
       return name === name.toLowerCase() ? found : complement(found);
     }
     if (name === 'N' || name === 'O') {
-      at += 2;
+      this.#at += 2;
       return name === 'N' ? complement([10, 10]) : everything;
     }
     if (name !== 'p' && name !== 'P') return undefined;
-    at += 2;
-    need('{');
+    this.#at += 2;
+    this.#need('{');
     let negative = name === 'P';
-    if (take('^')) negative = !negative;
-    const end = points.indexOf('}', at);
-    if (end < 0 || end > at + 60) throw new PatternProblem('a property has no end');
-    const wanted = points.slice(at, end).join('');
-    at = end + 1;
+    if (this.#take('^')) negative = !negative;
+    const end = this.#points.indexOf('}', this.#at);
+    if (end < 0 || end > this.#at + 60) throw new PatternProblem('a property has no end');
+    const wanted = this.#points.slice(this.#at, end).join('');
+    this.#at = end + 1;
     const found = property(wanted.toLowerCase().replace(/[\s_-]/g, ''));
     if (found === undefined) return refuse(`\\p{${/^[\w\s-]*$/.test(wanted) ? wanted : '…'}}`);
     return negative ? complement(found) : found;
-  };
+  }
 
   /** One character, written as itself or escaped. */
-  const character = (): number => {
-    if (points[at] !== '\\') return points[at++]!.codePointAt(0)!;
-    const name = points[at + 1];
+  #character(): number {
+    if (this.#points[this.#at] !== '\\') return this.#points[this.#at++]!.codePointAt(0)!;
+    const name = this.#points[this.#at + 1];
     if (name === undefined) throw new PatternProblem('it ends with a \\');
-    at += 2;
+    this.#at += 2;
     if (escapes[name] !== undefined) return escapes[name];
     const hex = { x: /^\{([\dA-Fa-f]{1,8})\}|^([\dA-Fa-f]{2})/, u: /^([\dA-Fa-f]{4})/ }[name];
     if (hex !== undefined) {
-      const found = hex.exec(points.slice(at, at + 12).join(''));
+      const found = hex.exec(this.#points.slice(this.#at, this.#at + 12).join(''));
       const value = found === null ? Number.NaN : Number.parseInt(found[1] ?? found[2]!, 16);
       if (!(value <= 0x10ffff) || (value >= 0xd800 && value < 0xe000) || (name === 'x' && !found![1] && value > 127))
         return refuse(`\\${name} of this form`);
-      at += found![0].length;
+      this.#at += found![0].length;
       return value;
     }
-    if (name === '0' && !/\d/.test(points[at] ?? '')) return 0;
+    if (name === '0' && !/\d/.test(this.#points[this.#at] ?? '')) return 0;
     if (/^[A-Za-z0-9]$/.test(name)) return refuse(`\\${name}`);
     return name.codePointAt(0)!;
-  };
+  }
 
-  const bracket = (): Ranges =>
-    nested(() => {
-      need('[');
-      const negative = take('^');
-      if (peek(']')) refuse('a class that is empty or starts with ]');
+  #bracket(): Ranges {
+    return this.#nested(() => {
+      this.#need('[');
+      const negative = this.#take('^');
+      if (this.#peek(']')) refuse('a class that is empty or starts with ]');
       let whole: Ranges | undefined;
       let members: Ranges[] = [];
-      while (!peek(']')) {
-        if (at >= points.length) throw new PatternProblem('a class has no end');
-        if (take('&&')) {
+      while (!this.#peek(']')) {
+        if (this.#at >= this.#points.length) throw new PatternProblem('a class has no end');
+        if (this.#take('&&')) {
           whole = whole === undefined ? union(...members) : intersection(whole, union(...members));
           members = [];
-        } else members.push(member());
+        } else members.push(this.#member());
       }
-      need(']');
+      this.#need(']');
       const found = union(...members);
       const all = whole === undefined ? found : intersection(whole, found);
       return negative ? complement(all) : all;
     });
+  }
 
-  const member = (): Ranges => {
-    if (peek('[:')) {
-      const end = points
-        .slice(at, at + 14)
+  #member(): Ranges {
+    if (this.#peek('[:')) {
+      const end = this.#points
+        .slice(this.#at, this.#at + 14)
         .join('')
         .indexOf(':]');
       if (end > 0) {
-        const name = points.slice(at + 2, at + end).join('');
+        const name = this.#points.slice(this.#at + 2, this.#at + end).join('');
         const plain = name.replace(/^\^/, '');
         const found = propertyNames.posix.has(plain)
           ? property({ punct: 'posixpunct', word: 'bracketword' }[plain] ?? plain)
           : undefined;
         if (found === undefined) return refuse(`[:${/^\w*$/.test(plain) ? plain : '…'}:]`);
-        at += end + 2;
+        this.#at += end + 2;
         return name === plain ? found : complement(found);
       }
     }
-    if (peek('[')) return bracket();
-    if (peek('\\')) {
-      const set = classEscape(true);
+    if (this.#peek('[')) return this.#bracket();
+    if (this.#peek('\\')) {
+      const set = this.#classEscape(true);
       if (set !== undefined) {
-        if (peek('-') && points[at + 1] !== ']') refuse('a range that begins with a class');
+        if (this.#peek('-') && this.#points[this.#at + 1] !== ']') refuse('a range that begins with a class');
         return set;
       }
     }
-    const first = peek('\\b') ? refuse('\\b in a class') : character();
-    if (!peek('-') || points[at + 1] === ']' || at + 1 >= points.length) return [first, first];
-    at++;
-    if (peek('[') || peek('\\p') || peek('\\P') || /^\\[sSdDwWhH]$/.test(points.slice(at, at + 2).join('')))
+    const first = this.#peek('\\b') ? refuse('\\b in a class') : this.#character();
+    if (!this.#peek('-') || this.#points[this.#at + 1] === ']' || this.#at + 1 >= this.#points.length) return [first, first];
+    this.#at++;
+    if (
+      this.#peek('[') ||
+      this.#peek('\\p') ||
+      this.#peek('\\P') ||
+      /^\\[sSdDwWhH]$/.test(this.#points.slice(this.#at, this.#at + 2).join(''))
+    )
       refuse('a range that ends with a class');
-    const last = character();
+    const last = this.#character();
     if (last < first) throw new PatternProblem('a range runs backwards');
     return [first, last];
-  };
-
-  const tree = choice({ ignoreCase: false, dotAll: false });
-  if (at < points.length) throw new PatternProblem(`there is a ) too many at character ${at}`);
-  return tree;
+  }
 }
 
 /** The characters that equal one when case is ignored. */

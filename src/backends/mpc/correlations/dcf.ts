@@ -90,90 +90,130 @@ function pairs(bytes: Uint8Array, perKey: number, wordBits: 32 | 64, first: numb
   return out;
 }
 
+/** The state of generation after some levels, of both parties' keys: party 1's lie behind party 0's. */
+interface Chunk {
+  readonly options: ComparisonKeys;
+  readonly layout: ComparisonLayout;
+  readonly first: number;
+  readonly count: number;
+  readonly view: DataView;
+  readonly states: Int32Array;
+  readonly controls: Int32Array;
+  /** v_α, `width` 32-bit words a key. */
+  readonly path: Int32Array;
+  readonly width: number;
+  readonly stride: number;
+  /** All ones where words have 64 bits. */
+  readonly wide: number;
+  /** A pair of 32-bit words that is put together. */
+  readonly correction: Int32Array;
+}
+
 function generateChunk(options: ComparisonKeys, layout: ComparisonLayout, first: number, count: number, out: Uint8Array): void {
-  const { k, wordBits, valueWords, leafWords, encryptBlocks } = options;
-  const stride = strideOf(wordBits);
-  const wide = wordBits === 64 ? -1 : 0;
+  const { k, wordBits, valueWords, leafWords } = options;
   const word = wordBits / 8;
   const alpha = new Int32Array(options.alpha.slice(first * word, (first + count) * word).buffer);
   const width = 2 * pairsOf(valueWords, wordBits);
   const beta = pairs(options.beta, valueWords, wordBits, first, count);
-  const view = new DataView(out.buffer, out.byteOffset + first * layout.bytes, count * layout.bytes);
   const states = new Int32Array(8 * count);
   states.set(startingSeeds(options.seeds0, first, count));
   states.set(startingSeeds(options.seeds1, first, count), 4 * count);
-  const controls = new Int32Array(2 * count).fill(1, count);
-  const path = new Int32Array(width * count);
-  const correction = new Int32Array(4);
+  const chunk: Chunk = {
+    options,
+    layout,
+    first,
+    count,
+    view: new DataView(out.buffer, out.byteOffset + first * layout.bytes, count * layout.bytes),
+    states,
+    controls: new Int32Array(2 * count).fill(1, count),
+    path: new Int32Array(width * count),
+    width,
+    stride: strideOf(wordBits),
+    wide: wordBits === 64 ? -1 : 0,
+    correction: new Int32Array(4),
+  };
+  for (let level = 0; level < k; level++) generateLevel(chunk, level, alpha, beta);
+  if (valueWords > 0) correctValues(chunk);
+  if (leafWords > 0) correctLeaves(chunk);
+}
+
+/** One level of all trees: its corrections are written, and both parties' states go down the path of α. */
+function generateLevel(chunk: Chunk, level: number, alpha: Int32Array, beta: Int32Array): void {
+  const { options, layout, count, view, states, controls, path, width, stride, wide, correction } = chunk;
+  const { k, valueWords, encryptBlocks } = options;
   const tweaks = valueWords > 0 ? 4 : 2;
-  for (let level = 0; level < k; level++) {
-    const h = hashes(encryptBlocks, states, 0, tweaks);
-    for (let key = 0; key < count; key++) {
-      const a = bitAt(alpha, key, stride, k - 1 - level);
-      const right = -a;
-      const p = 4 * tweaks * key;
-      const q = 4 * tweaks * (count + key);
-      const t0 = controls[key]!;
-      const t1 = controls[count + key]!;
-      const tLeft = (h[p]! ^ h[q]! ^ a ^ 1) & 1;
-      const tRight = (h[p + 4]! ^ h[q + 4]! ^ a) & 1;
-      const tKeep = tLeft ^ (right & (tLeft ^ tRight));
-      const at = key * layout.bytes + level * layout.levelBytes;
-      for (let i = 0; i < 4; i++) {
-        const clear = i === 0 ? ~3 : ~0;
-        const l0 = h[p + i]!;
-        const r0 = h[p + 4 + i]!;
-        const l1 = h[q + i]!;
-        const r1 = h[q + 4 + i]!;
-        const lose = (r0 ^ r1 ^ (right & (r0 ^ r1 ^ l0 ^ l1))) & clear;
-        view.setInt32(at + 4 * i, i === 0 ? lose | tLeft | (tRight << 1) : lose, true);
-        states[4 * key + i] = ((l0 ^ (right & (l0 ^ r0))) & clear) ^ (-t0 & lose);
-        states[4 * (count + key) + i] = ((l1 ^ (right & (l1 ^ r1))) & clear) ^ (-t1 & lose);
-      }
-      controls[key] = ((h[p]! ^ (right & (h[p]! ^ h[p + 4]!))) & 1) ^ (t0 & tKeep);
-      controls[count + key] = ((h[q]! ^ (right & (h[q]! ^ h[q + 4]!))) & 1) ^ (t1 & tKeep);
-      for (let i = 0; i < width; i += 2) {
-        const own = key * width + i;
-        // x = v₁^lose − v₀^lose − v_α + a β; vCW = (−1)^{t₁} x; then v_α ← v_α − v₁^keep + v₀^keep + x.
-        correction[0] = chosen(h, q + 8 + i, ~right);
-        correction[1] = chosen(h, q + 9 + i, ~right);
-        addPair(correction, 0, chosen(h, p + 8 + i, ~right), chosen(h, p + 9 + i, ~right), 1, wide);
-        addPair(correction, 0, path[own]!, path[own + 1]!, 1, wide);
-        addPair(correction, 0, right & beta[own]!, right & beta[own + 1]!, 0, wide);
-        addPair(path, own, chosen(h, q + 8 + i, right), chosen(h, q + 9 + i, right), 1, wide);
-        addPair(path, own, chosen(h, p + 8 + i, right), chosen(h, p + 9 + i, right), 0, wide);
-        addPair(path, own, correction[0]!, correction[1]!, 0, wide);
-        writePair(view, at + 16, i, valueWords * stride, correction, t1, wide);
-      }
+  const h = hashes(encryptBlocks, states, 0, tweaks);
+  for (let key = 0; key < count; key++) {
+    const a = bitAt(alpha, key, stride, k - 1 - level);
+    const right = -a;
+    const p = 4 * tweaks * key;
+    const q = 4 * tweaks * (count + key);
+    const t0 = controls[key]!;
+    const t1 = controls[count + key]!;
+    const tLeft = (h[p]! ^ h[q]! ^ a ^ 1) & 1;
+    const tRight = (h[p + 4]! ^ h[q + 4]! ^ a) & 1;
+    const tKeep = tLeft ^ (right & (tLeft ^ tRight));
+    const at = key * layout.bytes + level * layout.levelBytes;
+    for (let i = 0; i < 4; i++) {
+      const clear = i === 0 ? ~3 : ~0;
+      const l0 = h[p + i]!;
+      const r0 = h[p + 4 + i]!;
+      const l1 = h[q + i]!;
+      const r1 = h[q + 4 + i]!;
+      const lose = (r0 ^ r1 ^ (right & (r0 ^ r1 ^ l0 ^ l1))) & clear;
+      view.setInt32(at + 4 * i, i === 0 ? lose | tLeft | (tRight << 1) : lose, true);
+      states[4 * key + i] = ((l0 ^ (right & (l0 ^ r0))) & clear) ^ (-t0 & lose);
+      states[4 * (count + key) + i] = ((l1 ^ (right & (l1 ^ r1))) & clear) ^ (-t1 & lose);
+    }
+    controls[key] = ((h[p]! ^ (right & (h[p]! ^ h[p + 4]!))) & 1) ^ (t0 & tKeep);
+    controls[count + key] = ((h[q]! ^ (right & (h[q]! ^ h[q + 4]!))) & 1) ^ (t1 & tKeep);
+    for (let i = 0; i < width; i += 2) {
+      const own = key * width + i;
+      // x = v₁^lose − v₀^lose − v_α + a β; vCW = (−1)^{t₁} x; then v_α ← v_α − v₁^keep + v₀^keep + x.
+      correction[0] = chosen(h, q + 8 + i, ~right);
+      correction[1] = chosen(h, q + 9 + i, ~right);
+      addPair(correction, 0, chosen(h, p + 8 + i, ~right), chosen(h, p + 9 + i, ~right), 1, wide);
+      addPair(correction, 0, path[own]!, path[own + 1]!, 1, wide);
+      addPair(correction, 0, right & beta[own]!, right & beta[own + 1]!, 0, wide);
+      addPair(path, own, chosen(h, q + 8 + i, right), chosen(h, q + 9 + i, right), 1, wide);
+      addPair(path, own, chosen(h, p + 8 + i, right), chosen(h, p + 9 + i, right), 0, wide);
+      addPair(path, own, correction[0]!, correction[1]!, 0, wide);
+      writePair(view, at + 16, i, valueWords * stride, correction, t1, wide);
     }
   }
-  const after = k * layout.levelBytes;
-  if (valueWords > 0) {
-    const h = hashes(encryptBlocks, states, 1, 1);
-    for (let key = 0; key < count; key++) {
-      for (let i = 0; i < width; i += 2) {
-        const own = key * width + i;
-        correction[0] = h[4 * (count + key) + i]!;
-        correction[1] = h[4 * (count + key) + i + 1]!;
-        addPair(correction, 0, h[4 * key + i]!, h[4 * key + i + 1]!, 1, wide);
-        addPair(correction, 0, path[own]!, path[own + 1]!, 1, wide);
-        writePair(view, key * layout.bytes + after, i, valueWords * stride, correction, controls[count + key]!, wide);
-      }
+}
+
+/** What makes the values of both parties at α sum to 0. */
+function correctValues({ options, layout, count, view, states, controls, path, width, stride, wide, correction }: Chunk): void {
+  const h = hashes(options.encryptBlocks, states, 1, 1);
+  const after = options.k * layout.levelBytes;
+  for (let key = 0; key < count; key++) {
+    for (let i = 0; i < width; i += 2) {
+      const own = key * width + i;
+      correction[0] = h[4 * (count + key) + i]!;
+      correction[1] = h[4 * (count + key) + i + 1]!;
+      addPair(correction, 0, h[4 * key + i]!, h[4 * key + i + 1]!, 1, wide);
+      addPair(correction, 0, path[own]!, path[own + 1]!, 1, wide);
+      const words = options.valueWords * stride;
+      writePair(view, key * layout.bytes + after, i, words, correction, controls[count + key]!, wide);
     }
   }
-  if (leafWords > 0) {
-    const gamma = pairs(options.gamma, leafWords, wordBits, first, count);
-    const h = hashes(encryptBlocks, states, 2, 2);
-    const leafWidth = 2 * pairsOf(leafWords, wordBits);
-    for (let key = 0; key < count; key++) {
-      for (let i = 0; i < leafWidth; i += 2) {
-        correction[0] = gamma[key * leafWidth + i]!;
-        correction[1] = gamma[key * leafWidth + i + 1]!;
-        addPair(correction, 0, h[8 * key + i]!, h[8 * key + i + 1]!, 1, wide);
-        addPair(correction, 0, h[8 * (count + key) + i]!, h[8 * (count + key) + i + 1]!, 0, wide);
-        const at = key * layout.bytes + after + layout.valueBytes;
-        writePair(view, at, i, leafWords * stride, correction, controls[count + key]!, wide);
-      }
+}
+
+/** What makes the leaves at α sum to γ. */
+function correctLeaves({ options, layout, first, count, view, states, controls, stride, wide, correction }: Chunk): void {
+  const { leafWords, wordBits } = options;
+  const gamma = pairs(options.gamma, leafWords, wordBits, first, count);
+  const h = hashes(options.encryptBlocks, states, 2, 2);
+  const after = options.k * layout.levelBytes + layout.valueBytes;
+  const width = 2 * pairsOf(leafWords, wordBits);
+  for (let key = 0; key < count; key++) {
+    for (let i = 0; i < width; i += 2) {
+      correction[0] = gamma[key * width + i]!;
+      correction[1] = gamma[key * width + i + 1]!;
+      addPair(correction, 0, h[8 * key + i]!, h[8 * key + i + 1]!, 1, wide);
+      addPair(correction, 0, h[8 * (count + key) + i]!, h[8 * (count + key) + i + 1]!, 0, wide);
+      writePair(view, key * layout.bytes + after, i, leafWords * stride, correction, controls[count + key]!, wide);
     }
   }
 }

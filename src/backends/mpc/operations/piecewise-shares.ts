@@ -38,90 +38,142 @@ export const part = (kernels: RingKernels, block: Block, first: number, length: 
   length,
 });
 
+/** What step 3 knows of a function's knots, for all rows alike. */
+interface Knots {
+  readonly count: number;
+  /** offset + slope · x = (offset − slope · 2^{n−1}) + slope · X: the offsets of X, as words, and their sum. */
+  readonly shifted: Block;
+  readonly shiftedSum: bigint;
+  readonly slopes: Block;
+  readonly slopesSum: bigint;
+  /** What a row's index is taken from: the knots, and the end of the comparison's domain. */
+  readonly limits: Float64Array;
+}
+
+function knotsOf(kernels: RingKernels, scratch: Scratch, node: Node): Knots {
+  const { bits, knots, offsets, slopes } = node.parameters;
+  const { k } = piecewiseShape(node.parameters);
+  const half = 1n << BigInt(bits - 1);
+  const sum = (values: readonly bigint[]): bigint => values.reduce((total, value) => total + value, 0n);
+  const bigSlopes = Array.from(slopes, BigInt);
+  const shifted = Array.from(offsets, (offset, p) => BigInt(offset) - bigSlopes[p]! * half);
+  return {
+    count: knots.length,
+    shifted: scratch.own(words(kernels, shifted)),
+    shiftedSum: sum(shifted),
+    slopes: scratch.own(words(kernels, bigSlopes)),
+    slopesSum: sum(bigSlopes),
+    limits: Float64Array.from([...Array.from(knots, (knot) => knot + 2 ** (k - 1) - 1), 2 ** k - 1]),
+  };
+}
+
 /** Step 3, a bounded number of elements at a time. */
 export function addKnots(machine: Machine & { cipher: PointFunctionCipher }, node: Node, side: Rows, e: Block, out: Block): void {
   const { kernels } = machine;
-  const { bits, drop, knots, offsets, slopes } = node.parameters;
-  const shape = piecewiseShape(node.parameters);
-  const { k } = shape;
-  const P = knots.length;
-  const half = 1n << BigInt(bits - 1);
-  // offset + slope · x = (offset − slope · 2^{n−1}) + slope · X.
-  const shifted = Array.from(offsets, (offset, p) => BigInt(offset) - BigInt(slopes[p]!) * half);
-  const sum = (values: Iterable<bigint>): bigint => [...values].reduce((total, value) => total + value, 0n);
-  const bigSlopes = Array.from(slopes, BigInt);
   const outer = new Scratch(kernels);
-  const [o, s] = [outer.own(words(kernels, shifted)), outer.own(words(kernels, bigSlopes))];
-  const limits = Float64Array.from([...Array.from(knots, (knot) => knot + 2 ** (k - 1) - 1), 2 ** k - 1]);
-  const keyBytes = comparisonBytes({ ...shape, wordBits: kernels.wordBits });
-  const atOnce = Math.max(1, Math.floor(pointsAtOnce / (P + 1)));
+  const knots = knotsOf(kernels, outer, node);
+  const atOnce = Math.max(1, Math.floor(pointsAtOnce / (knots.count + 1)));
   for (let first = 0; first < e.length; first += atOnce) {
     const rows = Math.min(atOnce, e.length - first);
     const scratch = new Scratch(kernels);
-    const [eHere, outHere] = [part(kernels, e, first, rows), part(kernels, out, first, rows)];
-    const index = scratch.new(rows);
-    kernels.shiftRight(index, eHere, drop, bits);
-    const wide = scratch.new(rows * (P + 1));
-    kernels.gather(wide, index, [rows, P + 1], [1, 0], 0);
-    const points = scratch.own(constant(kernels, limits, [P + 1], [rows, P + 1]));
-    kernels.subtract(points, points, wide);
-    const omega = scratch.new(rows * P);
-    kernels.gather(omega, points, [rows, P], [P + 1, 1], 0);
-    kernels.shiftRight(omega, omega, kernels.wordBits - 1, kernels.wordBits);
-    kernels.mask(points, points, k);
-    const V = shape.valueWords;
-    const D = scratch.new(rows * (P + 1) * V);
-    compareInto(kernels, D, {
-      ...shape,
-      wordBits: kernels.wordBits,
-      party: side.party,
-      seeds: side.seeds.subarray(first * 16, (first + rows) * 16),
-      corrections: side.keys.subarray(first * keyBytes, (first + rows) * keyBytes),
-      encryptBlocks: machine.cipher,
-      points,
-      pointsPerKey: P + 1,
-    });
-    const atKnots = (word: number): Block => {
-      const block = scratch.new(rows * P);
-      kernels.gather(block, D, [rows, P], [(P + 1) * V, V], word);
-      return block;
-    };
-    const atEnd = (word: number): Block => {
-      const block = scratch.new(rows);
-      kernels.gather(block, D, [rows], [(P + 1) * V], P * V + word);
-      return block;
-    };
-    const times = { batch: 1, m: rows, k: P, n: 1 };
-    const product = (matrix: Block, vector: Block): Block => {
-      const block = scratch.new(rows);
-      kernels.matmul(block, matrix, vector, times);
-      return block;
-    };
-    const [one, end] = [atKnots(0), atEnd(0)];
-    kernels.add(outHere, outHere, product(one, o));
-    const ends = scratch.new(rows);
-    kernels.multiplyScalar(ends, end, sum(shifted));
-    kernels.subtract(outHere, outHere, ends);
-    if (side.party === 1) kernels.add(outHere, outHere, product(omega, o));
-    if (V === 2) {
-      const factor = product(one, s);
-      kernels.multiplyScalar(ends, end, sum(bigSlopes));
-      kernels.subtract(factor, factor, ends);
-      const slopeOmega = product(omega, s);
-      if (side.party === 1) kernels.add(factor, factor, slopeOmega);
-      kernels.multiplyAdd(outHere, eHere, factor);
-      kernels.add(outHere, outHere, product(atKnots(1), s));
-      kernels.multiplyScalar(ends, atEnd(1), sum(bigSlopes));
-      kernels.subtract(outHere, outHere, ends);
-      kernels.multiplyAdd(outHere, slopeOmega, part(kernels, side.mask!, first, rows));
-      kernels.multiply(one, one, omega);
-      const wrapped = product(one, s);
-      kernels.shiftLeft(wrapped, wrapped, bits);
-      kernels.subtract(outHere, outHere, wrapped);
-    }
+    addRows(
+      machine,
+      scratch,
+      { node, knots, side, first, rows, e: part(kernels, e, first, rows) },
+      part(kernels, out, first, rows),
+    );
     scratch.freeAll();
   }
   outer.freeAll();
+}
+
+/** Some rows of step 3. */
+interface KnotRows {
+  readonly node: Node;
+  readonly knots: Knots;
+  readonly side: Rows;
+  readonly first: number;
+  readonly rows: number;
+  readonly e: Block;
+}
+
+/** The comparisons of some rows with all knots and the domain's end: their values, and where a difference wrapped (rows × knots). */
+function compareKnots(
+  { kernels, cipher }: Machine & { cipher: PointFunctionCipher },
+  scratch: Scratch,
+  { node, knots, side, first, rows, e }: KnotRows,
+): { values: Block; omega: Block } {
+  const { bits, drop } = node.parameters;
+  const shape = piecewiseShape(node.parameters);
+  const P = knots.count;
+  const keyBytes = comparisonBytes({ ...shape, wordBits: kernels.wordBits });
+  const index = scratch.new(rows);
+  kernels.shiftRight(index, e, drop, bits);
+  const wide = scratch.new(rows * (P + 1));
+  kernels.gather(wide, index, [rows, P + 1], [1, 0], 0);
+  const points = scratch.own(constant(kernels, knots.limits, [P + 1], [rows, P + 1]));
+  kernels.subtract(points, points, wide);
+  const omega = scratch.new(rows * P);
+  kernels.gather(omega, points, [rows, P], [P + 1, 1], 0);
+  kernels.shiftRight(omega, omega, kernels.wordBits - 1, kernels.wordBits);
+  kernels.mask(points, points, shape.k);
+  const values = scratch.new(rows * (P + 1) * shape.valueWords);
+  compareInto(kernels, values, {
+    ...shape,
+    wordBits: kernels.wordBits,
+    party: side.party,
+    seeds: side.seeds.subarray(first * 16, (first + rows) * 16),
+    corrections: side.keys.subarray(first * keyBytes, (first + rows) * keyBytes),
+    encryptBlocks: cipher,
+    points,
+    pointsPerKey: P + 1,
+  });
+  return { values, omega };
+}
+
+function addRows(machine: Machine & { cipher: PointFunctionCipher }, scratch: Scratch, here: KnotRows, out: Block): void {
+  const { kernels } = machine;
+  const { node, knots, side, first, rows, e } = here;
+  const { bits } = node.parameters;
+  const V = piecewiseShape(node.parameters).valueWords;
+  const P = knots.count;
+  const { values, omega } = compareKnots(machine, scratch, here);
+  const atKnots = (word: number): Block => {
+    const block = scratch.new(rows * P);
+    kernels.gather(block, values, [rows, P], [(P + 1) * V, V], word);
+    return block;
+  };
+  const atEnd = (word: number): Block => {
+    const block = scratch.new(rows);
+    kernels.gather(block, values, [rows], [(P + 1) * V], P * V + word);
+    return block;
+  };
+  const product = (matrix: Block, vector: Block): Block => {
+    const block = scratch.new(rows);
+    kernels.matmul(block, matrix, vector, { batch: 1, m: rows, k: P, n: 1 });
+    return block;
+  };
+  const [one, end] = [atKnots(0), atEnd(0)];
+  kernels.add(out, out, product(one, knots.shifted));
+  const ends = scratch.new(rows);
+  kernels.multiplyScalar(ends, end, knots.shiftedSum);
+  kernels.subtract(out, out, ends);
+  if (side.party === 1) kernels.add(out, out, product(omega, knots.shifted));
+  if (V !== 2) return;
+  const factor = product(one, knots.slopes);
+  kernels.multiplyScalar(ends, end, knots.slopesSum);
+  kernels.subtract(factor, factor, ends);
+  const slopeOmega = product(omega, knots.slopes);
+  if (side.party === 1) kernels.add(factor, factor, slopeOmega);
+  kernels.multiplyAdd(out, e, factor);
+  kernels.add(out, out, product(atKnots(1), knots.slopes));
+  kernels.multiplyScalar(ends, atEnd(1), knots.slopesSum);
+  kernels.subtract(out, out, ends);
+  kernels.multiplyAdd(out, slopeOmega, part(kernels, side.mask!, first, rows));
+  kernels.multiply(one, one, omega);
+  const wrapped = product(one, knots.slopes);
+  kernels.shiftLeft(wrapped, wrapped, bits);
+  kernels.subtract(out, out, wrapped);
 }
 
 /** Step 4. */
