@@ -3,7 +3,7 @@ import process from 'node:process';
 import { type Platform, rehearse } from '../src/backends/mpc/index.ts';
 import { quantise } from '../src/backends/ring/index.ts';
 import type { RingKernels } from '../src/kernels/index.ts';
-import { randomWeights, serverInputs } from '../src/models/index.ts';
+import { randomInputs } from '../src/models/index.ts';
 import { nodePlatform } from '../src/party/platform.ts';
 import { size, type Tensor, trace } from '../src/program/index.ts';
 import { summarise } from './measure.ts';
@@ -62,7 +62,7 @@ export async function clientWork(): Promise<object> {
   for (const width of widths) {
     const program = grown(width);
     const ringProgram = quantise(program, { bits: 64, fraction: 16 });
-    const weights = randomWeights(serverInputs(program), 1);
+    const weights = randomInputs(program, 1);
     const input: Tensor = {
       shape: [...wireShape],
       values: Float64Array.from({ length: size(wireShape) }, (_, at) => Math.sin(at)),

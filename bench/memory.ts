@@ -6,7 +6,7 @@ import process from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { exactPlan, type LlamaConfig, parseLlamaConfig, traceLlama } from '../src/models/index.ts';
 import { seededNormal } from '../src/models/sample.ts';
-import { weightShapes } from '../src/models/weights.ts';
+import { blockMatrices, weightShapes } from '../src/models/weights.ts';
 import { onnxBackend } from '../src/node/onnx.ts';
 import { size, type Tensor } from '../src/program/index.ts';
 import { adapters, lossProgram, optimiserStates, readBase, trainingStep } from '../src/train/index.ts';
@@ -65,7 +65,11 @@ async function measure(which: Case): Promise<Measured> {
       return values;
     },
   };
-  const base = await readBase(source, which === 'adapters on nf4' ? { format: 'nf4', block: 64 } : undefined);
+  const base = await readBase(
+    source,
+    which === 'adapters on nf4' ? { format: 'nf4', block: 64 } : undefined,
+    blockMatrices(config, plan),
+  );
   (globalThis as { gc?: () => void }).gc?.();
   const lora = { rank: 8, alpha: 16, matrices: ['q_proj', 'v_proj', 'up_proj', 'down_proj'] };
   const adapted = which.startsWith('adapters') ? adapters(lora, base, { seed: 1, kept: () => false }) : undefined;

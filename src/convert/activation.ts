@@ -77,7 +77,8 @@ export async function fitActivation<P>(
         Float64Array.from({ length: degree + 1 }, () => naiveDeviation * random.normal()),
       );
     }
-    if (kind === 'static' || kind === 'scale') return [inReach(await staticPolynomial(subject.activation, degree, backend))];
+    if (kind === 'static' || kind === 'scale')
+      return [inReach(await staticPolynomial(subject.layout.activation, degree, backend))];
     return (per === 'layer' ? [moments.fitAll()] : moments.fitChannels()).map(inReach);
   }
   /** Of powers of x to those of t. */

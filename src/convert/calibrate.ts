@@ -2,6 +2,7 @@ import { usualFraction, usualRing } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { newtonIterations, type RowFunction, rowValue } from '../math/index.ts';
 import { perKey, powerOf } from '../models/block.ts';
+import { rowsOfFirstNorm } from '../models/layout.ts';
 import type { AttentionPlan, LayerPlan, NormPlan, Plan, ScopeRange } from '../models/plan.ts';
 import { largestProduct, neededBits } from '../models/ranges.ts';
 import { type Bounded, type FloatBackend, levelEpsilon, type Program, type Tensor } from '../program/index.ts';
@@ -83,7 +84,7 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
   const { margin = 2 } = options;
   const keeps = options.method === 'own';
   const method = options.method === 'own' ? undefined : options.method;
-  const { hiddenSize, normEpsilon } = subject;
+  const { hiddenSize, epsilon: normEpsilon } = subject.layout;
   const measured = await measure(subject, subject.trace(plan), plan, options);
   const wanted = options.ring ?? { bits: usualRing.bits };
   const levelled = new Set(
@@ -227,7 +228,7 @@ async function measure(
     nodes.set('head', logits);
     visitors.push((get) => widen('head', { maxArgument: maxAbs(get('head').values) }));
   }
-  for (let layer = 0; layer < subject.layers; layer++) {
+  for (let layer = 0; layer < subject.layout.numHiddenLayers; layer++) {
     const act = `layers.${layer}.mlp.act`;
     nodes.set(act, activationNodes(program, layer).argument);
     visitors.push((get) => widen(act, { maxAbs: maxAbs(get(act).values) }));
@@ -245,8 +246,9 @@ async function measure(
   await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
     for (const visit of visitors) visit((name) => found.get(name)!);
   });
-  const table = subject.table === undefined ? undefined : weights.get(subject.table);
-  const squares = table === undefined ? undefined : tableSquares(table.values, subject.hiddenSize);
+  const words = rowsOfFirstNorm(subject.layout);
+  const table = words === undefined ? undefined : weights.get(words);
+  const squares = table === undefined ? undefined : tableSquares(table.values, subject.layout.hiddenSize);
   if (squares !== undefined && method === 'own') widen('layers.0.attention.norm', squares);
   return ranges as Record<string, ScopeRange>;
 }
@@ -347,7 +349,7 @@ export async function headRanges(
   const program = subject.trace(plan);
   const part = plan.layers[layer]!.attention as Exclude<AttentionPlan, { kind: 'softmax' }>;
   const { nodes, rows } = attentionRows(subject, program, layer);
-  const [largest, sums] = [new Float64Array(subject.heads), new Float64Array(subject.heads)];
+  const [largest, sums] = [new Float64Array(subject.layout.heads), new Float64Array(subject.layout.heads)];
   await observe({ program, nodes, weights, feeds: subject.feeds, backend }, (found) => {
     const { layout, ...values } = rows((name) => found.get(name)!);
     eachPowerRow(layout, values, powerOf(part), ({ head, argument, powers, mixed }) => {
@@ -370,7 +372,11 @@ function attentionRows(subject: Subject<Plan>, program: Program, layer: number) 
   const valueShape = program.nodes[values]!.shape;
   const rows = (get: (name: string) => Tensor) => {
     const [found, mixed] = [get(scope), get(`${scope}.mixed`)];
-    return { layout: rowLayout(found.shape, valueShape, subject.heads, causal), scores: found.values, mixed: mixed.values };
+    return {
+      layout: rowLayout(found.shape, valueShape, subject.layout.heads, causal),
+      scores: found.values,
+      mixed: mixed.values,
+    };
   };
   return { nodes, causal, rows };
 }

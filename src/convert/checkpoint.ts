@@ -74,7 +74,7 @@ export async function convertCheckpoint(options: ConversionOptions): Promise<Con
   const weights = new Map<string, Tensor>(await checkpoint.readAll());
   let current: Plan = { ...planOf(config), ...nameOf(plan) };
   const layers: LayerReport[] = [];
-  for (let layer = 0; layer < subject.layers; layer++) {
+  for (let layer = 0; layer < subject.layout.numHiddenLayers; layer++) {
     const { attention, activation } = plan.layers[layer]!;
     const own = current.layers[layer]!;
     checkKept(own, plan.layers[layer]!, layer);
@@ -158,11 +158,14 @@ async function replaceAttention(
     ...(attention.kind === 'power' ? { exponent: attention.exponent } : { exponent: 2, centre: 'head' }),
   };
   const program = subject.trace(plan);
-  const fit = await fitAttention(subject, { ...settings, program, layer, heads: subject.heads, weights, backend });
+  const fit = await fitAttention(subject, { ...settings, program, layer, heads: subject.layout.heads, weights, backend });
   if (fit.means !== undefined) {
     const { means } = fit;
     const put = (part: 'scale' | 'shift', f: (c: number, head: number) => number): void => {
-      weights.set(subject.quadName(layer, part), { shape: [subject.heads], values: Float32Array.from(fit.shifts, f) });
+      weights.set(`${subject.layout.block(layer).attention.quad}.${part}`, {
+        shape: [subject.layout.heads],
+        values: Float32Array.from(fit.shifts, f),
+      });
     };
     put('scale', (c) => 1 / c);
     put('shift', (c, head) => 1 - means[head]! / c);
@@ -184,10 +187,10 @@ async function rescaled(
 ): Promise<Plan> {
   const { subject, weights, backend } = at;
   let made = plan;
-  for (let layer = 0; layer < subject.layers; layer++) {
+  for (let layer = 0; layer < subject.layout.numHiddenLayers; layer++) {
     const { attention } = plan.layers[layer]!;
     if (attention.kind !== 'power') continue;
-    const offsets = attention.offsets ?? Array.from({ length: subject.heads }, () => 1);
+    const offsets = attention.offsets ?? Array.from({ length: subject.layout.heads }, () => 1);
     const { exponent } = attention;
     const { largest, sums } = await headRanges(subject, { plan: made, layer, weights, backend });
     const factors = largest.map((most, head) => Math.max(1, most / headRange, (sums[head]! / headSum) ** (1 / exponent)));
@@ -201,7 +204,7 @@ async function rescaled(
 /** Divides the queries of every head. */
 function scaleQueries({ subject, layer, weights }: Omit<Place, 'backend'>, by: Float64Array): void {
   for (const part of ['weight', 'bias']) {
-    const name = `${subject.queryName(layer)}.${part}`;
+    const name = `${subject.layout.block(layer).attention.query.name}.${part}`;
     const tensor = weights.get(name);
     if (tensor === undefined) continue;
     weights.set(name, { shape: tensor.shape, values: foldShifts(tensor.values as Float32Array, by) });
@@ -220,12 +223,12 @@ async function replaceActivation(
   const options = { program, layer, weights, backend, per, initialisation, weighted, seed };
   if (kind === 'bilinear') {
     const { a, relativeError } = await fitLine(subject, options);
-    weights.set(subject.coefficientName(layer, 'a'), { shape: [a.length], values: a });
+    weights.set(`${subject.layout.block(layer).mlp.act}.a`, { shape: [a.length], values: a });
     return { activation, relativeError };
   }
   const { coefficients, reach, relativeError } = await fitActivation(subject, { ...options, degree: kind === 'quartic' ? 4 : 2 });
   coefficients.forEach((values, power) => {
-    weights.set(subject.coefficientName(layer, coefficientOfPower[power]!), { shape: [values.length], values });
+    weights.set(`${subject.layout.block(layer).mlp.act}.${coefficientOfPower[power]}`, { shape: [values.length], values });
   });
   return { activation: kind === 'quartic' ? { ...activation, reach } : activation, relativeError };
 }

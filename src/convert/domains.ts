@@ -1,6 +1,6 @@
-import { type FoldedTensor, foldWeights, type ModelConfig, type Plan } from '../models/index.ts';
+import { type FoldedTensor, foldWeights, layoutOf, type ModelConfig, type Plan } from '../models/index.ts';
+import { type Layout, rowsOfFirstNorm } from '../models/layout.ts';
 import type { ScopeRange } from '../models/plan.ts';
-import { embeddingTensor } from '../models/public-embedding.ts';
 import type { Domain, Node, Program } from '../program/index.ts';
 import type { Weights } from './observe.ts';
 
@@ -52,6 +52,7 @@ interface Measured {
  */
 export async function domainsOf(measured: Measured): Promise<Record<string, Domain>> {
   const { ranges, ring, config, plan } = measured;
+  const layout = layoutOf(config);
   const margins = marginsOf(ring.bits);
   const domains: Record<string, Domain> = await weightDomains(measured);
   const merge = (scope: string, domain: Domain): void => {
@@ -61,13 +62,13 @@ export async function domainsOf(measured: Measured): Promise<Record<string, Doma
     const { maxArgument, minSquares, maxSquares } = range;
     // A hidden score must lie below every other: attention needs two bits more.
     const hidden = scope.endsWith('attention.weights') ? 2 : 0;
-    const places = privateScopes(config, scope);
+    const places = privateScopes(layout, scope);
     if (maxArgument !== undefined)
       for (const place of places) merge(place, { argument: upper(maxArgument) + margins.argument + hidden });
     if (minSquares !== undefined && maxSquares !== undefined && !hasTable(plan, scope)) {
-      const width = config.hiddenSize;
+      const width = layout.hiddenSize;
       const met = { low: lower(minSquares / width), high: upper(maxSquares / width) };
-      for (const place of places) merge(place, octaves(met, epsilonOf(config), ring.bits, margins));
+      for (const place of places) merge(place, octaves(met, layout.epsilon, ring.bits, margins));
     }
   }
   for (const [index, { attention }] of plan.layers.entries()) {
@@ -92,8 +93,6 @@ const upper = (value: number): number => clamp(Math.ceil(Math.log2(value)));
 /** Within what a plan may say; no negative zero, which JSON does not keep. */
 const clamp = (exponent: number): number => Math.max(-40, Math.min(40, exponent)) + 0;
 
-const epsilonOf = (config: ModelConfig): number => (config.family === 'llama' ? config.rmsNormEps : config.layerNormEps);
-
 /** Margins on both sides, as far as the ring tells so many octaves apart. Far below epsilon there is nothing to tell. */
 function octaves({ low, high }: { low: number; high: number }, epsilon: number, bits: number, { below, above }: Margins): Domain {
   const flat = epsilon > 0 ? Math.floor(Math.log2(epsilon)) - 8 : low;
@@ -104,12 +103,12 @@ function octaves({ low, high }: { low: number; high: number }, epsilon: number, 
 }
 
 /** Where a published scope's numbers come in a private program. */
-function privateScopes(config: ModelConfig, scope: string): string[] {
-  if (config.family === 'bert') {
-    if (scope === 'embed') return ['embed.norm'];
-    if (scope === 'pooler') return ['head'];
-  }
-  if (scope === 'head') return config.family === 'llama' ? ['choice'] : [];
+function privateScopes({ embedding, pooler, finalNorm }: Layout, scope: string): string[] {
+  const words = embedding.kind === 'tokens';
+  if (scope === 'embed') return [words && embedding.norm !== undefined ? 'embed.norm' : scope];
+  if (scope === 'pooler') return pooler === undefined ? [scope] : ['head'];
+  // A model that writes looks for the largest of its logits.
+  if (scope === 'head') return words && finalNorm !== undefined ? ['choice'] : [];
   return [scope];
 }
 
@@ -118,9 +117,10 @@ async function weightDomains({ config, plan, weights }: Measured): Promise<Recor
   const domains: Record<string, Domain> = {};
   const read = async (name: string): Promise<Float32Array> => weights.get(name)?.values as Float32Array;
   for await (const [name, tensor] of foldWeights(config, plan, read)) domains[name] = { weight: upper(largest(tensor)) };
-  const table = weights.get(embeddingTensor);
+  const rows = rowsOfFirstNorm(layoutOf(config));
+  const table = rows === undefined ? undefined : weights.get(rows);
   // The client's rows of a public table.
-  if (config.family === 'llama' && table !== undefined) domains.embed = { weight: upper(largest(table)) };
+  if (table !== undefined) domains.embed = { weight: upper(largest(table)) };
   return domains;
 }
 
@@ -131,7 +131,7 @@ function largest({ values }: Pick<FoldedTensor, 'values'> | { values: ArrayLike<
 }
 
 /**
- * Sums of squares of the rows of a Llama's table, smallest and largest: what its first norm sees of any token. Rows that are next to nothing
+ * Sums of squares of the rows of a table, smallest and largest: what its first norm sees of any token. Rows that are next to nothing
  * beside the others are those of tokens that no text has.
  */
 export function tableSquares(values: ArrayLike<number>, width: number): { minSquares: number; maxSquares: number } | undefined {

@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
-import type { ActivationName, ModelConfig } from '../models/config.ts';
-import type { Coefficient } from '../models/plan.ts';
+import type { ModelConfig } from '../models/config.ts';
+import type { Layout } from '../models/layout.ts';
 import type { Executable, FloatBackend, Node, Program, Tensor } from '../program/index.ts';
 import { prune } from '../program/index.ts';
 import type { Targets } from './fisher.ts';
@@ -8,27 +8,14 @@ import type { Targets } from './fisher.ts';
 /** A model under conversion: how it is traced under any plan, where its parts are, and inputs that it is observed on. */
 export interface Subject<P> {
   readonly config: ModelConfig;
-  readonly layers: number;
-  readonly heads: number;
-  /** The published activation. */
-  readonly activation: ActivationName;
+  /** Where its tensors stand, and its sizes. */
+  readonly layout: Layout;
   /** The program of a plan; its float inputs are weights by their published names, and what `feeds` give. */
   trace(plan: P): Program;
   /** What calibration feeds beside the weights, one run each. */
   readonly feeds: readonly ReadonlyMap<string, Tensor>[];
   /** What the model should say about each feed; fits that weigh by the loss need it. */
   readonly targets?: readonly Targets[] | undefined;
-  /** The published prefix of the query matrix and bias of a layer. */
-  queryName(layer: number): string;
-  /** The published name of a layer's coefficient of its activation. */
-  coefficientName(layer: number, part: Coefficient): string;
-  /** The two numbers a head of an `l2quad`. */
-  quadName(layer: number, part: 'scale' | 'shift'): string;
-  /** Values per row of a norm, and what the norm adds under its root. */
-  readonly hiddenSize: number;
-  readonly normEpsilon: number;
-  /** The published table whose rows are what the first layer's norm sees. */
-  readonly table?: string | undefined;
 }
 
 /** Published tensors by name, as real numbers. */

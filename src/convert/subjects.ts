@@ -1,9 +1,8 @@
 import { SottoError } from '../errors/index.ts';
-import { bertNames, traceBert } from '../models/bert.ts';
+import { traceBert } from '../models/bert.ts';
 import type { BertConfig, LlamaConfig, ModelConfig, VitConfig } from '../models/config.ts';
-import { traceLlama, traceVit } from '../models/index.ts';
+import { layoutOf, traceLlama, traceVit } from '../models/index.ts';
 import type { Plan } from '../models/plan.ts';
-import { embeddingTensor } from '../models/public-embedding.ts';
 import type { Tensor } from '../program/index.ts';
 import type { Targets } from './fisher.ts';
 import type { Subject } from './observe.ts';
@@ -54,11 +53,6 @@ export function llamaSubject(config: LlamaConfig, { rows, batch }: CalibrationId
   });
   return {
     ...common(config),
-    table: embeddingTensor,
-    normEpsilon: config.rmsNormEps,
-    queryName: (layer) => `model.layers.${layer}.self_attn.q_proj`,
-    coefficientName: (layer, part) => `model.layers.${layer}.mlp.act.${part}`,
-    quadName: (layer, part) => `model.layers.${layer}.self_attn.quad.${part}`,
     trace: (plan) => traceLlama(config, plan, { batch, tokens, blocks: 1 }),
     feeds,
     targets: feeds.map((feed) => nextTokens(feed.get('ids')!.values as Int32Array, { batch, tokens })),
@@ -87,10 +81,6 @@ export function vitSubject(config: VitConfig, { pixels, labels }: CalibrationPix
     });
   return {
     ...common(config),
-    normEpsilon: config.layerNormEps,
-    queryName: (layer) => `vit.encoder.layer.${layer}.attention.attention.query`,
-    coefficientName: (layer, part) => `vit.encoder.layer.${layer}.intermediate.act.${part}`,
-    quadName: (layer, part) => `vit.encoder.layer.${layer}.attention.attention.quad.${part}`,
     trace: (plan) => traceVit(config, plan, { batch: due[0]! }),
     feeds: pixels.map((tensor) => new Map([['pixels', tensor]])),
     targets: labels?.map((values) => ({
@@ -112,13 +102,8 @@ export function bertSubject(config: BertConfig, { encoded }: CalibrationTexts): 
     row.set(values);
     return { shape: [1, tokens], values: row };
   };
-  const names = bertNames(config);
   return {
     ...common(config),
-    normEpsilon: config.layerNormEps,
-    queryName: (layer) => names.layer(layer, 'attention.self.query'),
-    coefficientName: (layer, part) => names.layer(layer, `intermediate.act.${part}`),
-    quadName: (layer, part) => names.layer(layer, `attention.self.quad.${part}`),
     trace: (plan) => traceBert(config, plan, { batch: 1, tokens }),
     feeds: encoded.map(({ ids, types }) => {
       const mask = new Float32Array(tokens).fill(1, 0, ids.length);
@@ -131,10 +116,4 @@ export function bertSubject(config: BertConfig, { encoded }: CalibrationTexts): 
   };
 }
 
-const common = (config: ModelConfig) => ({
-  config,
-  layers: config.numHiddenLayers,
-  heads: config.numAttentionHeads,
-  hiddenSize: config.hiddenSize,
-  activation: config.hiddenAct,
-});
+const common = (config: ModelConfig) => ({ config, layout: layoutOf(config) });

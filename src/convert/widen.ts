@@ -2,6 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import { type Pseudorandom, pseudorandom } from '../math/index.ts';
 import type { Checkpoint, LoadedTensor } from '../models/checkpoint.ts';
 import { type LlamaConfig, parseModelConfig } from '../models/config.ts';
+import { layoutOf } from '../models/families/index.ts';
 
 /** Deviation of the new rows of keys and values, as a share of the root mean square of the old ones. */
 const newRows = 0.5;
@@ -25,8 +26,9 @@ export async function widenHeads(source: Source, headDim: number, seed: number):
   const checked = widenable(config, headDim);
   const tensors = await source.readAll();
   const random = pseudorandom(seed, domain, headDim);
+  const parts = projections(checked);
   const widened = new Map(
-    [...tensors].map(([name, tensor]) => [name, widenedTensor(name, tensor, checked, { headDim, random })]),
+    [...tensors].map(([name, tensor]) => [name, widenedTensor(parts.get(name), tensor, checked, { headDim, random })]),
   );
   return { config: { ...source.config, head_dim: headDim }, readAll: async () => widened };
 }
@@ -47,18 +49,27 @@ function widenable(config: ReturnType<typeof parseModelConfig>, headDim: number)
   });
 }
 
+type Projection = 'query' | 'key' | 'value' | 'out';
+
+/** What the matrices of every attention do, by the names of their weights. */
+function projections(config: LlamaConfig): Map<string, Projection> {
+  const layout = layoutOf(config);
+  const blocks = Array.from({ length: layout.numHiddenLayers }, (_, index) => layout.block(index).attention);
+  const parts = ['query', 'key', 'value', 'out'] as const;
+  return new Map(blocks.flatMap((attention) => parts.map((part) => [`${attention[part].name}.weight`, part] as const)));
+}
+
 function widenedTensor(
-  name: string,
+  part: Projection | undefined,
   tensor: LoadedTensor,
   config: LlamaConfig,
   { headDim, random }: { headDim: number; random: Pseudorandom },
 ): LoadedTensor {
   const { numAttentionHeads: heads, numKeyValueHeads: keyValueHeads, headDim: old } = config;
-  const part = /\.self_attn\.([qkvo])_proj\.weight$/.exec(name)?.[1];
   if (part === undefined) return tensor;
   const place = placeOf(old, headDim);
-  if (part === 'q') return widerRows(tensor, heads, { place, headDim, scale: Math.sqrt(headDim / old) });
-  if (part === 'o') return widerColumns(tensor, heads, { place, headDim });
+  if (part === 'query') return widerRows(tensor, heads, { place, headDim, scale: Math.sqrt(headDim / old) });
+  if (part === 'out') return widerColumns(tensor, heads, { place, headDim });
   return widerRows(tensor, keyValueHeads, { place, headDim, random });
 }
 

@@ -18,9 +18,9 @@ import {
   foldedLinear,
   foldedNorm,
   foldedQuadratic,
-  isFoldedQuadratic,
   layerNormStack,
 } from './folded.ts';
+import { isFoldedQuadratic } from './folded-tensors.ts';
 import { paddingMask, paddingRows } from './padding.ts';
 import { type ActivationPlan, type Coefficient, type Plan, poolerPlan, withDomains } from './plan.ts';
 
@@ -185,7 +185,7 @@ export const bertStack = (config: BertConfig): FoldedStack => layerNormStack(con
 /**
  * One private classification of `tokens` tokens, their number public; with `padded` the text stands at the beginning of so many positions,
  * where the client's secret mask says (padding.ts). The client's `prompt` (T) and, where the model has
- * several token types, `types` (T) → `logits` (classes). Weights: `private/…` of foldBert. What goes past a branch is multiplied by
+ * several token types, `types` (T) → `logits` (classes). Weights: `private/…` of foldWeights. What goes past a branch is multiplied by
  * the gain of the norm before it, one product of a share and a server's vector each.
  */
 export function traceBertPrivate(

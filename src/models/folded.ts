@@ -1,6 +1,7 @@
 import type { Ops, Ref, Shape } from '../program/index.ts';
 import { activate, type Layer, learntScores, type WeightSource } from './block.ts';
 import type { ActivationName } from './config.ts';
+import { foldedName, isFoldedQuadratic } from './folded-tensors.ts';
 import type { ActivationPlan, LayerPlan, NormPlan } from './plan.ts';
 
 /**
@@ -54,9 +55,6 @@ export function layerNormStack(config: {
   };
 }
 
-/** `private/layers.N.`, before the part: `attention.qkv`, `attention.out`, `mlp.up`, `mlp.gateUp`, `mlp.act.a`, `mlp.down`… */
-export const foldedName = (layer: number, part: string): string => `private/layers.${layer}.${part}`;
-
 /** A norm without gain and bias: both are in the next matrix. */
 export function foldedNorm(ops: Ops<Ref>, stack: Pick<FoldedStack, 'norm' | 'epsilon'>, plan: NormPlan | undefined, x: Ref): Ref {
   const options = { epsilon: stack.epsilon, table: plan?.table };
@@ -68,9 +66,6 @@ export function foldedLinear(ops: Ops<Ref>, weight: WeightSource, x: Ref, name: 
   const product = ops.matmul(x, weight(name, [ops.shape(x).at(-1)!, out]));
   return bias ? ops.add(product, weight(`${name}.bias`, [out])) : product;
 }
-
-/** Whether an activation's coefficients are in two matrices behind it, one for its squares. */
-export const isFoldedQuadratic = ({ kind }: ActivationPlan): boolean => kind === 'quadratic' || kind === 'quad';
 
 /** W(a∘x² + b∘x + c) = (W∘a)x² + (W∘b)x + Wc: the coefficients cost nothing. */
 export function foldedQuadratic(

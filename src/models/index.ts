@@ -20,9 +20,9 @@ export {
   supportedModelTypes,
   type VitConfig,
 } from './config.ts';
+export { layoutOf } from './families/index.ts';
 export { type ByteRange, type Files, memoryFiles } from './files.ts';
 export { type FoldedTensor, foldWeights, type ReadTensor } from './fold.ts';
-
 export { type ModelFolder, openModelFolder } from './folder.ts';
 export {
   boundWeights,
@@ -73,8 +73,10 @@ export {
 export { loadTokenizer, type StreamingDecoder, streamingDecoder, type Tokenizer } from './tokenizer.ts';
 export { traceVit, traceVitPrivate, type VitOutput } from './vit.ts';
 export {
+  blockMatrices,
+  coefficientNames,
+  firstWeights,
   loadWeights,
-  randomWeights,
+  randomInputs,
   serverInputs,
-  weightShapes,
 } from './weights.ts';

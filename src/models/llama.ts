@@ -186,7 +186,7 @@ export interface PrivateGeneration {
 /**
  * A whole private generation as one straight-line program: the client's `prompt` (promptTokens) → `logits.0` (V); then for k = 1 …
  * newTokens − 1 the client's `token.k` (1) → `logits.k`. Where the plan's embedding is public the client's inputs are rows of
- * the table instead, (promptTokens, d) and (1, d). Keys and values are plain wires that grow by concatenation. Weights: `private/…` of foldLlama.
+ * the table instead, (promptTokens, d) and (1, d). Keys and values are plain wires that grow by concatenation. Weights: `private/…` of foldWeights.
  */
 export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: PrivateGeneration): Program {
   const { promptTokens, newTokens, reveal, everyPosition, padded } = generation;

@@ -123,7 +123,7 @@ export function traceVit(config: VitConfig, plan: Plan, options: { batch: number
 /** How a vision transformer looks to the private programs: a folded LayerNorm leaves a bias behind every matrix. */
 export const vitStack = (config: VitConfig): FoldedStack => layerNormStack(config);
 
-/** One private classification: the client's `pixels` (C, S, S) → `logits` (classes). Weights: `private/…` of foldVit. */
+/** One private classification: the client's `pixels` (C, S, S) → `logits` (classes). Weights: `private/…` of foldWeights. */
 export function traceVitPrivate(config: VitConfig, plan: Plan): Program {
   const program = trace((ops) => {
     const pixels = ops.input('pixels', [config.numChannels, config.imageSize, config.imageSize], 'client');

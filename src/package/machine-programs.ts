@@ -1,12 +1,4 @@
-import {
-  type ModelShape,
-  parsePlan,
-  parseShape,
-  randomWeights,
-  serverInputs,
-  traceShape,
-  traceShapeLayer,
-} from '../models/index.ts';
+import { type ModelShape, parsePlan, parseShape, randomInputs, traceShape, traceShapeLayer } from '../models/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { type Program, size, type Tensor } from '../program/index.ts';
 
@@ -67,7 +59,7 @@ export function inputsOf(program: Program): {
   weight: (name: string) => Promise<Tensor>;
   input: (name: string) => Promise<Tensor>;
 } {
-  const weights = randomWeights(serverInputs(program), 1);
+  const weights = randomInputs(program, 1);
   const shapes = new Map(
     program.nodes.flatMap((node) =>
       node.operation === 'input' && node.parameters.owner === 'client' ? [[node.parameters.name, node] as const] : [],

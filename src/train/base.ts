@@ -38,9 +38,6 @@ const nestedOf = (name: string): [codes: string, scales: string, offset: string]
   return [`${scales}.codes`, `${scales}.scales`, `${scales}.offset`];
 };
 
-/** Matrices of numbered layers; embeddings, heads, norms and coefficients keep full precision. */
-const isPacked = (name: string, shape: Shape): boolean => shape.length === 2 && /\.\d+\..*\.weight$/.test(name);
-
 /** Weights as they are. */
 export const plainBase = (weights: Weights): Base => ({
   tensors: weights,
@@ -49,14 +46,17 @@ export const plainBase = (weights: Weights): Base => ({
   read: (name) => weights.get(name)!,
 });
 
-/** Reads weights one by one; where a packing is given, no more than one matrix is there in full at a time. */
-export async function readBase(source: Source, packing: Packing | undefined): Promise<Base> {
+/**
+ * Reads weights one by one; where a packing is given, the matrices that `packable` names are packed (those of a model's blocks: embeddings,
+ * heads, norms and coefficients keep full precision), and no more than one is there in full at a time.
+ */
+export async function readBase(source: Source, packing: Packing | undefined, packable: ReadonlySet<string>): Promise<Base> {
   const shapes = new Map(source.names().map((name) => [name, source.shape(name)]));
   const tensors = new Map<string, Feed>();
   const packed = new Set<string>();
   for (const [name, shape] of shapes) {
     const values = await source.read(name);
-    if (packing === undefined || !isPacked(name, shape)) tensors.set(name, { shape, values });
+    if (packing === undefined || !packable.has(name)) tensors.set(name, { shape, values });
     else {
       for (const [part, tensor] of packedTensors(name, values, packing)) tensors.set(part, tensor);
       packed.add(name);

@@ -1,12 +1,11 @@
 import { SottoError } from '../errors/index.ts';
-import { type Pseudorandom, pseudorandom } from '../math/index.ts';
+import { pseudorandom } from '../math/index.ts';
 import { writeCheckpoint } from '../models/checkpoint.ts';
 import { parseLlamaConfig } from '../models/config.ts';
-import { defaultEpsilon, exactPlan, openModelFolder, planOf, traceLlama } from '../models/index.ts';
+import { defaultEpsilon, exactPlan, firstWeights, openModelFolder, planOf, traceLlama } from '../models/index.ts';
 import { loadTokenizer } from '../models/tokenizer.ts';
 import { encodeDocuments } from './data.ts';
 import type { RunFolder } from './folder.ts';
-import { floatInputs } from './graft.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
 import type { PretrainRecipe } from './recipe.ts';
 import { writeResult } from './result.ts';
@@ -91,22 +90,12 @@ async function writeStart(recipe: PretrainRecipe, folder: RunFolder, texts: read
           ...config,
           sotto: { ...exact, name: `power-${attention.exponent}`, layers: exact.layers.map((own) => ({ ...own, attention })) },
         };
-  const shapes = floatInputs(traceLlama(parsed, exactPlan(parsed), { batch: 1, tokens: 1 }));
   const random = pseudorandom(recipe.seed, 1);
-  const tensors = [...shapes].map(([name, shape]) => ({ name, shape, values: initialValues(name, shape, model.layers, random) }));
+  const tensors = firstWeights(parsed, exact, () => random.normal());
   const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
   const extra = {
     'tokenizer.json': json(trained['tokenizer.json']),
     'tokenizer_config.json': json(trained['tokenizer_config.json']),
   };
   await writeCheckpoint(folder.start, { config: planned, tensors, extra });
-}
-
-/** Gains 1; matrices normal with variance 1/inputs, those that write into the residual stream less; embeddings 0.1. */
-function initialValues(name: string, shape: readonly number[], layers: number, random: Pseudorandom): Float32Array {
-  const length = shape.reduce((product, extent) => product * extent, 1);
-  if (shape.length === 1) return new Float32Array(length).fill(1);
-  const residual = /\.(o_proj|down_proj)\.weight$/.test(name) ? 1 / Math.sqrt(2 * layers) : 1;
-  const deviation = name.includes('embed_tokens') ? 0.1 : residual / Math.sqrt(shape[1]!);
-  return Float32Array.from({ length }, () => deviation * random.normal());
 }

@@ -2,7 +2,16 @@ import { type Calibration, convertCheckpoint, widenHeads } from '../convert/inde
 import { SottoError } from '../errors/index.ts';
 import { type Checkpoint, writeCheckpoint } from '../models/checkpoint.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
-import { type AttentionPlan, defaultEpsilon, type LayerPlan, openModelFolder, type Plan, planOf } from '../models/index.ts';
+import {
+  type AttentionPlan,
+  blockMatrices,
+  coefficientNames,
+  defaultEpsilon,
+  type LayerPlan,
+  openModelFolder,
+  type Plan,
+  planOf,
+} from '../models/index.ts';
 import type { Program } from '../program/index.ts';
 import { type Base, readBase } from './base.ts';
 import { type RunFolder, readStateStep } from './folder.ts';
@@ -117,13 +126,14 @@ async function trainStage(
   const { recipe, folder, options, teacher } = task;
   const config = parseModelConfig(converted.config);
   const plan = planOf(config);
-  const adapted = adaptedOf(stage, await readBase(converted, stage.base));
-  const teacherBase = await readBase(teacher, stage.teacherBase);
+  const coefficients = coefficientNames(config, plan);
+  const adapted = adaptedOf(stage, await readBase(converted, stage.base, blockMatrices(config, plan)), coefficients);
   const { start, frozen } = adapted;
   const outputs = outputsFor(stage.losses);
   const teacherConfig = parseModelConfig(teacher.config);
   const teacherPlan = planOf(teacherConfig);
-  const rate = (name: string): number => (isCoefficient(name) ? stage.optimiser.coefficientRate : 1);
+  const teacherBase = await readBase(teacher, stage.teacherBase, blockMatrices(teacherConfig, teacherPlan));
+  const rate = (name: string): number => (coefficients.has(name) ? stage.optimiser.coefficientRate : 1);
   const result = await train({
     recipe: stage,
     folder,
@@ -173,15 +183,17 @@ interface Trained {
 const unshared = (weights: Weights) =>
   new Map([...weights].map(([name, { shape, values }]) => [name, { shape: [...shape], values: Float32Array.from(values) }]));
 
-const isCoefficient = (name: string): boolean => /\.act\.[a-e]$/.test(name);
-
 /**
  * What is trained: all weights, or adapters and coefficients where the recipe asks for them. Coefficients whose rate is 0 are
  * constants: they cost no gradient.
  */
-export function adaptedOf({ lora, seed, optimiser }: Pick<StudentRecipe, 'lora' | 'seed' | 'optimiser'>, base: Base): Adapted {
-  const constant = (name: string): boolean => isCoefficient(name) && optimiser.coefficientRate === 0;
-  if (lora !== undefined) return adapters(lora, base, { seed, kept: (name) => isCoefficient(name) && !constant(name) });
+export function adaptedOf(
+  { lora, seed, optimiser }: Pick<StudentRecipe, 'lora' | 'seed' | 'optimiser'>,
+  base: Base,
+  coefficients: ReadonlySet<string>,
+): Adapted {
+  const constant = (name: string): boolean => coefficients.has(name) && optimiser.coefficientRate === 0;
+  if (lora !== undefined) return adapters(lora, base, { seed, kept: (name) => coefficients.has(name) && !constant(name) });
   const weights = new Map([...base.shapes.keys()].map((name) => [name, base.read(name)]));
   const part = (held: boolean): Weights => new Map([...weights].filter(([name]) => constant(name) === held));
   const frozen = part(true);

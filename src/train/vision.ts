@@ -1,15 +1,14 @@
 import { SottoError } from '../errors/index.ts';
-import { type Pseudorandom, pseudorandom } from '../math/index.ts';
+import { pseudorandom } from '../math/index.ts';
 import { writeCheckpoint } from '../models/checkpoint.ts';
 import { folderClasses } from '../models/class-names.ts';
 import { parseVitConfig, type VitConfig } from '../models/config.ts';
 import type { Files } from '../models/files.ts';
-import { exactPlan, openModelFolder, traceVit } from '../models/index.ts';
+import { exactPlan, firstWeights, openModelFolder, traceVit } from '../models/index.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
 import { type Preprocessor, parsePreprocessor } from '../models/preprocess.ts';
 import type { PictureSet } from './data/index.ts';
 import type { RunFolder } from './folder.ts';
-import { floatInputs } from './graft.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
 import type { LossWeights } from './losses.ts';
 import { calibrationPictures, type PictureSplit, pictureSamples, readPictures, splitPictures } from './pictures.ts';
@@ -176,22 +175,7 @@ async function writeFirst(recipe: VisionPretrainRecipe, folder: RunFolder, set: 
     image_std: normalise.deviation,
   };
   const parsed = parseVitConfig(config);
-  const shapes = floatInputs(traceVit(parsed, exactPlan(parsed), { batch: 1 }));
-  shapes.delete('pixels');
   const random = pseudorandom(recipe.seed, 1);
-  const tensors = [...shapes].map(([name, shape]) => ({ name, shape, values: firstValues(name, shape, model.layers, random) }));
+  const tensors = firstWeights(parsed, exactPlan(parsed), () => random.normal());
   await writeCheckpoint(folder.start, { config, tensors, extra: { [preprocessorFile]: jsonBytes(preprocessor) } });
-}
-
-/**
- * Gains 1, biases 0; matrices normal with variance 1/inputs, those that write into the residual stream less. Positions are as large as
- * 0.3, so that a blank patch's variance is not thousands of times smaller than a full one's: no table of 1/√x spans that.
- */
-function firstValues(name: string, shape: readonly number[], layers: number, random: Pseudorandom): Float32Array {
-  const length = shape.reduce((product, extent) => product * extent, 1);
-  if (shape.length === 1) return new Float32Array(length).fill(name.endsWith('.weight') ? 1 : 0);
-  const placed = /(cls_token|position_embeddings)$/.test(name);
-  const residual = /\.output\.dense\.weight$/.test(name) ? 1 / Math.sqrt(2 * layers) : 1;
-  const deviation = placed ? 0.3 : (residual * Math.sqrt(shape[0]!)) / Math.sqrt(length);
-  return Float32Array.from({ length }, () => deviation * random.normal());
 }

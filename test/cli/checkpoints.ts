@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
 import { parseModelConfig } from '../../src/models/config.ts';
-import { parsePlan, randomWeights, weightShapes, writeCheckpoint } from '../../src/models/index.ts';
+import { parsePlan, writeCheckpoint } from '../../src/models/index.ts';
+import { randomModelWeights } from '../../src/models/weights.ts';
 import { folderFiles } from '../../src/node/files.ts';
 import { trainBytePairTokenizer } from '../../src/train/tokenizer.ts';
 
@@ -70,7 +71,7 @@ export async function writeTiny(
   const raw = { ...(family === 'llama' ? llama : vit), ...fields };
   const config = parseModelConfig(raw);
   const chosen = parsePlan(plan, config);
-  const weights = randomWeights(weightShapes(config, chosen), seed);
+  const weights = randomModelWeights(config, seed, chosen);
   const json = (value: unknown) => JSON.stringify(value);
   const tokenizer = family === 'llama' ? trainBytePairTokenizer(stories, { vocabularySize: 300 }) : undefined;
   const extra =

@@ -5,7 +5,7 @@ import { type Dtype, dtypeBits } from '../../src/models/dtypes.ts';
 import { memoryFiles } from '../../src/models/files.ts';
 import { openModelFolder } from '../../src/models/folder.ts';
 import { planOf } from '../../src/models/plan.ts';
-import { randomWeights, weightShapes } from '../../src/models/weights.ts';
+import { randomModelWeights } from '../../src/models/weights.ts';
 
 interface Stored {
   readonly dtype: Dtype;
@@ -60,7 +60,7 @@ const coded = (dtype: Dtype, shape: readonly number[]): Stored => {
 /** The tensors that a configuration asks for, random. */
 function tensorsOf(config: Record<string, unknown>): Tensors {
   const parsed = parseModelConfig(config) as LlamaConfig | VitConfig | BertConfig;
-  const made = randomWeights(weightShapes(parsed, planOf(parsed)), 7);
+  const made = randomModelWeights(parsed, 7, planOf(parsed));
   return Object.fromEntries([...made].map(([name, { shape, values }]) => [name, f32(values, shape)]));
 }
 

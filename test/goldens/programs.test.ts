@@ -6,7 +6,7 @@ import { withSensitivity } from '../../src/convert/fisher.ts';
 import { parseShape, traceShapeLayer } from '../../src/models/index.ts';
 import { traceLlama } from '../../src/models/llama.ts';
 import { exactPlan, parsePlan } from '../../src/models/plan.ts';
-import { randomLlamaWeights } from '../../src/models/weights.ts';
+import { blockMatrices, randomLlamaWeights } from '../../src/models/weights.ts';
 import { lower, type Program, programHash } from '../../src/program/index.ts';
 import { readBase } from '../../src/train/base.ts';
 import { fixedInLoop } from '../../src/train/fixed.ts';
@@ -88,7 +88,7 @@ it('what is made of programs does: adapters, packed matrices, rounding, mixed te
   const entries: Record<string, string> = {};
   for (const mixed of [false, true]) {
     const loss = lossProgram({ student, teacher, losses, mixed });
-    const base = await readBase(source, { format: 'nf4', block: 16, doubleQuantisation: mixed });
+    const base = await readBase(source, { format: 'nf4', block: 16, doubleQuantisation: mixed }, blockMatrices(config, plan));
     const adapted = adapters(lora, base, { seed: 1, kept: (name) => name.endsWith('norm.weight') });
     const trained = [...adapted.start.keys()].map((name) => ({ name, rate: 1 }));
     const program = mixed ? fixedInLoop(adapted.adapt(loss), { fraction: 12 }) : adapted.adapt(loss);

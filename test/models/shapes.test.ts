@@ -5,7 +5,7 @@ import { SottoError } from '../../src/errors/index.ts';
 import { parsePlan } from '../../src/models/plan.ts';
 import { seededNormal } from '../../src/models/sample.ts';
 import { loadShape, type ModelShape, parseShape, traceShape, traceShapeLayer } from '../../src/models/shapes.ts';
-import { randomWeights, serverInputs } from '../../src/models/weights.ts';
+import { randomInputs, serverInputs } from '../../src/models/weights.ts';
 import { folderFiles } from '../../src/node/files.ts';
 import { owners, size, type Tensor } from '../../src/program/index.ts';
 import { difference, float, index, runReference } from './tiny.ts';
@@ -94,7 +94,7 @@ describe('an encoder like bert-base', () => {
   it.each([2, 4, 8])('computes under full-p%d the layer of the specification', async (power) => {
     const plan = parsePlan(`full-p${power}`, small);
     const program = traceShapeLayer(small, plan, { tokens: 6 });
-    const weights = randomWeights(serverInputs(program), 4);
+    const weights = randomInputs(program, 4);
     expect([...weights.keys()].sort()).toEqual(
       ['attention.out', 'attention.qkv', 'mlp.down', 'mlp.up'].map((part) => `private/layers.0.${part}`),
     );
@@ -136,7 +136,7 @@ describe('a decoder with learned positions, biases and LayerNorm', () => {
     const plan = parsePlan('full-p4', shape);
     const written = traceShape(shape, plan, { promptTokens: 3, newTokens: 2 });
     const read = traceShape(shape, plan, { promptTokens: 4, newTokens: 1 });
-    const weights = randomWeights(serverInputs(written), 2);
+    const weights = randomInputs(written, 2);
     const one = await runReference(written, weights, { prompt: index([1, 5, 2], [3]), 'token.1': index([7], [1]) });
     const two = await runReference(read, weights, { prompt: index([1, 5, 2, 7], [4]) });
     expect(difference(one.get('logits.1')!.values, two.get('logits.0')!.values)).toBeLessThan(1e-9);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { rehearse } from '../../src/backends/mpc/index.ts';
 import { quantise } from '../../src/backends/ring/index.ts';
-import { parsePlan, parseShape, randomWeights, serverInputs, traceShape } from '../../src/models/index.ts';
+import { parsePlan, parseShape, randomInputs, traceShape } from '../../src/models/index.ts';
 import { size } from '../../src/program/index.ts';
 import { platforms } from './platform.ts';
 
@@ -23,7 +23,7 @@ async function peaks(layers: number) {
     head: { kind: 'none' },
   });
   const program = traceShape(shape, parsePlan('full-p2', shape), { promptTokens: 12, newTokens: 0 });
-  const weights = randomWeights(serverInputs(program), 5);
+  const weights = randomInputs(program, 5);
   const roles = platforms(64);
   await rehearse({
     program: quantise(program, { bits: 64, fraction: 16 }),

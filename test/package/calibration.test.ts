@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { RingParameters } from '../../src/backends/ring/index.ts';
 import { parseModelConfig } from '../../src/models/config.ts';
-import { memoryFiles, planOf, randomWeights, weightShapes, writeCheckpoint } from '../../src/models/index.ts';
+import { memoryFiles, planOf, writeCheckpoint } from '../../src/models/index.ts';
 import { isMeasured, ringFor } from '../../src/models/ranges.ts';
+import { randomModelWeights } from '../../src/models/weights.ts';
 import { folderFiles } from '../../src/node/files.ts';
 import { loadModel } from '../../src/package/index.ts';
 import { measuredModel } from '../../src/package/measure.ts';
@@ -37,8 +38,7 @@ async function scaledLlama(
   };
   const config = parseModelConfig(raw);
   const weights = new Map<string, Float32Array>();
-  const shapes = weightShapes(config, planOf(config));
-  const drawn = randomWeights(shapes, 5);
+  const drawn = randomModelWeights(config, 5, planOf(config));
   const size = Math.sqrt(mean(drawn.get('model.embed_tokens.weight')!.values));
   for (const [name, { values }] of drawn) {
     const intoStream = /embed_tokens|o_proj|down_proj/.test(name);

@@ -7,7 +7,8 @@ import { wordBitsOf } from '../../src/backends/ring/index.ts';
 import { createWasmKernels } from '../../src/kernels/index.ts';
 import { openCheckpoint, writeCheckpoint } from '../../src/models/checkpoint.ts';
 import { parseModelConfig } from '../../src/models/config.ts';
-import { foldWeights, fullPlan, greedy, planOf, randomWeights, weightShapes } from '../../src/models/index.ts';
+import { foldWeights, fullPlan, greedy, planOf } from '../../src/models/index.ts';
+import { randomModelWeights } from '../../src/models/weights.ts';
 import { folderFiles } from '../../src/node/files.ts';
 import type { RunRequest } from '../../src/party/control.ts';
 import { traceRun } from '../../src/party/manifest.ts';
@@ -79,7 +80,7 @@ export async function writeVit(folder: string): Promise<string> {
 
 async function write(folder: string, config: Record<string, unknown>, extra: object, seed = 17): Promise<void> {
   const parsed = parseModelConfig(config);
-  const tensors = [...randomWeights(weightShapes(parsed, planOf(parsed)), seed)].map(([name, { shape, values }]) => ({
+  const tensors = [...randomModelWeights(parsed, seed, planOf(parsed))].map(([name, { shape, values }]) => ({
     name,
     shape,
     values: values as Float32Array,
