@@ -88,8 +88,12 @@ export async function certificateFault(
   );
   const state = (role: 'client' | 'server'): string => stateOf(directory, role);
   const model = variant.ending ? bed.models.ending : bed.models.whole;
+  const nobodyElse = new AbortController();
   const server = await waiting((onListening) =>
-    runServer({ ...common, listen, dealer: dealer.address, model, state: state('server'), tls: tls('server'), onListening }),
+    runServer({
+      ...{ ...common, listen, dealer: dealer.address, model, state: state('server'), tls: tls('server'), onListening },
+      nobodyElse: nobodyElse.signal,
+    }),
   );
   // From here on all three are there, or have ended.
   const struckAt = performance.now();
@@ -112,7 +116,7 @@ export async function certificateFault(
     }),
   );
   const ends = [
-    { role: 'client' as const, outcome: await client },
+    { role: 'client' as const, outcome: await client.finally(() => nobodyElse.abort()) },
     { role: 'server' as const, outcome: await server.end },
     { role: setting, outcome: await dealer.end },
   ];

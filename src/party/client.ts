@@ -26,7 +26,7 @@ import {
   manifestControlBytes,
   type RunRequest,
   receiveControl,
-  receiveManifest,
+  receiveSession,
   refuse,
   sameProgram,
   sendControl,
@@ -139,7 +139,7 @@ async function runToItsEnd(
       },
       async (channel) => {
         await greet(channel, 'client', ['server']);
-        return await receiveManifest(channel);
+        return await receiveControl(channel, 'manifest');
       },
       knocking,
     );
@@ -152,7 +152,7 @@ async function runToItsEnd(
     const { ticket, nonce } = freshTicket();
     await sendControl(server, { type: 'request', run: prepared.run, program: traced.hash, nonce });
     await prepared.begin();
-    const agreed = await receiveControl(server, 'session');
+    const agreed = await receiveSession(server);
     run = runName(agreed.bundle);
     sameProgram('server', agreed.program, traced.hash);
     // Material made ahead knew no client: what keeps it fresh is the claim of its id, here and at the other two.

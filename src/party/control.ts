@@ -39,7 +39,7 @@ export const schemas = {
     role: z.enum(roles),
     beside: hex(16).optional(),
   }),
-  /** Server → client before the manifest, every few seconds: this many clients are served first. */
+  /** Server → client before the session, every few seconds: this many clients are served first. */
   waiting: z.strictObject({ type: z.literal('waiting'), ahead: z.number().int().min(0).max(1_000_000) }),
   /** Server → client: everything public about the model. */
   manifest: z.strictObject({
@@ -67,12 +67,11 @@ export const schemas = {
   /** Server → dealer, before an order: whose it is. The MAC is over every byte of the order and over the connection. */
   voucher: z.strictObject({ type: z.literal('voucher'), link: hex(16), mac: hex(32) }),
   /**
-   * Server → dealer, behind its voucher. `setup`: V follows on this connection, which is the link, or the dealer holds it by the name in
-   * `copy`. `ahead`: no client yet; the dealer stores the client's half, and the nonce for the client is the server's.
+   * Server → dealer, behind its voucher: by a copy that the dealer holds. `ahead`: no client yet; the dealer stores the client's half, and the
+   * nonce for the client is the server's.
    */
   order: z.strictObject({
     type: z.literal('order'),
-    setup: z.enum(['here', 'held']),
     ahead: z.boolean(),
     config: z.record(z.string(), z.unknown()),
     run: runSchema,
@@ -163,12 +162,11 @@ export async function receiveBytes(channel: Channel, due: string): Promise<Uint8
   return payload;
 }
 
-/** The manifest, after as many notes as the server sends while others are served. */
-export async function receiveManifest(channel: Channel, onWaiting?: (ahead: number) => void): Promise<Control<'manifest'>> {
+/** The session, after as many notes as the server sends while others are served. */
+export async function receiveSession(channel: Channel): Promise<Control<'session'>> {
   for (;;) {
-    const message = await receiveEither<'manifest' | 'waiting'>(channel, ['manifest', 'waiting']);
-    if (message.type === 'manifest') return message;
-    onWaiting?.(message.ahead);
+    const message = await receiveEither<'session' | 'waiting'>(channel, ['session', 'waiting']);
+    if (message.type === 'session') return message;
   }
 }
 

@@ -14,13 +14,20 @@ export interface MaskedCopy {
   readonly seed: Uint8Array;
   /** Keys of the weights that the dealer holds. */
   held: Set<string>;
+  /** What sending V has cost so far. */
+  readonly spent: { seconds: number; sentBytes: number; peakKernelBytes: number };
 }
 
 const hex32 = z.string().regex(/^[0-9a-f]{64}$/);
 /** Records of version 1 named copies that clients had been told of: they are erased, and what was made from them is burned. */
 const recordSchema = z.strictObject({ version: z.literal(2), id: hex32, seed: hex32, weights: hex32 });
 
-export const freshCopy = (): MaskedCopy => ({ id: randomBytes(32).toString('hex'), seed: randomBytes(32), held: new Set() });
+export const freshCopy = (): MaskedCopy => ({
+  id: randomBytes(32).toString('hex'),
+  seed: randomBytes(32),
+  held: new Set(),
+  spent: { seconds: 0, sentBytes: 0, peakKernelBytes: 0 },
+});
 
 /**
  * Seeds of A on disk, `copies/<id>.json` (mode 0600 in a directory of mode 0700): material that was made ahead from a copy needs the same A, also

@@ -6,6 +6,7 @@ import {
   helperLive,
   maskedBytes,
   offlineFrame,
+  type Platform,
   type Session as SeedSession,
   StreamWriter,
 } from '../backends/mpc/index.ts';
@@ -29,13 +30,14 @@ import { Halves, ticketBytes } from './halves.ts';
 import { type LinkToken, linkTokenFor } from './link-token.ts';
 import { receiveAtAnyTime, untilStopped } from './live.ts';
 import type { RunProgram } from './manifest.ts';
+import type { OneRun } from './one-run.ts';
 import { nodePlatform } from './platform.ts';
 import { Objection, TurnedAway } from './refusals.ts';
 import { Rendezvous } from './rendezvous.ts';
 import { type Service, type ServiceOptions, stand } from './service.ts';
 import { commitmentTo, freshTicket, nonce, runName, sessionOf } from './session.ts';
-import { type Session, Sessions } from './sessions.ts';
-import { Tracing } from './tracing.ts';
+import { type Done, type Session, Sessions } from './sessions.ts';
+import { Tracing, type TracingLimits } from './tracing.ts';
 import { type HeldLink, notVouched, sendChallenge, takeLink, takeOrder } from './vouchers.ts';
 
 /** A dealer, or helper, that stands for many servers and their clients, and the bounds of what it holds for them. */
@@ -56,14 +58,28 @@ export interface DealServiceOptions extends ServiceOptions {
 
 /** A dealer, or a helper, for many sessions at once. Each is as `runDealer` has it; masked weights are held by connection and shared. */
 export async function serveDealer(options: DealServiceOptions): Promise<Service> {
+  const { state, maximumBundles: most } = options;
+  return await standDealer({ ...options, halves: options.setting === 'dealer' ? { state, most } : undefined });
+}
+
+/** What a dealer is told in either of its lives. */
+type StandingOptions = Omit<DealServiceOptions, 'state' | 'maximumBundles'> & {
+  /** Where clients' halves are kept, and how many; a party of one run, and a helper, keeps none. */
+  readonly halves?: { readonly state: string; readonly most: number } | undefined;
+  /** What the program of one run may cost. */
+  readonly tracing?: TracingLimits | undefined;
+};
+
+/** A dealer that stands, for one run where `once` hears of it. */
+export async function standDealer(options: StandingOptions, once?: OneRun): Promise<Service> {
   const { setting, log } = options;
   const credentials = partyCredentials(options.tls, setting, options.listen);
   const token = await linkTokenFor(options.listen, options.linkToken);
-  const tracing = new Tracing();
+  const tracing = new Tracing(options.tracing);
   const now = (): number => performance.now();
-  const sessions = new Sessions({ role: setting, ...options, now, reclaim: () => tracing.clear() });
-  const halves = setting === 'dealer' ? await Halves.open(options.state, options.maximumBundles, sessions) : undefined;
-  const dealer = new Dealer(options, sessions, halves, { token, tracing });
+  const sessions = new Sessions({ role: setting, ...options, now, reclaim: () => tracing.clear(), watch: once });
+  const halves = options.halves === undefined ? undefined : await Halves.open(options.halves, sessions);
+  const dealer = new Dealer(options, sessions, halves, { token, tracing, once });
   sessions.metrics.registry.gauge('sotto_bundles_available', "Clients' halves of material made ahead.", () => [
     [{}, halves?.count ?? 0],
   ]);
@@ -87,6 +103,8 @@ type Masked = Map<string, Uint8Array>;
 
 /** A server's connection that stands, and what came over it. Copies have names of their own on each. */
 interface Link extends HeldLink {
+  /** Of taking its copies. */
+  setupSeconds: number;
   readonly channel: Channel;
   readonly copies: Map<string, Masked>;
   /** Sessions that read the copies now. */
@@ -95,11 +113,12 @@ interface Link extends HeldLink {
 }
 
 class Dealer {
-  readonly #options: DealServiceOptions;
+  readonly #options: StandingOptions;
   readonly #sessions: Sessions;
   readonly #halves: Halves | undefined;
   readonly #token: Uint8Array | undefined;
   readonly #tracing: Tracing;
+  readonly #once: OneRun | undefined;
   readonly #joins = new Rendezvous();
   /** Sessions whose client is waited for: what its ticket must be the opening of. */
   readonly #awaited = new Map<string, string>();
@@ -107,11 +126,16 @@ class Dealer {
   #reservedBytes = 0;
 
   constructor(
-    options: DealServiceOptions,
+    options: StandingOptions,
     sessions: Sessions,
     halves: Halves | undefined,
-    { token, tracing }: { readonly token: Uint8Array | undefined; readonly tracing: Tracing },
+    {
+      token,
+      tracing,
+      once,
+    }: { readonly token: Uint8Array | undefined; readonly tracing: Tracing; readonly once: OneRun | undefined },
   ) {
+    this.#once = once;
     this.#tracing = tracing;
     this.#options = options;
     this.#sessions = sessions;
@@ -153,6 +177,7 @@ class Dealer {
         session.note({ run: runName(join.bundle) });
         return session.phase('offline', async () => {
           if (!(await halves.hand(join, new StreamWriter(channel, offlineFrame)))) throw unknown();
+          return { peakKernelBytes: 0 };
         });
       });
   }
@@ -164,16 +189,13 @@ class Dealer {
     if (first.type === 'link') {
       const held = await takeLink(channel, first, challenge, this.#token);
       channel.allow?.(longControlBytes);
-      return () => void this.#link({ ...held, channel, copies: new Map(), readers: 0, ended: false }, challenge);
+      return () => void this.#link({ ...held, channel, copies: new Map(), readers: 0, ended: false, setupSeconds: 0 });
     }
     const link = this.#links.get(first.link);
     const order = await takeOrder(channel, first, challenge, link);
-    if (order.setup !== 'held') throw notVouched();
-    return () => void this.#begin(channel, order, link!);
-  }
-
-  #begin(channel: Channel, order: Control<'order'>, link: Link): Promise<void> {
-    return this.#sessions.run(order.ahead ? 'ahead' : 'deal', channel, (session) => this.#deal(session, channel, order, link));
+    const check = (): void => this.#sessions.admission.check(order.run);
+    const kind = order.ahead ? 'ahead' : 'deal';
+    return () => void this.#sessions.run(kind, channel, (session) => this.#deal(session, channel, order, link!), check);
   }
 
   /** What a client that was brought to its session said when it joined. */
@@ -181,26 +203,32 @@ class Dealer {
 
   async close(): Promise<void> {
     await this.#tracing.close();
-    await Promise.all([...this.#links.values()].map(({ channel }) => channel.close('shutting down')));
+    const failure = this.#once?.failure;
+    const links = [...this.#links.values()];
+    await Promise.all(
+      links.map(({ channel }) => (failure === undefined ? channel.close('shutting down') : dismiss(channel, failure))),
+    );
   }
 
-  /** Holds the copies that one connection brings, as long as it lives. A server of one run orders on it as well. */
-  async #link(link: Link, challenge: string): Promise<void> {
+  /** Holds the copies that one connection brings, as long as it lives. */
+  async #link(link: Link): Promise<void> {
     const { log, timeoutMilliseconds } = this.#options;
     const { channel } = link;
     this.#links.set(link.link, link);
     log('info', 'link-opened', { peer: channel.peer });
+    // The server has come; it waits for its client before it orders.
+    this.#once?.expect('client', 3 * timeoutMilliseconds);
     try {
       for (;;) {
         const { kind, payload } = await receiveAtAnyTime(channel, { timeoutMilliseconds, now: () => performance.now() });
-        const said = parseControl(kind === controlFrame ? payload : new Uint8Array(0), channel.peer, 'copy', 'voucher');
-        if (said.type === 'voucher') return await this.#orderHere(link, said, challenge);
+        const said = parseControl(kind === controlFrame ? payload : new Uint8Array(0), channel.peer, 'copy');
         await this.#hold(link, said);
         await sendControl(channel, { type: 'copied', copy: said.copy });
       }
     } catch (error) {
       log('info', 'link-ended', { peer: channel.peer, reason: error instanceof SottoError ? error.reason : 'it failed' });
       await dismiss(channel, error);
+      this.#once?.lost(error);
     } finally {
       link.ended = true;
       this.#clear(link);
@@ -214,21 +242,18 @@ class Dealer {
     this.#links.delete(link.link);
   }
 
-  /** The one order of a server whose copy comes with it; its session owns the connection from here on. */
-  async #orderHere(link: Link, voucher: Control<'voucher'>, challenge: string): Promise<void> {
-    const order = await takeOrder(link.channel, voucher, challenge, voucher.link === link.link ? link : undefined);
-    if (order.setup !== 'here') throw notVouched();
-    await this.#begin(link.channel, order, link);
-  }
-
-  async #hold({ channel, copies }: Link, { config, run, program, copy }: Control<'copy'>): Promise<void> {
+  async #hold(link: Link, { config, run, program, copy }: Control<'copy'>): Promise<void> {
+    const { channel, copies } = link;
     this.#sessions.admission.check(run);
     const traced = await this.#tracing.trace(config, run, { party: 'server', program });
     const held = copies.get(copy) ?? new Map<string, Uint8Array>();
     const release = this.#reserve(traced, held);
     copies.set(copy, held);
     const session = { program: traced.ringProgram, context: [] };
-    await dealerSetup(nodePlatform(run.ring.bits), session, { server: channel }, held).finally(release);
+    const platform = nodePlatform(run.ring.bits);
+    const start = platform.now();
+    await dealerSetup(platform, session, { server: channel }, held).finally(release);
+    link.setupSeconds += (platform.now() - start) / 1000;
   }
 
   /** Room for what is still to come of masked weights; the callee gives it back once they are there, and counted, or gone. */
@@ -249,31 +274,23 @@ class Dealer {
     };
   }
 
-  async #deal(session: Session, server: Channel, order: Control<'order'>, link: Link): Promise<void> {
+  async #deal(session: Session, server: Channel, order: Control<'order'>, link: Link): Promise<Done> {
     const { run } = order;
-    this.#sessions.admission.check(run);
     const claim = { party: 'server', program: order.program };
     const tracing = this.#tracing.trace(order.config, run, claim);
     const traced = await attending(server, (attention) => attention.guard(tracing));
-    const held = order.setup === 'held' ? heldBy(link, order.copy, traced) : undefined;
-    const release = held === undefined ? this.#reserve(traced, new Map()) : () => undefined;
+    const masked = heldBy(link, order.copy, traced);
+    session.spent('setup', { seconds: link.setupSeconds, sentBytes: 0 });
     link.readers++;
     try {
-      await this.#dealWith(session, server, order, traced, held);
+      return await this.#dealWith(session, server, order, traced, masked);
     } finally {
-      release();
       link.readers--;
       this.#clear(link);
     }
   }
 
-  async #dealWith(
-    session: Session,
-    server: Channel,
-    order: Control<'order'>,
-    traced: RunProgram,
-    held: Masked | undefined,
-  ): Promise<void> {
+  async #dealWith(session: Session, server: Channel, order: Control<'order'>, traced: RunProgram, masked: Masked): Promise<Done> {
     const { setting, timeoutMilliseconds } = this.#options;
     const { run } = order;
     const agreed = {
@@ -286,20 +303,17 @@ class Dealer {
     session.note({ run: runName(agreed.bundle) });
     const platform = nodePlatform(run.ring.bits);
     const seeds = sessionOf(traced.ringProgram, agreed);
-    const setup = (): Promise<Masked> => session.phase('setup', () => dealerSetup(platform, seeds, { server }));
-    if (order.ahead) {
-      const masked = held ?? (await setup());
-      return await this.#ahead(session, server, { agreed, run, seeds, masked });
-    }
+    if (order.ahead) return await this.#ahead(session, server, { agreed, platform, run, seeds, masked });
     const client = session.adopt(await this.#clientOf(session, server, agreed));
     sameProgram('client', this.#joined.get(client)!.program, traced.hash);
-    const masked = held ?? (await setup());
+    session.taken();
     const channels = { client, server };
     await session.phase('offline', () =>
       setting === 'dealer'
         ? dealerOffline(platform, seeds, channels, masked)
         : untilStopped(channels, { timeoutMilliseconds, now: platform.now }, helperLive(platform, seeds, channels, masked)),
     );
+    return { peakKernelBytes: platform.kernels.peakBytes };
   }
 
   /** Tells the server what is agreed, and waits for the client that holds the ticket. */
@@ -322,16 +336,17 @@ class Dealer {
     server: Channel,
     made: {
       readonly agreed: Control<'agreed'>;
+      readonly platform: Platform;
       readonly run: Control<'order'>['run'];
       readonly seeds: SeedSession;
       readonly masked: Masked;
     },
-  ): Promise<void> {
-    const { agreed, run, seeds, masked } = made;
+  ): Promise<Done> {
+    const { agreed, platform, run, seeds, masked } = made;
     if (this.#halves === undefined)
-      throw new SottoError('peer', 'orders material ahead of a helper', {
+      throw new SottoError('peer', 'orders material ahead of a party that keeps none', {
         place: { party: 'server' },
-        remedy: 'serve without --prepare, or with a dealer',
+        remedy: 'serve without --prepare, or with a standing dealer',
       });
     const { bundle: id, program, nonces } = agreed;
     const { ticket, nonce: commitment } = freshTicket();
@@ -340,10 +355,11 @@ class Dealer {
     // From here on the server alone has the ticket.
     await this.#halves.make(header, ticketBytes(ticket), (client) =>
       session.phase('offline', () =>
-        dealStreams(nodePlatform(run.ring.bits), seeds, { client, server: new StreamWriter(server, offlineFrame) }, masked),
+        dealStreams(platform, seeds, { client, server: new StreamWriter(server, offlineFrame) }, masked),
       ),
     );
     await sendControl(server, { type: 'stored', bundle: id });
+    return { peakKernelBytes: platform.kernels.peakBytes };
   }
 }
 

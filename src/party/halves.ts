@@ -43,7 +43,7 @@ export class Halves {
   }
 
   /** Burns what a crash left half made or half used; the rest is there, the oldest first. */
-  static async open(state: string, most: number, sessions: Sessions): Promise<Halves> {
+  static async open({ state, most }: { readonly state: string; readonly most: number }, sessions: Sessions): Promise<Halves> {
     const store = await openBundleStore(state, 'client');
     const unlock = await lockState(state, 'dealer');
     const found: { header: StoredHeader; at: number }[] = [];

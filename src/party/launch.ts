@@ -160,6 +160,8 @@ export async function launchLocal(options: LaunchOptions): Promise<LaunchResult>
         } else if (event.type === 'logits') logits.push(event.logits);
       },
     );
+    // It was the only one to come.
+    client.report.catch(() => server.nobodyElse());
     const reports = await settled([client, server, dealer], timeoutMilliseconds);
     return { client: reports[0] as ClientReport, server: reports[1]!, dealer: reports[2]!, text: texts.join(''), logits };
   } finally {
@@ -192,7 +194,7 @@ async function settled(roles: readonly RoleProcess[], timeoutMilliseconds: numbe
   const failed = (role: RoleProcess, error: Error): void => {
     failures.push({ role: role.role, error });
     const missed = isPeer(error) && !role.lost;
-    const patience = graceMilliseconds + (missed ? timeoutMilliseconds : 0);
+    const patience = missed ? graceMilliseconds + timeoutMilliseconds : isEcho(error) ? graceMilliseconds : 0;
     timer ??= setTimeout(() => roles.forEach((each) => void each.kill()), patience);
   };
   const results = await Promise.all(roles.map((role) => role.report.catch((error: Error) => failed(role, error))));
@@ -201,6 +203,7 @@ async function settled(roles: readonly RoleProcess[], timeoutMilliseconds: numbe
   return results as RoleReport[];
 }
 
+const isEcho = (error: Error): boolean => error instanceof SottoError && error.reason.startsWith(refusedPrefix);
 const isPeer = (error: Error): error is SottoError => error instanceof SottoError && error.kind === 'peer';
 
 /**
@@ -209,8 +212,8 @@ const isPeer = (error: Error): error is SottoError => error instanceof SottoErro
  */
 function cause(failures: readonly Failure[], lost: ReadonlySet<Role>): Error {
   const rank = ({ role, error }: Failure): number => {
+    if (isEcho(error)) return 4;
     if (!isPeer(error)) return 0;
-    if (error.reason.startsWith(refusedPrefix)) return 4;
     if (lost.has(role)) return 2;
     return lost.has(error.place.party as Role) ? 1 : 3;
   };
@@ -288,6 +291,11 @@ class RoleProcess {
   /** It ended, or was ended, without a word. */
   get lost(): boolean {
     return this.#lost;
+  }
+
+  /** Tells a server that it need not wait for clients any longer. */
+  nobodyElse(): void {
+    if (this.#child.connected) this.#child.send('nobody else', () => undefined);
   }
 
   /** Ends it at once, and does not wait. */

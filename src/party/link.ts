@@ -4,6 +4,7 @@ import type { Channel } from '../net/contract.ts';
 import { systemAlarm } from '../node/clock.ts';
 import { type Control, controlFrame, parseControl, type RunRequest, sendControl } from './control.ts';
 import { freshCopy, type MaskedCopy, ringKey } from './copies.ts';
+import { dismiss } from './doors.ts';
 import { receiveAtAnyTime } from './live.ts';
 import { errorFields, type Log } from './log.ts';
 import type { RunProgram } from './manifest.ts';
@@ -19,6 +20,8 @@ export interface LinkOptions {
   readonly token: Uint8Array | undefined;
   readonly timeoutMilliseconds: number;
   readonly log: Log;
+  /** Of a party of one run, which opens the connection once: that it is there, and that it came to nothing or has ended. */
+  readonly once?: { opened(): void; lost(error: unknown): void } | undefined;
 }
 
 /** How soon a connection that ended is tried again. */
@@ -65,12 +68,16 @@ export class DealerLink {
     return turn;
   }
 
-  /** Opens the connection, and opens it again whenever it has ended. */
+  /** Opens the connection, and opens it again whenever it has ended, unless it is for one run. */
   async keep(): Promise<void> {
+    const { log, once } = this.#options;
     while (!this.#closed) {
       await this.#opened().catch((error: unknown) => {
-        if (!this.#closed) this.#options.log('warn', 'link-failed', errorFields(error));
+        if (this.#closed) return;
+        log('warn', 'link-failed', errorFields(error));
+        once?.lost(error);
       });
+      if (once !== undefined) return;
       await new Promise<void>((resolve) => {
         const cancel = systemAlarm(againMilliseconds, resolve);
         this.#wake = () => {
@@ -81,11 +88,14 @@ export class DealerLink {
     }
   }
 
-  async close(): Promise<void> {
+  /** Where it ends for an `error` the dealer hears which party's. */
+  async close(error?: unknown): Promise<void> {
+    if (this.#closed) return;
     this.#closed = true;
     this.#wake();
     const link = await this.#link?.catch(() => undefined);
-    await link?.channel.close();
+    if (link === undefined) return;
+    await (error === undefined ? link.channel.close() : dismiss(link.channel, error));
   }
 
   async #copyFor(run: RunRequest, traced: RunProgram): Promise<HeldCopy> {
@@ -109,8 +119,15 @@ export class DealerLink {
     const sent = async (): Promise<Control<'copied'>> => {
       await sendControl(link.channel, { type: 'copy', config, run, program: traced.hash, copy: copy.id });
       const session = { program: traced.ringProgram, context: [] };
-      await sendMasked(nodePlatform(run.ring.bits), session, link.channel, copy.seed, model.weight, held);
-      return await this.#inTime(answer);
+      const platform = nodePlatform(run.ring.bits);
+      const { spent } = copy;
+      const before = { at: platform.now(), sentBytes: link.channel.counters.sentBytes };
+      await sendMasked(platform, session, link.channel, copy.seed, model.weight, held);
+      spent.sentBytes += link.channel.counters.sentBytes - before.sentBytes;
+      spent.peakKernelBytes = Math.max(spent.peakKernelBytes, platform.kernels.peakBytes);
+      const copied = await this.#inTime(answer, link.channel.peer);
+      spent.seconds += (platform.now() - before.at) / 1000;
+      return copied;
     };
     // Where the dealer gives up in the middle, its reason is the error, not the broken connection.
     const refused = answer.then(() => new Promise<never>(() => {}));
@@ -142,6 +159,7 @@ export class DealerLink {
     const link: Link = { channel, right, copies: new Map(), copied: undefined };
     this.#up = true;
     this.#options.log('info', 'link-opened', { peer: channel.peer });
+    this.#options.once?.opened();
     void this.#listen(link);
     return link;
   }
@@ -166,21 +184,22 @@ export class DealerLink {
       link.copied?.reject(error);
       if (!this.#closed)
         log('warn', 'link-ended', { peer: link.channel.peer, reason: error instanceof SottoError ? error.reason : 'it failed' });
+      if (!this.#closed) this.#options.once?.lost(error);
       for (const copy of link.copies.values()) copy.held.clear();
       link.right.key.fill(0);
       await link.channel.close();
     }
   }
 
-  async #inTime<T>(work: Promise<T>): Promise<T> {
+  async #inTime<T>(work: Promise<T>, party: string): Promise<T> {
     const { timeoutMilliseconds } = this.#options;
     let cancel = (): void => {};
     const late = new Promise<never>((_, reject) => {
       cancel = systemAlarm(timeoutMilliseconds, () =>
         reject(
-          new SottoError('peer', `the dealer did not take the masked weights within ${timeoutMilliseconds} ms`, {
-            place: { party: 'dealer' },
-            remedy: "look at the dealer's log",
+          new SottoError('peer', `the ${party} is silent: it did not take the masked weights within ${timeoutMilliseconds} ms`, {
+            place: { party },
+            remedy: `look at the ${party}'s log`,
           }),
         ),
       );

@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
-import { controlFrame, greet, parseControl, receiveControl, sendControl } from './control.ts';
+import { controlFrame, greet, parseControl, sendControl } from './control.ts';
 import { nonce } from './session.ts';
 
 /** What the helper setting adds to a session: a second connection between client and server, and the end of a text told to the helper. */
@@ -11,19 +11,6 @@ export async function openBeside(server: Channel, connect: () => Promise<Channel
   await sendControl(server, { type: 'beside', token });
   const material = await connect();
   await greet(material, 'client', ['server'], { beside: token });
-  return material;
-}
-
-/** The server's end of it: a connection without the token is not the client's. */
-export async function acceptBeside(client: Channel, accept: () => Promise<Channel>): Promise<Channel> {
-  const { token } = await receiveControl(client, 'beside');
-  const material = await accept();
-  const { beside } = await greet(material, 'server', ['client']);
-  if (beside !== token)
-    throw new SottoError('peer', 'opened a second connection that belongs to another run', {
-      place: { party: 'client' },
-      remedy: 'let one client at a time come to this server',
-    });
   return material;
 }
 

@@ -1,18 +1,8 @@
 import { SottoError } from '../errors/index.ts';
-import { checkRanges } from '../models/ranges.ts';
 import type { Channel } from '../net/contract.ts';
 import { type Control, type RunRequest, receiveControl, sameProgram } from './control.ts';
-import { type RunProgram, type TracedRun, traceRun } from './manifest.ts';
-import type { ServedModel } from './model.ts';
+import type { RunProgram } from './manifest.ts';
 import { type LinkRight, sendOrder } from './vouchers.ts';
-
-/** The program of what a client asks for, which is that of both, within the ranges that the model was calibrated for. */
-export function traceRequest(model: ServedModel, request: Control<'request'>): TracedRun {
-  checkRanges(model.plan, request.run.ring, model.folder);
-  const traced = traceRun(model.manifest.config, request.run);
-  sameProgram('client', request.program, traced.hash);
-  return traced;
-}
 
 /** What an order is for. */
 export interface Ordered {
@@ -21,16 +11,15 @@ export interface Ordered {
   readonly traced: RunProgram;
 }
 
-/** Orders material from a dealer, or a helper's session; its answer must be for this order. `challenge`: the dealer's of this connection, where it came already. */
+/** Orders material from a dealer, or a helper's session, on a greeted connection; its answer must be for this order. */
 export async function placeOrder(
   dealer: Channel,
   right: LinkRight,
   { manifest, run, traced }: Ordered,
-  order: Pick<Control<'order'>, 'setup' | 'ahead' | 'copy' | 'nonces'>,
-  challenge?: string,
+  order: Pick<Control<'order'>, 'ahead' | 'copy' | 'nonces'>,
 ): Promise<Control<'agreed'>> {
-  const bound = challenge ?? (await receiveControl(dealer, 'challenge')).nonce;
-  await sendOrder(dealer, right, bound, { type: 'order', config: manifest.config, run, program: traced.hash, ...order });
+  const { nonce: challenge } = await receiveControl(dealer, 'challenge');
+  await sendOrder(dealer, right, challenge, { type: 'order', config: manifest.config, run, program: traced.hash, ...order });
   const agreed = await receiveControl(dealer, 'agreed');
   sameProgram(dealer.peer, agreed.program, traced.hash);
   const { client, server } = agreed.nonces;

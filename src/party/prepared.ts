@@ -193,7 +193,7 @@ export class Prepared {
     const dealer = await connect();
     try {
       // Nobody has come yet, so the server draws the nonce that a client would.
-      const order = { setup: 'held', ahead: true, copy: copy.id, nonces: { client: nonce(), server: nonce() } } as const;
+      const order = { ahead: true, copy: copy.id, nonces: { client: nonce(), server: nonce() } } as const;
       const agreed = await placeOrder(dealer, right, { manifest: model.manifest, run, traced }, order);
       const { bundle: id, program, nonces, ticket } = agreed;
       const writer = await store.write({ id, program, ring: run.ring, copy: copy.id, createdFor: 'server', nonces, ticket });

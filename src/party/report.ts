@@ -52,8 +52,13 @@ export function roleReport(
     meter,
     ledger,
     peakKernelBytes,
-    saw,
-  }: { meter: PhaseMeter; ledger?: Ledger | undefined; peakKernelBytes: number; saw: string },
+    saw = '',
+  }: {
+    meter: Pick<PhaseMeter, 'seconds' | 'sentBytes'>;
+    ledger?: Ledger | undefined;
+    peakKernelBytes: number;
+    saw?: string | undefined;
+  },
 ): RoleReport {
   return {
     role,

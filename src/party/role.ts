@@ -15,7 +15,12 @@ const tell = (event: RoleEvent): Promise<void> => new Promise((resolve) => proce
 
 async function obey(order: RoleOrder): Promise<RoleReport> {
   const onListening = (address: string): void => void tell({ type: 'listening', address });
-  if (order.role === 'server') return await runServer({ ...order, onListening });
+  if (order.role === 'server') {
+    const nobodyElse = new AbortController();
+    // The launcher's second and last word.
+    process.once('message', () => nobodyElse.abort());
+    return await runServer({ ...order, onListening, nobodyElse: nobodyElse.signal });
+  }
   if (order.role !== 'client') return await runDealer({ ...order, setting: order.role, onListening });
   const { task } = order;
   const onLogits = order.sendLogits ? { onLogits: (logits: Float64Array) => void tell({ type: 'logits', logits }) } : {};

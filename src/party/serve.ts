@@ -5,12 +5,22 @@ import { SottoError } from '../errors/index.ts';
 import { checkRanges } from '../models/ranges.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect } from '../node/sockets.ts';
+import type { TlsCredentials } from '../node/tls.ts';
 import { Asking, type AskPolicy, checkCertificate, logPolicy, openPolicy } from './asking.ts';
-import { attending } from './attend.ts';
+import { attending, patienceMilliseconds } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import { type BundleStore, openBundleStore } from './bundles.ts';
 import type { Measuring } from './calibration.ts';
-import { type Control, greet, heedingRefusals, type RunRequest, receiveControl, sendControl } from './control.ts';
+import {
+  type Control,
+  controlFrame,
+  encodeControl,
+  greet,
+  heedingRefusals,
+  type RunRequest,
+  receiveControl,
+  sendControl,
+} from './control.ts';
 import { partyCredentials } from './credentials.ts';
 import { firstWordMilliseconds, within } from './doors.ts';
 import { knock } from './knock.ts';
@@ -20,6 +30,7 @@ import { runLive } from './live.ts';
 import { lockState } from './lock.ts';
 import type { RunProgram } from './manifest.ts';
 import { loadModel, type ServedModel } from './model.ts';
+import type { OneRun } from './one-run.ts';
 import { placeOrder, sessionFor } from './orders.ts';
 import { nodePlatform } from './platform.ts';
 import { type Half, Prepared } from './prepared.ts';
@@ -28,7 +39,7 @@ import { openRunStore, serverKeptBytes } from './run-store.ts';
 import { serverRun, TextEnded } from './server-run.ts';
 import { type Service, type ServiceOptions, stand } from './service.ts';
 import { nonce, type RunStore, runBundle, runName, sessionOf } from './session.ts';
-import { type Session, Sessions } from './sessions.ts';
+import { type Done, type Session, Sessions } from './sessions.ts';
 import { Tracing, type TracingLimits, tracingLimits } from './tracing.ts';
 
 /** A server that stands for many clients: its model, its dealer, what may be asked of it, and where it keeps claims. */
@@ -57,34 +68,92 @@ const usualRing: RingParameters = { bits: 64, fraction: 16 };
 
 /** A server for many clients at once. */
 export async function serveModel(options: ServeOptions): Promise<Service> {
-  const { timeoutMilliseconds, setting, log } = options;
-  const credentials = partyCredentials(options.tls, 'server', [...options.listen, options.dealer]);
-  if (setting === 'helper' && options.prepare.count > 0)
+  if (options.setting === 'helper' && options.prepare.count > 0)
     throw new SottoError('usage', 'a helper makes nothing ahead', {
       place: { field: '--prepare' },
       remedy: 'leave it out, or use a dealer',
     });
+  return await standServer(options);
+}
+
+/**
+ * A server that stands. With `once` it stands for one run: it takes every ring that its model does, opens one link to its dealer, which it closes before
+ * the run, and makes nothing ahead, so that it need not have its state to itself.
+ */
+export async function standServer(options: ServeOptions, once?: OneRun): Promise<Service> {
+  const { timeoutMilliseconds, setting, log } = options;
+  const credentials = partyCredentials(options.tls, 'server', [...options.listen, options.dealer]);
   const token = await linkTokenFor([options.dealer], options.linkToken);
   const model = await loadModel(options.model, options.measuring);
   const tracing = new Tracing(options.tracing);
   const rings = [...(model.plan.ring === undefined ? [] : [model.plan.ring]), usualRing, ...(options.rings ?? [])];
-  const sessions = new Sessions({
-    ...{ role: 'server', ...options, limits: { ...options.limits, rings }, now: () => performance.now() },
-    reclaim: () => tracing.clear(),
+  const limits = once === undefined ? { ...options.limits, rings } : options.limits;
+  const now = (): number => performance.now();
+  const reclaim = (): void => tracing.clear();
+  const sessions = new Sessions({ role: 'server', ...options, limits, now, reclaim, watch: once });
+  const { registry } = sessions.metrics;
+  registry.gauge('sotto_programs_kept_bytes', 'Programs that are kept for clients that ask for the same run.', () => [
+    [{}, tracing.keptBytes],
+  ]);
+  const toDealer = connectorTo(options, credentials, once === undefined ? options.handshakeMilliseconds : timeoutMilliseconds);
+  const opened = (): void => once?.expect('client', patienceMilliseconds(timeoutMilliseconds));
+  const watched = once === undefined ? undefined : { opened, lost: (error: unknown) => once.lost(error) };
+  const link = new DealerLink({ model, connect: toDealer, token, timeoutMilliseconds, log, once: watched });
+  registry.gauge('sotto_dealer_linked', '1 while the dealer holds masked weights for this server.', () => [
+    [{}, Number(link.up)],
+  ]);
+  const parts = { options, model, sessions, link, toDealer, tracing };
+  const ahead = once === undefined ? await makingAhead(parts) : undefined;
+  const runs = await openRunStore({ state: options.state, party: 'server', keptBytes: serverKeptBytes });
+  log('info', 'manifest', { manifest: `sha256:${model.manifestHash}` });
+  const { policy = openPolicy } = options;
+  if (once === undefined) await logPolicy(log, { policy, model, setting }, (run) => tracing.trace(model.manifest.config, run));
+  const asking = new Asking(policy, now);
+  const server = new Server({ ...parts, policy, asking, ahead, runs, forOneRun: once !== undefined });
+  const service = await stand(options, {
+    role: 'server',
+    peers: ['client'],
+    credentials,
+    sessions,
+    patienceMilliseconds: patienceMilliseconds(timeoutMilliseconds),
+    arrived: (channel, hello) => server.arrived(channel, hello),
+    connects: [options.dealer],
+    unready: () => (link.up ? null : `no ${setting}`),
+    close: async () => {
+      await ahead?.prepared.stop();
+      await link.close(once?.failure);
+      await tracing.close();
+      await ahead?.unlock();
+    },
   });
-  const toDealer = async (): Promise<Channel> => {
-    const limits = { timeoutMilliseconds, connectMilliseconds: options.handshakeMilliseconds, credentials };
-    const knocking = { milliseconds: options.handshakeMilliseconds, now: () => performance.now() };
+  void link.keep();
+  ahead?.prepared.start();
+  return {
+    ...service,
+    async drain(milliseconds) {
+      const stopped = ahead?.prepared.stop();
+      await service.drain(milliseconds);
+      await stopped;
+    },
+  };
+}
+
+/** Gives greeted connections to the dealer, waiting so long for one that is not up. */
+function connectorTo(options: ServeOptions, credentials: TlsCredentials | undefined, connectMilliseconds: number) {
+  const { dealer: address, setting, timeoutMilliseconds, handshakeMilliseconds } = options;
+  const knocking = { milliseconds: connectMilliseconds, now: () => performance.now() };
+  return async (): Promise<Channel> => {
     const opened: Channel[] = [];
     try {
       const { channel } = await knock(
         async () => {
-          const opening = heedingRefusals(await connect({ address: options.dealer, peer: setting, ...limits }));
+          const connected = await connect({ address, peer: setting, timeoutMilliseconds, connectMilliseconds, credentials });
+          const opening = heedingRefusals(connected);
           opened.push(opening);
           opening.allow?.(materialFrameBytes);
           return opening;
         },
-        (greeted) => within(options.handshakeMilliseconds, greeted, greet(greeted, 'server', [setting])),
+        (greeted) => within(handshakeMilliseconds, greeted, greet(greeted, 'server', [setting])),
         knocking,
       );
       return channel;
@@ -93,77 +162,54 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
       throw error;
     }
   };
-  const link = new DealerLink({ model, connect: toDealer, token, timeoutMilliseconds, log });
+}
+
+/** What a server has for its halves of material made ahead; its state is this process's own until `unlock`. */
+interface Ahead {
+  readonly prepared: Prepared;
+  readonly store: BundleStore;
+  readonly unlock: () => Promise<void>;
+}
+
+async function makingAhead({ options, model, sessions, link, toDealer, tracing }: SharedParts): Promise<Ahead> {
+  const { state, prepare, log } = options;
+  const { metrics, admission } = sessions;
   const trace = (run: RunRequest): Promise<RunProgram> => tracing.trace(model.manifest.config, run);
-  for (const shape of options.prepare.shapes) {
-    sessions.admission.check(shape);
+  for (const shape of prepare.shapes) {
+    admission.check(shape);
     checkRanges(model.plan, shape.ring, model.folder);
     await trace(shape);
   }
-  const store = await openBundleStore(options.state, 'server');
-  const unlock = await lockState(options.state, 'server');
-  const runs = await openRunStore({ state: options.state, party: 'server', keptBytes: serverKeptBytes });
-  const { metrics } = sessions;
-  metrics.registry.gauge('sotto_programs_kept_bytes', 'Programs that are kept for clients that ask for the same run.', () => [
-    [{}, tracing.keptBytes],
-  ]);
+  const store = await openBundleStore(state, 'server');
+  const unlock = await lockState(state, 'server');
   const prepared = await Prepared.open({
-    ...{ model, state: options.state, store, ...options.prepare, trace, metrics, log },
+    ...{ model, state, store, ...prepare, trace, metrics, log },
     copyFor: (run, traced) => link.copyFor(run, traced),
     connect: toDealer,
-    idle: () => sessions.admission.active === 0,
+    idle: () => admission.active === 0,
   });
   metrics.registry.gauge('sotto_bundles_available', "Halves of material made ahead, the server's.", () => [[{}, prepared.count]]);
-  metrics.registry.gauge('sotto_dealer_linked', '1 while the dealer holds masked weights for this server.', () => [
-    [{}, Number(link.up)],
-  ]);
   log('info', 'state', { count: prepared.count });
-  log('info', 'manifest', { manifest: `sha256:${model.manifestHash}` });
-  const { policy = openPolicy } = options;
-  await logPolicy(log, { policy, model, setting }, trace);
-  const asking = new Asking(policy, () => performance.now());
-  const server = new Server({ options, policy, asking, model, sessions, link, prepared, store, runs, toDealer, tracing });
-  const service = await stand(options, {
-    role: 'server',
-    peers: ['client'],
-    credentials,
-    sessions,
-    arrived: (channel, hello) => server.arrived(channel, hello),
-    connects: [options.dealer],
-    unready: () => (link.up ? null : `no ${setting}`),
-    close: async () => {
-      await prepared.stop();
-      await link.close();
-      await tracing.close();
-      await unlock();
-    },
-  });
-  void link.keep();
-  prepared.start();
-  return {
-    ...service,
-    async drain(milliseconds) {
-      const stopped = prepared.stop();
-      await service.drain(milliseconds);
-      await stopped;
-    },
-  };
+  return { prepared, store, unlock };
 }
 
-interface ServerParts {
+interface SharedParts {
   readonly options: ServeOptions;
-  readonly policy: AskPolicy;
-  readonly asking: Asking;
   readonly model: ServedModel;
   readonly sessions: Sessions;
   readonly link: DealerLink;
-  readonly prepared: Prepared;
-  /** Halves made ahead. */
-  readonly store: BundleStore;
-  /** What comes with a session. */
-  readonly runs: RunStore;
   readonly toDealer: () => Promise<Channel>;
   readonly tracing: Tracing;
+}
+
+interface ServerParts extends SharedParts {
+  readonly policy: AskPolicy;
+  readonly asking: Asking;
+  /** Absent where nothing is made ahead. */
+  readonly ahead: Ahead | undefined;
+  /** What comes with a session. */
+  readonly runs: RunStore;
+  readonly forOneRun: boolean;
 }
 
 /** A client's request as far as it is agreed on. */
@@ -176,16 +222,22 @@ interface Asked {
 class Server {
   readonly #parts: ServerParts;
   readonly #besides = new Rendezvous();
+  /** The same bytes for every client, however many are told at once. */
+  readonly #manifest: Uint8Array;
 
   constructor(parts: ServerParts) {
     this.#parts = parts;
+    this.#manifest = encodeControl(parts.model.manifest);
   }
 
   async arrived(channel: Channel, { beside }: Control<'hello'>): Promise<void> {
     const { sessions, options, policy } = this.#parts;
     checkCertificate(channel, policy);
     if (beside === undefined) {
-      void sessions.run(options.setting, channel, (session) => this.#serve(session, channel));
+      // Until it has asked for a run that it may have it is a stranger among strangers, and sits nowhere.
+      const request = await this.#requested(channel);
+      const check = (): void => sessions.admission.check(request.run);
+      void sessions.run(options.setting, channel, (session) => this.#serve(session, channel, request), check);
       return;
     }
     // The word of it may come later than the connection itself.
@@ -196,30 +248,27 @@ class Server {
     });
   }
 
-  async #serve(session: Session, client: Channel): Promise<void> {
-    const { sessions, options, asking, prepared } = this.#parts;
-    const request = await this.#requested(client);
+  async #serve(session: Session, client: Channel, request: Control<'request'>): Promise<Done> {
+    const { options, asking, ahead } = this.#parts;
     const { run } = request;
-    sessions.admission.check(run);
     session.note({ promptTokens: run.promptTokens, newTokens: run.newTokens });
     const asked = { run, clientNonce: request.nonce, traced: await this.#trace(client, request) };
     asking.take(client, run);
     client.allow?.(largestFrameBytes(asked.traced.ringProgram, 'clientToServer'));
     if (options.setting === 'helper') return await this.#withHelper(session, client, asked);
-    const half = await prepared.take(asked.traced);
-    if (half === undefined) return await this.#fromDealer(session, client, asked);
+    const half = await ahead?.prepared.take(asked.traced);
+    if (ahead === undefined || half === undefined) return await this.#fromDealer(session, client, asked);
     try {
-      await this.#fromHalf(session, client, asked, half);
+      return await this.#fromHalf(session, client, asked, half, ahead.store);
     } finally {
-      await prepared.burn(half.header.id);
+      await ahead.prepared.burn(half.header.id);
     }
   }
 
-  /** The client reads the manifest, traces its run and asks for it; a silent one gives its seat back. */
+  /** The client reads the manifest, traces its run and asks for it; a silent one goes. */
   #requested(client: Channel): Promise<Control<'request'>> {
-    const { model, options } = this.#parts;
-    const { handshakeMilliseconds, tracing: { milliseconds } = tracingLimits } = options;
-    const asked = sendControl(client, model.manifest).then(() => receiveControl(client, 'request'));
+    const { handshakeMilliseconds, tracing: { milliseconds } = tracingLimits } = this.#parts.options;
+    const asked = client.send(controlFrame, this.#manifest).then(() => receiveControl(client, 'request'));
     return within(firstWordMilliseconds(handshakeMilliseconds) + milliseconds, client, asked, 'ask for a run');
   }
 
@@ -241,17 +290,20 @@ class Server {
     const { link, toDealer, model } = this.#parts;
     const { copy, right } = await Promise.race([link.copyFor(run, traced), session.aborted]);
     const dealer = session.adopt(await toDealer(), 'offline');
-    const order = { setup: 'held', ahead: false, copy: copy.id, nonces: { client: clientNonce, server: nonce() } } as const;
+    const order = { ahead: false, copy: copy.id, nonces: { client: clientNonce, server: nonce() } } as const;
     const ordered = { manifest: model.manifest, run, traced };
+    session.spent('setup', copy.spent);
     return { dealer, agreed: await placeOrder(dealer, right, ordered, order), copy };
   }
 
-  async #fromDealer(session: Session, client: Channel, asked: Asked): Promise<void> {
+  async #fromDealer(session: Session, client: Channel, asked: Asked): Promise<Done> {
     const { model, runs } = this.#parts;
     const { dealer, agreed, copy } = await this.#order(session, client, asked);
     const { platform, seeds } = await this.#begin(session, client, asked, agreed, copy.seed);
+    const { run, saw } = serverRun(client, model);
     const { bundle: id, program } = agreed;
-    await runBundle(runs, { id, program, ring: asked.run.ring, copy: copy.id, createdFor: 'server' }, client, TextEnded, {
+    const header = { id, program, ring: asked.run.ring, copy: copy.id, createdFor: 'server' } as const;
+    const ledger = await runBundle(runs, header, client, TextEnded, {
       fill: async (sink) => {
         await session.phase('offline', async () => {
           await attending(client, (attention) => serverFromDealer(platform, seeds, attention.guarded(dealer), sink));
@@ -259,30 +311,45 @@ class Server {
         });
         // The dealer is out of it before the first byte of the run.
         await dealer.close();
+        await this.#noMoreOrders();
       },
-      run: (bundle) => session.phase('online', () => serverOnline(platform, seeds, { ...serverRun(client, model).run, bundle })),
+      run: (bundle) => session.phase('online', () => serverOnline(platform, seeds, { ...run, bundle })),
     });
+    return { ledger, saw: saw(), peakKernelBytes: Math.max(copy.spent.peakKernelBytes, platform.kernels.peakBytes) };
+  }
+
+  /** A server of one run leaves its dealer once it has what it needs. */
+  async #noMoreOrders(): Promise<void> {
+    const { link, forOneRun } = this.#parts;
+    if (forOneRun) await link.close();
   }
 
   /** The dealer's part is here; the client's, which nobody else can make, comes now. */
-  async #fromHalf(session: Session, client: Channel, asked: Asked, { header, agreed, seed }: Half): Promise<void> {
-    const { model, store, runs } = this.#parts;
+  async #fromHalf(
+    session: Session,
+    client: Channel,
+    asked: Asked,
+    { header, agreed, seed }: Half,
+    store: BundleStore,
+  ): Promise<Done> {
+    const { model, runs } = this.#parts;
     const { platform, seeds } = await this.#begin(session, client, asked, agreed, seed);
     const { program, ring, copy, materialBytes: bytes } = header;
+    const { run, saw } = serverRun(client, model);
     const source = await store.open(header.id);
     try {
-      await runBundle(runs, { id: nonce(), program, ring, copy, createdFor: 'server' }, client, TextEnded, {
+      const ledger = await runBundle(runs, { id: nonce(), program, ring, copy, createdFor: 'server' }, client, TextEnded, {
         ahead: { id: header.id, bytes, source },
         fill: (sink) => session.phase('offline', () => serverFromClient(seeds, client, sink)),
-        run: (bundle) =>
-          session.phase('online', () => serverOnline(platform, seeds, { ...serverRun(client, model).run, bundle })),
+        run: (bundle) => session.phase('online', () => serverOnline(platform, seeds, { ...run, bundle })),
       });
+      return { ledger, saw: saw(), peakKernelBytes: platform.kernels.peakBytes };
     } finally {
       await source.close();
     }
   }
 
-  async #withHelper(session: Session, client: Channel, asked: Asked): Promise<void> {
+  async #withHelper(session: Session, client: Channel, asked: Asked): Promise<Done> {
     const { model, options } = this.#parts;
     const { dealer, agreed, copy } = await this.#order(session, client, asked);
     const { platform, seeds } = await this.#begin(session, client, asked, agreed, copy.seed);
@@ -292,8 +359,10 @@ class Server {
       attention.guard(this.#besides.expect(token, 'client', patience, session.aborted)),
     );
     beside.allow?.(largestFrameBytes(asked.traced.ringProgram, 'clientToServer'));
-    const live = { ...serverRun(client, model).run, helper: dealer, material: session.adopt(beside, 'offline') };
-    await session.phase('online', () =>
+    const { run, saw } = serverRun(client, model);
+    const live = { ...run, helper: dealer, material: session.adopt(beside, 'offline') };
+    await this.#noMoreOrders();
+    const ledger = await session.phase('online', () =>
       runLive(
         dealer,
         TextEnded,
@@ -301,12 +370,14 @@ class Server {
         ({ tokens }) => tokens,
       ),
     );
+    return { ledger, saw: saw(), peakKernelBytes: Math.max(copy.spent.peakKernelBytes, platform.kernels.peakBytes) };
   }
 
   /** The client hears what was agreed, and gets the seed of A. */
   async #begin(session: Session, client: Channel, { run, traced }: Asked, agreed: Control<'agreed'>, seed: Uint8Array) {
     session.note({ run: runName(agreed.bundle) });
     await sendControl(client, sessionFor(agreed));
+    session.taken();
     await session.phase('setup', () => sendMaskSeed(client, seed));
     return { platform: nodePlatform(run.ring.bits), seeds: sessionOf(traced.ringProgram, agreed) };
   }

@@ -42,6 +42,8 @@ export interface Standing {
   readonly peers: readonly ('client' | 'server')[];
   readonly credentials: TlsCredentials | undefined;
   readonly sessions: Sessions;
+  /** How long one receive or one send waits for a peer that comes; as for any other where absent. */
+  readonly patienceMilliseconds?: number | undefined;
   readonly arrived: (channel: Channel, hello: Control<'hello'>) => Promise<void>;
   readonly unready: () => string | null;
   /** Where it goes itself. */
@@ -52,8 +54,14 @@ export interface Standing {
 
 /** Opens the doors and the monitor of a party, which then stands until it is drained. */
 export async function stand(options: ServiceOptions, standing: Standing): Promise<Service> {
-  const { log, listen, handshakeMilliseconds, timeoutMilliseconds } = options;
-  const { sessions, credentials, role, peers } = standing;
+  const { log, listen, handshakeMilliseconds } = options;
+  const {
+    sessions,
+    credentials,
+    role,
+    peers,
+    patienceMilliseconds: timeoutMilliseconds = options.timeoutMilliseconds,
+  } = standing;
   let monitor: Awaited<ReturnType<typeof openMonitor>> | undefined;
   let doors: Doors | undefined;
   try {

@@ -2,10 +2,11 @@ import { deserialize } from 'node:v8';
 import type { Worker } from 'node:worker_threads';
 import type { RingNode, RingProgram } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
+import { parseModelConfig } from '../models/config.ts';
 import { systemAlarm } from '../node/clock.ts';
 import { startThread } from '../node/thread.ts';
 import { type RunRequest, sameProgram } from './control.ts';
-import type { RunProgram } from './manifest.ts';
+import { type RunProgram, traceRun } from './manifest.ts';
 import { TurnedAway } from './refusals.ts';
 import type { FromTracing, TableNumber, TracingOrder } from './tracing-worker.ts';
 
@@ -18,6 +19,11 @@ export interface TracingLimits {
   readonly programBytes: number;
   /** Of the programs that are kept for the next client. */
   readonly keptBytes: number;
+  /**
+   * A run of at most so many layers times new tokens, and tokens of the prompt, is traced in this thread: a second's work at most, and less than
+   * to start another one. None where absent.
+   */
+  readonly smallRun?: number | undefined;
 }
 
 export const tracingLimits: TracingLimits = {
@@ -29,6 +35,9 @@ export const tracingLimits: TracingLimits = {
 
 /** A thread that has nothing to trace is ended after so long, and gives its memory back. */
 const idleMilliseconds = 5000;
+
+/** Of a node as it comes from a thread, tables aside. */
+const nodeBytes = 300;
 
 interface Kept {
   readonly program: RunProgram;
@@ -117,7 +126,18 @@ export class Tracing {
     return thread;
   }
 
+  /** In this thread, where little is to be done; undefined where it is not. */
+  #tracedHere({ config, run }: TracingOrder): Kept | undefined {
+    const { smallRun = 0 } = this.#limits;
+    const { numHiddenLayers } = parseModelConfig(config);
+    if (Math.max(numHiddenLayers * run.newTokens, run.promptTokens) > smallRun) return undefined;
+    const program = traceRun(config, run);
+    return { program, bytes: nodeBytes * program.ringProgram.nodes.length };
+  }
+
   async #traced(order: TracingOrder, party: string | undefined): Promise<Kept> {
+    const here = this.#tracedHere(order);
+    if (here !== undefined) return here;
     const thread = this.#started();
     const { milliseconds } = this.#limits;
     const taken = new Taken(order, party);

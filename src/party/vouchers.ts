@@ -58,10 +58,7 @@ const proofOf = (who: 'server' | 'dealer', token: Uint8Array, parts: readonly st
 // --- the server's side ---
 
 /** Opens a link on a greeted connection. On a plain one both sides prove that they know the token, before anything else is said. */
-export async function openLink(
-  dealer: Channel,
-  token: Uint8Array | undefined,
-): Promise<LinkRight & { readonly challenge: string }> {
+export async function openLink(dealer: Channel, token: Uint8Array | undefined): Promise<LinkRight> {
   const { nonce: challenge } = await receiveControl(dealer, 'challenge');
   const nonce = hexOf(randomBytes(32));
   const secured = dealer.security !== undefined;
@@ -82,7 +79,7 @@ export async function openLink(
   const secret = bytesOf(linked.secret);
   const key = orderKey(dealer, linked.link, secret);
   secret.fill(0);
-  return { link: linked.link, key, challenge };
+  return { link: linked.link, key };
 }
 
 /** Sends an order with what vouches for it. `challenge` is the dealer's, of this connection. */

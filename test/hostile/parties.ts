@@ -83,6 +83,7 @@ export async function run(
     return { address, done: done.catch(() => undefined) };
   };
   const dealer = await ready((onListening) => runDealer({ listen: `unix:${place}/dealer`, ...patience, onListening }));
+  const nobodyElse = new AbortController();
   const server = await ready((onListening) =>
     runServer({
       model: folder,
@@ -91,12 +92,14 @@ export async function run(
       state: join(place, `server-${runs}`),
       ...patience,
       onListening,
+      nobodyElse: nobodyElse.signal,
     }),
   );
   const state = join(root, more.state ?? `client-${runs++}`);
   const given = more.manifestHash === undefined ? {} : { manifestHash: more.manifestHash };
   const options = { server: server.address, dealer: dealer.address, ring: { bits: 64, fraction: 16 }, ...given };
   const outcome = await watchedClient(state, { ...options, task: { kind: 'generate', ...task } });
+  nobodyElse.abort();
   await Promise.all([server.done, dealer.done]);
   return outcome;
 }

@@ -7,9 +7,10 @@ import { channelOverSocket } from '../../src/node/sockets.ts';
 import { greet } from '../../src/party/control.ts';
 import { runClient } from '../../src/party/index.ts';
 import { expected, temporary, writeLlama } from '../party/models.ts';
+import { sit } from './asker.ts';
 import { honest, honestLimits } from './place.ts';
 
-/** One visitor that says hello, asks for nothing, and comes again as soon as it is let go: as often as there are places, and more. */
+/** One visitor that asks for a run, does not go on with it, and comes again as soon as it is let go: as often as there are places, and more. */
 vi.setConfig({ testTimeout: 120_000 });
 const { path: root, remove } = temporary();
 const model = join(root, 'model');
@@ -26,7 +27,9 @@ async function besiege(port: number, { ended }: { ended: boolean }, come: () => 
   await once(socket, 'connect');
   const channel = channelOverSocket(socket, { peer: 'server', timeoutMilliseconds: 60_000 });
   try {
+    channel.allow?.(2 ** 25);
     await greet(channel, 'client', ['server']);
+    await sit(channel);
     come();
     // What it is told is never answered.
     while (!ended) await channel.receive();

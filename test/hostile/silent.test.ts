@@ -5,13 +5,12 @@ import type { Setting } from '../../src/backends/cost/index.ts';
 import type { Channel } from '../../src/net/contract.ts';
 import { memoryPair } from '../../src/net/memory.ts';
 import { connect } from '../../src/node/sockets.ts';
-import { type Control, greet, receiveControl, receiveManifest, sendControl } from '../../src/party/control.ts';
+import { type Control, greet, receiveControl, receiveSession, sendControl } from '../../src/party/control.ts';
 import { dismiss } from '../../src/party/doors.ts';
 import { runClient } from '../../src/party/index.ts';
-import { traceRun } from '../../src/party/manifest.ts';
-import { freshTicket } from '../../src/party/session.ts';
 import { tracingLimits } from '../../src/party/tracing.ts';
 import { expected, temporary, writeLlama } from '../party/models.ts';
+import { sit } from './asker.ts';
 import { type Honest, honest } from './place.ts';
 
 /** Clients that come as they should and then say nothing: at a server before their request, at a dealer before they join, at a helper before they go on. */
@@ -52,7 +51,7 @@ async function came(address: string, peer: string): Promise<Channel> {
 /** What is read until the peer lets this client go, and by which code. */
 async function fate(channel: Channel): Promise<string> {
   for (;;) {
-    const said = await receiveManifest(channel).catch((error: { code?: string; reason: string }) => error);
+    const said = await receiveControl(channel, 'manifest').catch((error: { code?: string; reason: string }) => error);
     if (!('type' in said)) return said.code ?? said.reason;
   }
 }
@@ -60,12 +59,7 @@ async function fate(channel: Channel): Promise<string> {
 /** A client that asks, as it should, and does not come to the dealer. */
 async function asks(address: string): Promise<{ channel: Channel; ticket: string; program: string }> {
   const channel = await came(address, 'server');
-  const manifest = await receiveManifest(channel);
-  const run = { task: 'generate', promptTokens: 1, newTokens: 2, ring } as const;
-  const { ticket, nonce } = freshTicket();
-  const program = traceRun(manifest.config, run).hash;
-  await sendControl(channel, { type: 'request', run, program, nonce });
-  return { channel, ticket, program };
+  return { channel, ...(await sit(channel)) };
 }
 
 /** The same, past the words of the session. */
@@ -80,7 +74,7 @@ async function fateOf(channel: Channel): Promise<string> {
 }
 
 describe('a client that says no more', () => {
-  it('keeps a seat at the server for the time of a first word, and is told why it goes', async () => {
+  it('keeps no seat at the server before it has asked, and is told why it goes', async () => {
     const at = await place('silent', 'dealer');
     const silent = await Promise.all(Array.from({ length: 2 }, () => came(at.server.addresses[0]!, 'server')));
     const fates = Promise.all(silent.map(fate));
@@ -108,7 +102,7 @@ describe('a client that says no more', () => {
     const joined = await Promise.all(
       [0, 1].map(async () => {
         const { channel, ticket, program } = await asks(at.server.addresses[0]!);
-        const { bundle }: Control<'session'> = await receiveControl(channel, 'session');
+        const { bundle }: Control<'session'> = await receiveSession(channel);
         const helper = await came(at.dealer.addresses[0]!, 'helper');
         await sendControl(helper, { type: 'join', bundle, program, ticket });
         return channel;

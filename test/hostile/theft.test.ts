@@ -58,7 +58,6 @@ async function visit(at: Honest, credentials?: TlsCredentials) {
 const orderOf = (config: Record<string, unknown>, traced: TracedRun, copy: string, nonce = freshTicket().nonce) =>
   ({
     type: 'order',
-    setup: 'held',
     ahead: false,
     ...{ config, run, program: traced.hash, copy },
     nonces: { client: nonce, server: fresh() },

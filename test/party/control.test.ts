@@ -32,7 +32,7 @@ const messages: { [T in ControlType]: Control<T> } = {
   copied: { type: 'copied', copy: hex(32) },
   voucher: { type: 'voucher', link: hex(16), mac: hex(32) },
   order: {
-    ...{ type: 'order', setup: 'here', ahead: false, config: {}, run, program: hex(32), copy: hex(32) },
+    ...{ type: 'order', ahead: false, config: {}, run, program: hex(32), copy: hex(32) },
     nonces: { client: hex(16), server: hex(16) },
   },
   agreed: { type: 'agreed', ahead: false, bundle: hex(16), program: hex(32), nonces },

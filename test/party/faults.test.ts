@@ -151,10 +151,15 @@ async function serverFor(play: (address: string) => Promise<void>, timeoutMillis
   const common = { timeoutMilliseconds };
   const dealer = await listening((onListening) => runDealer({ ...common, listen: `unix:${directory}/d`, onListening }));
   const state = join(directory, 'state');
+  const nobodyElse = new AbortController();
   const server = await listening((onListening) =>
-    runServer({ ...common, model, listen: `unix:${directory}/s`, dealer: dealer.address, state, onListening }),
+    runServer({
+      ...{ ...common, model, listen: `unix:${directory}/s`, dealer: dealer.address, state, onListening },
+      nobodyElse: nobodyElse.signal,
+    }),
   );
   await play(server.address);
+  nobodyElse.abort();
   const [error, dealerError] = await Promise.all([server.end, dealer.end]);
   expect(dealerError).toMatchObject({ name: 'SottoError', kind: 'peer' });
   return error;
@@ -180,7 +185,7 @@ describe.concurrent('a server that a stranger talks to', () => {
 
   it('refuses another version, another role, and says so', async () => {
     for (const [message, reason] of [
-      [{ ...hello, version: 'sotto/2' }, /speaks sotto\/2, this party sotto\/3/],
+      [{ ...hello, version: 'sotto/3' }, /speaks sotto\/3, this party sotto\/4/],
       [{ ...hello, role: 'dealer' }, /is a dealer/],
     ] as const) {
       const error = await serverFor((address) =>

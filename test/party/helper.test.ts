@@ -2,9 +2,9 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { memoryPair } from '../../src/net/memory.ts';
-import { greet, sendControl } from '../../src/party/control.ts';
+import { sendControl } from '../../src/party/control.ts';
 import { type LaunchOptions, type LaunchResult, launchLocal, type Role } from '../../src/party/index.ts';
-import { acceptBeside, openBeside, untilStopped } from '../../src/party/live.ts';
+import { untilStopped } from '../../src/party/live.ts';
 import { type Expected, expected, farthest, temporary, writeLlama } from './models.ts';
 import { type Crossing, runParties } from './relay.ts';
 
@@ -67,30 +67,6 @@ describe.concurrent('client, server and helper as processes', { timeout: 60_000 
     expect(result.client.stopped).toBe('eos');
     expect(result.client.newIds).toEqual(right.ids.slice(0, 2));
     expect(result.server.sentBytes.online).toBeLessThan(result.client.forecast.online.serverToClientBytes);
-  });
-});
-
-describe('the second connection of client and server', () => {
-  it('is told by a token from a stranger’s', async () => {
-    const [client, server] = memoryPair({ names: ['client', 'server'] });
-    const [stranger, strangersServer] = memoryPair({ names: ['client', 'server'] });
-    const accepting = acceptBeside(server, async () => strangersServer);
-    await sendControl(client, { type: 'beside', token: '00'.repeat(16) });
-    const intruding = greet(stranger, 'client', ['server']).then(() =>
-      sendControl(stranger, { type: 'beside', token: '11'.repeat(16) }),
-    );
-    await expect(accepting).rejects.toMatchObject({ kind: 'peer', place: { party: 'client' } });
-    await intruding;
-  });
-
-  it('is the client’s own where the token is right', async () => {
-    const [client, server] = memoryPair({ names: ['client', 'server'] });
-    const [second, secondServer] = memoryPair({ names: ['client', 'server'] });
-    const [opened, accepted] = await Promise.all([
-      openBeside(client, async () => second),
-      acceptBeside(server, async () => secondServer),
-    ]);
-    expect([opened, accepted]).toEqual([second, secondServer]);
   });
 });
 
@@ -163,7 +139,7 @@ async function signalled(apart: Role, moment: (crossing: Crossing) => boolean, s
 }
 
 describe.concurrent('a run with a helper of which one process', { timeout: 60_000 }, () => {
-  const setup = ({ from, kind }: Crossing) => from === 'server' && kind === 2;
+  const setup = ({ from, to, kind }: Crossing) => from === 'server' && to === 'client' && kind === 2;
   const online = ({ from, kind, frame }: Crossing) => from === 'client' && kind === 1 && frame > 6;
 
   it.each(['SIGKILL', 'SIGSTOP'] as const)('the helper, gets %s: both parties end, and its name is said', async (signal) => {

@@ -32,7 +32,7 @@ vi.mock('node:child_process', async (original) => {
     child.on('message', (event) => record.events.push(event));
     const send = child.send.bind(child) as (...parameters: unknown[]) => boolean;
     child.send = ((order: RoleOrder, ...rest: unknown[]) => {
-      record.order = order;
+      record.order ??= order;
       started.beforeOrder(order);
       return send(order, ...rest);
     }) as typeof child.send;

@@ -249,7 +249,9 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
       state: state.server,
       timeoutMilliseconds,
     } as const;
-    const server = outcome(listened(serverOrder, (onListening) => runServer({ ...serverOrder, onListening })));
+    const nobodyElse = new AbortController();
+    const serving = { ...serverOrder, nobodyElse: nobodyElse.signal };
+    const server = outcome(listened(serverOrder, (onListening) => runServer({ ...serving, onListening })));
     await waitFor(socket('s'), server);
     lines.push(await line(socket('cs'), socket('s'), 'client', 'server', options));
     lines.push(await line(socket('cd'), socket('d'), 'client', source, options));
@@ -263,6 +265,11 @@ export async function runParties(options: PartiesOptions): Promise<Outcomes> {
       asked = processOf({ ...common, role: 'client', sendLogits: false, task: ofProcess }).report as Promise<ClientReport>;
     } else asked = runClient({ ...common, task, onLogits: (values) => void logits.push(values) });
     const client = outcome(asked);
+    // It was the only one to come.
+    void client.then(() => {
+      nobodyElse.abort();
+      if (apart === 'server' && children[0]!.connected) children[0]!.send('nobody else', () => undefined);
+    });
     // A stopped process is ended once everybody else has given up.
     const others = Object.entries({ client, server, dealer }).flatMap(([role, end]) =>
       (role === 'dealer' ? source : role) === apart ? [] : [end],

@@ -21,6 +21,7 @@ import {
 import { logger } from '../../src/party/log.ts';
 import { traceRun } from '../../src/party/manifest.ts';
 import { Metrics } from '../../src/party/metrics.ts';
+import { sit } from '../hostile/asker.ts';
 import { type Expected, expected, farthest, temporary, writeLlama } from './models.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
@@ -167,17 +168,19 @@ const failure = (
     (error) => error,
   );
 
-/** A client that says hello, and nothing more. */
+/** A client that asks for a run, and nothing more. */
 async function idler(address: string): Promise<Channel> {
   const channel = await connect({ address, peer: 'server', timeoutMilliseconds: 5000 });
   await greet(channel, 'client', ['server']);
-  await receiveControl(channel, 'manifest');
+  await sit(channel);
   return channel;
 }
+/** One seat and one place to wait, and time for who sits there. */
+const crowded = { limits: { ...limits, maximumSessions: 1, maximumWaiting: 1 }, handshakeMilliseconds: 20_000 };
 
 describe('a server with as many clients as it takes', () => {
   it('lets one wait and turns the next away, and says when to come again', async () => {
-    const at = await place({ limits: { ...limits, maximumSessions: 1, maximumWaiting: 1 } });
+    const at = await place(crowded);
     const first = await idler(at.server.addresses[0]!);
     const waiting = at.client([5]);
     await until(async () => /sotto_sessions_waiting 1/.test(await page(at.server, '/metrics')));
@@ -191,10 +194,11 @@ describe('a server with as many clients as it takes', () => {
   });
 
   it('forgets who goes while waiting', async () => {
-    const at = await place({ limits: { ...limits, maximumSessions: 1, maximumWaiting: 1 } });
+    const at = await place(crowded);
     const first = await idler(at.server.addresses[0]!);
     const impatient = await connect({ address: at.server.addresses[1]!, peer: 'server', timeoutMilliseconds: 5000 });
     await greet(impatient, 'client', ['server']);
+    await sit(impatient);
     expect(await receiveControl(impatient, 'waiting')).toEqual({ type: 'waiting', ahead: 0 });
     await impatient.close();
     await until(async () => /sotto_sessions_waiting 0/.test(await page(at.server, '/metrics')));
