@@ -358,6 +358,13 @@ export const cases: readonly Case[] = [
     server: all(3, { w: 1 }),
   },
   {
+    name: 'range flags: sums, windows, the number of misses, and one bit of it',
+    bits: 3,
+    build: (p) => p.flags(p.mixed('x', 'w', 2), { width: 2, high: 1 }),
+    client: all(3, { x: 2 }, 9),
+    server: all(3, { w: 2 }, 5),
+  },
+  {
     name: 'a linear map, truncated and opened',
     bits: 3,
     build: (p) => p.square(p.truncate(p.linear(p.shape(p.input(), [1]), 'W', 1, 1), 1)),

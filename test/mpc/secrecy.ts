@@ -49,7 +49,9 @@ export async function judge(given: Case, viewer: Side, fault: Fault = {}): Promi
   for (const own of few(given[viewer]).slice(large ? -1 : 0)) {
     const common = { program, secrets: given[other].map((secret) => ({ ...secret, ...own })), fault };
     const note = (outcome: Outcome, hiddenOnly: boolean): void => {
-      const reveals = outcome.program.nodes.flatMap((node, index) => (node.operation === 'reveal' ? [index] : []));
+      const reveals = outcome.program.nodes.flatMap(({ operation }, index) =>
+        operation === 'reveal' || operation === 'flag' ? [index] : [],
+      );
       const view = outcome.views[viewer].filter(({ node }) => !reveals.includes(node));
       verdict.lanes += outcome.lanes;
       verdict.differing += differingViews(outcome, [...view, ...ownShare(outcome, viewer)]);
@@ -69,7 +71,8 @@ function ownShare(outcome: Outcome, viewer: Side): Column[] {
   const { nodes, ring } = outcome.program;
   if (nodes.some(({ operation }) => operation === 'piecewise' || (viewer === 'server' && operation === 'lookup'))) return [];
   const node = nodes.findLastIndex(
-    ({ operation, state }, i) => operation !== 'reveal' && state !== 'opening' && outcome.share(viewer, i).length > 0,
+    ({ operation, state }, i) =>
+      operation !== 'reveal' && operation !== 'flag' && state !== 'opening' && outcome.share(viewer, i).length > 0,
   );
   const words = outcome.share(viewer, node);
   const perLane = words.length / outcome.lanes;
@@ -85,10 +88,13 @@ function ownShare(outcome: Outcome, viewer: Side): Column[] {
 
 function wrongReveals(outcome: Outcome, reveal: number): number {
   const { nodes, ring } = outcome.program;
-  const input = nodes[reveal]!.inputs[0]!;
+  const { operation, inputs } = nodes[reveal]!;
+  const input = inputs[0]!;
+  // Of a flag the lowest bit.
+  const width = operation === 'flag' ? 1 : ring.bits;
   const message = outcome.views.client.find(({ node }) => node === reveal)!.words;
   const [output, own] = [opened(outcome, input), outcome.share('client', input)];
-  return message.filter((word, lane) => (output[lane]! - own[lane]! - word) % 2 ** ring.bits !== 0).length;
+  return message.filter((word, lane) => (output[lane]! - own[lane]! - word) % 2 ** width !== 0).length;
 }
 
 /** Every lane's view as one number, sorted, for each assignment of secrets. */

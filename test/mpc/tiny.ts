@@ -122,6 +122,40 @@ export class Tiny {
     const { shape } = this.ring.node(x);
     return this.ring.push('piecewise', [x], parameters, { shape, state: 'floating', fraction: 0 });
   }
+  /**
+   * Range flags of a wire of `width` numbers a lane: two sums of them, each looked at through [−2^high, 2^high), the misses added up and looked at
+   * once more, or with `counted` told as they are.
+   */
+  flags(x: number, { width, high, counted = false }: { width: number; high: number; counted?: boolean }): number {
+    const { ring, lanes } = this;
+    const { bits } = ring.ring;
+    const repeats = 2;
+    const floating = (shape: readonly number[]) => ({ shape, state: 'floating', fraction: 0 }) as const;
+    const pinned = (shape: readonly number[]) => ({ ...floating(shape), state: 'pinned' }) as const;
+    const looks = ring.push('project', [x], { group: width, repeats, seed: 11 }, pinned([lanes, repeats]));
+    // In a wide ring few indices, as real windows have them.
+    const table = { bits, drop: Math.max(0, bits - 8), start: 0, coefficients: [] };
+    const window = {
+      knots: Float64Array.of(-(2 ** high), 2 ** high),
+      offsets: Float64Array.of(-1, 1),
+      slopes: new Float64Array(2),
+    };
+    const outside = ring.push('piecewise', [looks], { ...table, ...window }, floating([lanes, repeats]));
+    const one = { values: Float64Array.of(1), constantShape: [] };
+    const missed = ring.push('addConstant', [outside], one, floating([lanes, repeats]));
+    const misses = ring.push('sum', [missed], { outer: lanes, axis: repeats, inner: 1 }, floating([lanes]));
+    if (counted) return ring.push('flag', [misses], { name: 'range.0' }, pinned([lanes]));
+    const number = ring.push('pin', [misses], { width: Math.min(bits, 4) }, pinned([lanes]));
+    const some = {
+      bits: Math.min(bits, 4),
+      drop: 0,
+      knots: Float64Array.of(1),
+      offsets: Float64Array.of(1),
+      slopes: new Float64Array(1),
+    };
+    const found = ring.push('piecewise', [number], { ...table, ...some }, floating([lanes]));
+    return ring.push('flag', [found], { name: 'range.0' }, pinned([lanes]));
+  }
   /** value + slope · rest of a wire with one bit of rest, truncated once: what a row function does. */
   rowFunction(x: number, indexBits: number, values: readonly number[], slopes: readonly number[]): number {
     const { ring, lanes } = this;

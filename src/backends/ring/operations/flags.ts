@@ -21,25 +21,32 @@ function mixed(seed: number, at: number): number {
   return h ^ (h >>> 16);
 }
 
-/** (…) → (groups, repeats). Acts on a share, a mask or a value alike. */
-export function projected(kernels: RingKernels, x: Block, { group, repeats, seed }: Projection): Block {
-  const groups = Math.ceil(x.length / group);
-  return fresh(kernels, groups * repeats, (out) => {
-    const wordBytes = kernels.wordBits / 8;
-    for (let at = 0; at < groups; at++) {
-      const first = at * group;
-      const k = Math.min(group, x.length - first);
-      const signs = new Float64Array(k * repeats);
-      for (let i = 0; i < k; i++) {
-        const bits = mixed(seed, first + i);
-        for (let j = 0; j < repeats; j++) signs[i * repeats + j] = coefficients[(bits >>> (2 * j)) & 3]!;
-      }
-      const matrix = kernels.allocate(signs.length);
-      kernels.encode(matrix, signs, 0, kernels.wordBits);
-      const part = (block: Block, from: number, length: number): Block => ({ offset: block.offset + from * wordBytes, length });
-      kernels.matmul(part(out, at * repeats, repeats), part(x, first, k), matrix, { batch: 1, m: 1, k, n: repeats });
-      kernels.free(matrix);
-    }
+/** A group's signs, (k, repeats). Every group has the same: what a sum misses of one it misses of another, each at its own chance. */
+function signsOf(kernels: RingKernels, k: number, { repeats, seed }: Projection): Block {
+  const signs = new Float64Array(k * repeats);
+  for (let i = 0; i < k; i++) {
+    const bits = mixed(seed, i);
+    for (let j = 0; j < repeats; j++) signs[i * repeats + j] = coefficients[(bits >>> (2 * j)) & 3]!;
+  }
+  return fresh(kernels, signs.length, (matrix) => kernels.encode(matrix, signs, 0, kernels.wordBits));
+}
+
+/** (…) → (groups, repeats), the last group of what is left. Acts on a share, a mask or a value alike. */
+export function projected(kernels: RingKernels, x: Block, projection: Projection): Block {
+  const { group, repeats } = projection;
+  const wordBytes = kernels.wordBits / 8;
+  const part = (block: Block, from: number, length: number): Block => ({ offset: block.offset + from * wordBytes, length });
+  return fresh(kernels, Math.ceil(x.length / group) * repeats, (out) => {
+    const whole = Math.floor(x.length / group);
+    const sums = (from: number, m: number, k: number): void => {
+      if (m === 0 || k === 0) return;
+      const signs = signsOf(kernels, k, projection);
+      const at = (from / group) * repeats;
+      kernels.matmul(part(out, at, m * repeats), part(x, from, m * k), signs, { batch: 1, m, k, n: repeats });
+      kernels.free(signs);
+    };
+    sums(0, whole, group);
+    sums(whole * group, 1, x.length - whole * group);
   });
 }
 
