@@ -22,21 +22,36 @@ const groupOfArguments = 64;
 export const guardBits = 4;
 /** Index bits below the ends of a window. */
 const windowIndexBits = 6;
-/** Seven standard deviations of a sum of numbers whose root mean square is 16, over the root of their number. */
-const spread = 7 * 16;
+/** Sums have room for elements of this root mean square; for less where elements may not be as large, a quarter of their bound, but where that is small all of it. */
+const usualSize = 16;
+const sizeOf = (bound: number): number => Math.min(usualSize, Math.max(bound / 4, Math.min(bound, 4)));
+/** Standard deviations of a sum that its window holds. */
+const deviations = 7;
 
-/** How many elements are summed for a window of this size: none where too few would have room in it. */
-function groupFor(window: number): number | undefined {
-  const room = Math.floor(Math.log2((window / spread) ** 2));
-  return room < 4 ? undefined : Math.min(groupOfProducts, 2 ** room);
-}
-
-interface Check {
-  readonly wire: number;
-  /** Integers from `low` to below 2^high, in units of the wire; symmetric where `low` is undefined. */
+/** Integers from `low` to below 2^high, in units of the wire; symmetric where `low` is undefined. */
+interface Window {
   readonly high: number;
   readonly low?: 0;
+  /** Elements that are summed, and how often; one by one where absent. */
   readonly group?: number;
+  readonly repeats?: number;
+}
+interface Check extends Window {
+  readonly wire: number;
+}
+
+/**
+ * The window of sums of a wire whose elements are below 2^bound. It is as narrow as that where groups have room in it, and else so wide that there is a look for 16
+ * elements, but no wider than what can be told from a wrap (`most`): where not even that has room, fewer sums, of smaller groups.
+ */
+function windowOfSums(bound: number, most: number, fraction: number): Window | undefined {
+  const size = sizeOf(2 ** (bound - fraction));
+  const room = (high: number): number => Math.floor(2 * Math.log2(2 ** (high - fraction) / (deviations * size)));
+  let high = bound;
+  while (high < most && 2 ** room(high) < 16 * repeats) high++;
+  if (room(high) < 4) return undefined;
+  const group = Math.min(groupOfProducts, 2 ** room(high));
+  return { high, group, repeats: Math.min(repeats, group / 16) };
 }
 
 /**
@@ -64,9 +79,9 @@ function checksOf({ nodes, ring }: RingProgram): Check[] {
       const wire = node.inputs[0]!;
       const use = multiplied[index]!;
       const most = use === 2 ? L / 2 : use === 1 ? L / 2 - 1 : L;
-      const high = Math.min(L - 3, Math.floor(most) + node.parameters.bits);
-      const group = groupFor(2 ** (high - nodes[wire]!.fraction));
-      if (group !== undefined) put({ wire, high, group });
+      const bound = Math.min(L - 3, Math.floor(most) + node.parameters.bits);
+      const window = windowOfSums(bound, L - 3, nodes[wire]!.fraction);
+      if (window !== undefined) put({ wire, ...window });
     }
     if (node.operation === 'lookup') {
       const read = nodes[node.inputs[0]!]!;
@@ -80,7 +95,7 @@ function checksOf({ nodes, ring }: RingProgram): Check[] {
       const { wire, shift } = source;
       // A row function has pieces over octaves; its last knot is the end of what was measured.
       if (knots.length > 16) put({ wire, high: Math.floor(Math.log2(knots.at(-1)!)) + drop + shift, low: 0 });
-      else if (bits + shift <= L) put({ wire, high: bits - 2 + shift, group: groupOfArguments });
+      else if (bits + shift <= L) put({ wire, high: bits - 2 + shift, group: groupOfArguments, repeats });
     }
   });
   return [...found.values()];
@@ -174,7 +189,7 @@ class Flagging {
     return state === 'pinned' ? x : this.#push('pin', [x], width === undefined ? {} : { width }, shape, 'pinned', scope);
   }
 
-  #check({ group, high, low }: Check, wire: number, scope: string): void {
+  #check({ group, repeats = 1, high, low }: Check, wire: number, scope: string): void {
     const L = this.#program.ring.bits;
     const count = size(this.#nodes[wire]!.shape);
     let looked = wire;
