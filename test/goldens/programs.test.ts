@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { forecast, sectionsOf } from '../../src/backends/cost/index.ts';
-import { quantise, type RingProgram, schedule } from '../../src/backends/ring/index.ts';
+import { privateProgram, type RingProgram, schedule } from '../../src/backends/ring/index.ts';
 import { withSensitivity } from '../../src/convert/fisher.ts';
 import { parseShape, traceShapeLayer } from '../../src/models/index.ts';
 import { traceLlama } from '../../src/models/llama.ts';
@@ -30,10 +30,10 @@ const ringText = (program: RingProgram): string =>
  * The program in the ring; who sends how much in which order; what each party sends in the setup, offline, online and offline with a helper;
  * the sections.
  */
-function lowered(program: Program, ring: { bits: number; fraction: number }): string {
+function lowered(program: Program, ring: { bits: number; fraction: number }, rangeFlags = false): string {
   let made: RingProgram;
   try {
-    made = quantise(program, ring);
+    made = privateProgram(program, ring, { rangeFlags });
   } catch (error) {
     return String(error);
   }
@@ -54,9 +54,12 @@ it('every plan of every family gives the program, the hops and the bytes that it
     for (const planName of planNames) {
       const program = trace(planNamed(planName, config));
       entries[`${name}, ${planName}`] = programHash(program);
+      if (['exact', 'full-p2'].includes(planName))
+        for (const ring of rings)
+          entries[`${name}, ${planName}, ${ring.bits}/${ring.fraction}, flags`] = lowered(program, ring, true);
       for (const ring of rings) entries[`${name}, ${planName}, ${ring.bits}/${ring.fraction}`] = lowered(program, ring);
     }
-  expect(Object.keys(entries)).toHaveLength(models.length * planNames.length * (rings.length + 1));
+  expect(Object.keys(entries)).toHaveLength(models.length * (planNames.length * (rings.length + 1) + 2 * rings.length));
   await golden('programs', entries);
 });
 

@@ -212,7 +212,9 @@ describe('a calibration', () => {
 });
 
 describe('the command line', () => {
-  it('writes what a published Llama with a small embedding writes, in the ring that fits, and says that it measured', async () => {
+  it('writes what a published Llama with a small embedding writes, in the ring that fits, and says that it measured', {
+    timeout: 90_000,
+  }, async () => {
     const model = await scaledLlama(0.01);
     const path = join(folder, 'small');
     const { files } = model.checkpoint;
