@@ -12,7 +12,7 @@ export interface Layer {
   readonly attention: AttentionPlan;
   /** What an attention with learnt numbers does to its scores (…, Hkv, G·Q, K) before they are squared, where `keep` (all if absent) is 1. */
   adjustScores(scores: Ref, keep?: Ref): Ref;
-  /** (…, T, d) → (…, T, d). */
+  /** (…, T, d) → (…, T, d): before the attention, or behind its sum where there is a `past`. */
   attentionNorm(x: Ref): Ref;
   /** (…, T, d) → (…, T, H·Dh), (…, T, Hkv·Dh), (…, T, Hkv·Dh); 1/√Dh already in the first. */
   queryKeyValue(x: Ref): readonly [Ref, Ref, Ref];
@@ -20,6 +20,8 @@ export interface Layer {
   attentionOut(x: Ref): Ref;
   mlpNorm(x: Ref): Ref;
   mlp(x: Ref): Ref;
+  /** Where norms stand behind sums: what goes past a branch. */
+  readonly past?: { attention(x: Ref): Ref; mlp(x: Ref): Ref } | undefined;
 }
 
 /** Where a block stands in its text or picture: positions, what came before, who may look at whom. */
@@ -49,21 +51,30 @@ export interface CausalBlock extends Pick<Context, 'mask' | 'inverseLengths'> {
   readonly end: number;
 }
 
-/** One pre-norm block: x (…, T, d) → hidden (…, Q, d) and the attention's own contribution to it. */
+/** One block: x (…, T, d) → hidden (…, Q, d) and the attention's own contribution to it. */
 export function block(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, context: Context): { hidden: Ref; attention: Ref } {
+  const { past } = layer;
   return ops.scope(`layers.${index}`, () => {
     const attention = ops.scope('attention', () => attend(ops, layer, index, x, context));
     const { start, end } = context.queries ?? { start: 0, end: ops.shape(x).at(-2)! };
-    const middle = ops.add(ops.slice(x, ops.shape(x).length - 2, start, end), attention);
-    const mlp = ops.scope('mlp', () => layer.mlp(ops.scope('norm', () => layer.mlpNorm(middle))));
-    return { hidden: ops.add(middle, mlp), attention };
+    const around = ops.slice(x, ops.shape(x).length - 2, start, end);
+    if (past === undefined) {
+      const middle = ops.add(around, attention);
+      const mlp = ops.scope('mlp', () => layer.mlp(ops.scope('norm', () => layer.mlpNorm(middle))));
+      return { hidden: ops.add(middle, mlp), attention };
+    }
+    const sum = ops.scope('attention.past', () => ops.add(past.attention(around), attention));
+    const middle = ops.scope('attention.norm', () => layer.attentionNorm(sum));
+    const mlp = ops.scope('mlp', () => layer.mlp(middle));
+    const whole = ops.scope('mlp.past', () => ops.add(past.mlp(middle), mlp));
+    return { hidden: ops.scope('mlp.norm', () => layer.mlpNorm(whole)), attention };
   });
 }
 
-/** The attention of a block behind its norm: x (…, T, d) → (…, Q, d). */
-export function attend(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, context: Context): Ref {
+/** The attention of a block, behind its norm where that comes first: x (…, T, d) → (…, Q, d). */
+function attend(ops: Ops<Ref>, layer: Layer, index: number, x: Ref, context: Context): Ref {
   const { heads, keyValueHeads, headDim } = layer;
-  const normal = ops.scope('norm', () => layer.attentionNorm(x));
+  const normal = layer.past === undefined ? ops.scope('norm', () => layer.attentionNorm(x)) : x;
   const [q, keys, values] = ops.scope('qkv', () => {
     const [query, key, value] = layer.queryKeyValue(normal);
     const turned = wanted(ops, context.rotate(splitHeads(ops, query, heads)), context); // (…, H, Q, Dh)

@@ -1,80 +1,32 @@
 import { SottoError } from '../errors/index.ts';
 import { sineAndCosine } from '../math/elementary.ts';
 import { type Ops, type Program, type Ref, type Shape, trace } from '../program/index.ts';
-import {
-  activate,
-  block,
-  type Context,
-  causalBlocks,
-  causalMask,
-  type Layer,
-  learntScores,
-  serverWeights,
-  type WeightSource,
-} from './block.ts';
+import { block, type Context, causalBlocks, causalMask, serverWeights, type WeightSource } from './block.ts';
 import type { LlamaConfig } from './config.ts';
-import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
+import { layoutOf } from './families/index.ts';
+import { foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
+import type { Layout, TokenEmbedding } from './layout.ts';
 import { forGroups, memo, type Padding, paddingMask, paddingRows } from './padding.ts';
 import { type Plan, withDomains } from './plan.ts';
+import { outputsOf, publishedBlocks, publishedNorm } from './published.ts';
 import { ropeFrequencies } from './rope.ts';
+
+/** The name of the table of words of a model that reads tokens. */
+export const words = ({ embedding }: Layout): string => (embedding as TokenEmbedding).words;
 
 export type LlamaOutput = 'logits' | 'hidden' | 'attention';
 
-/** Layer `index` with the published tensors: names of Hugging Face, matrices (out, in). */
-function publishedLayer(ops: Ops<Ref>, config: LlamaConfig, plan: Plan, index: number, weight: WeightSource): Layer {
-  const { hiddenSize: d, intermediateSize: ff, numAttentionHeads, numKeyValueHeads, headDim, attentionBias, mlpBias } = config;
-  const { activation, attention, norm } = plan.layers[index]!;
-  const name = (part: string): string => `model.layers.${index}.${part}`;
-  const linear = (x: Ref, part: string, out: number, bias: boolean): Ref => {
-    const product = ops.matmul(x, ops.transposed(weight(name(`${part}.weight`), [out, ops.shape(x).at(-1)!])));
-    return bias ? ops.add(product, weight(name(`${part}.bias`), [out])) : product;
-  };
-  const normed = (x: Ref, part: string): Ref =>
-    ops.rmsNorm(x, { gain: weight(name(`${part}.weight`), [d]), epsilon: config.rmsNormEps, table: norm?.table });
-  const coefficient = (part: string, shape: Shape): Ref => weight(name(`mlp.act.${part}`), shape);
-  return {
-    heads: numAttentionHeads,
-    keyValueHeads: numKeyValueHeads,
-    headDim,
-    attention,
-    adjustScores: (scores) =>
-      learntScores(ops, { attention, heads: numAttentionHeads, keyValueHeads: numKeyValueHeads }, scores, {
-        scale: () => weight(name('self_attn.quad.scale'), [numAttentionHeads]),
-        shift: () => weight(name('self_attn.quad.shift'), [numAttentionHeads]),
-      }),
-    attentionNorm: (x) => normed(x, 'input_layernorm'),
-    queryKeyValue: (x) => [
-      ops.scale(linear(x, 'self_attn.q_proj', numAttentionHeads * headDim, attentionBias), 1 / Math.sqrt(headDim)),
-      linear(x, 'self_attn.k_proj', numKeyValueHeads * headDim, attentionBias),
-      linear(x, 'self_attn.v_proj', numKeyValueHeads * headDim, attentionBias),
-    ],
-    attentionOut: (x) => linear(x, 'self_attn.o_proj', d, attentionBias),
-    mlpNorm: (x) => normed(x, 'post_attention_layernorm'),
-    mlp: (x) => {
-      const gate = ops.scope('up', () => linear(x, 'mlp.gate_proj', ff, mlpBias)); // (…, T, ff)
-      const up = ops.scope('up', () => linear(x, 'mlp.up_proj', ff, mlpBias));
-      const hidden = ops.scope('act', () => ops.multiply(activate(ops, activation, config.hiddenAct, gate, coefficient), up));
-      return ops.scope('down', () => linear(hidden, 'mlp.down_proj', d, mlpBias));
-    },
-  };
-}
-
 /** The published model over token ids (…, T): hidden states and attention outputs (…, T, d) of every layer, logits (…, T, V). */
 export function llama(ops: Ops<Ref>, config: LlamaConfig, plan: Plan, ids: Ref, context: Context) {
-  const { hiddenSize: d, vocabSize, rmsNormEps: epsilon, tieWordEmbeddings } = config;
+  const layout = layoutOf(config);
   const weight = serverWeights(ops);
-  const embedding = weight('model.embed_tokens.weight', [vocabSize, d]);
-  const hidden: Ref[] = [];
-  const attention: Ref[] = [];
-  let x = ops.scope('embed', () => ops.embedding(embedding, ids));
-  for (let index = 0; index < config.numHiddenLayers; index++) {
-    const made = block(ops, publishedLayer(ops, config, plan, index, weight), index, x, context);
-    hidden.push((x = made.hidden));
-    attention.push(made.attention);
-  }
-  const gain = weight('model.norm.weight', [d]);
-  const normal = ops.scope('norm', () => ops.rmsNorm(x, { gain, epsilon, table: plan.finalNorm.table }));
-  const head = tieWordEmbeddings ? embedding : weight('lm_head.weight', [vocabSize, d]);
+  const table = weight(words(layout), [config.vocabSize, config.hiddenSize]);
+  const x = ops.scope('embed', () => ops.embedding(table, ids));
+  const { hidden, attention, last } = publishedBlocks(ops, layout, plan, weight, x, context);
+  const norm = publishedNorm(ops, layout, weight, layout.finalNorm!, plan.finalNorm);
+  const normal = ops.scope('norm', () => norm(last));
+  const { name, out, inputs } = layout.head!;
+  const head = weight(`${name}.weight`, [out, inputs]);
   const logits = ops.scope('head', () => ops.matmul(normal, ops.transposed(head)));
   return { hidden, attention, logits };
 }
@@ -96,14 +48,7 @@ export function traceLlama(
     const context = wholeText(ops, config, tokens);
     const groups = config.numAttentionHeads / config.numKeyValueHeads;
     const cut = blocks === 1 ? {} : { blocks: causalBlocks(ops, tokens, blocks, groups) };
-    const { hidden, attention, logits } = llama(ops, config, plan, ids, { ...context, ...cut });
-    const named = (label: LlamaOutput, refs: readonly Ref[]) =>
-      outputs.includes(label) ? refs.map((ref, index) => [`${label}.${index}`, ref] as const) : [];
-    return Object.fromEntries([
-      ...(outputs.includes('logits') ? [['logits', logits] as const] : []),
-      ...named('hidden', hidden),
-      ...named('attention', attention),
-    ]);
+    return outputsOf(llama(ops, config, plan, ids, { ...context, ...cut }), outputs, ['logits', 'hidden', 'attention']);
   });
 }
 
@@ -152,26 +97,6 @@ export function traceLlamaStep(config: LlamaConfig, plan: Plan, { capacity }: { 
   });
 }
 
-/** How a Llama looks to the private programs. */
-export function llamaStack(config: LlamaConfig): FoldedStack {
-  return {
-    hiddenSize: config.hiddenSize,
-    intermediateSize: config.intermediateSize,
-    numHiddenLayers: config.numHiddenLayers,
-    heads: config.numAttentionHeads,
-    keyValueHeads: config.numKeyValueHeads,
-    headDim: config.headDim,
-    norm: 'rms',
-    epsilon: config.rmsNormEps,
-    activation: config.hiddenAct,
-    gated: true,
-    attentionBias: config.attentionBias,
-    outBias: config.attentionBias,
-    mlpBias: config.mlpBias,
-    plainSquare: false,
-  };
-}
-
 export interface PrivateGeneration {
   readonly promptTokens: number;
   readonly newTokens: number;
@@ -194,7 +119,7 @@ export function traceLlamaPrivate(config: LlamaConfig, plan: Plan, generation: P
   checkLength(config, newTokens);
   checkLength(config, promptTokens + newTokens - 1);
   const program = trace((ops) =>
-    decode(ops, llamaStack(config), plan, {
+    decode(ops, layoutOf(config), plan, {
       promptTokens,
       newTokens,
       vocabSize: config.vocabSize,
@@ -216,6 +141,7 @@ export interface Decoding {
   readonly promptTokens: number;
   readonly newTokens: number;
   readonly vocabSize: number;
+  /** As the head and the norm before it have one, where absent. */
   readonly headBias?: boolean;
   /** As in PrivateGeneration. */
   readonly reveal?: 'logits' | 'token' | undefined;
@@ -228,7 +154,7 @@ export interface Decoding {
 }
 
 /** A folded stack that writes (promptTokens, newTokens ≥ 1): prefill, then one token at a time, one set of logits (V) each. */
-export function decode(ops: Ops<Ref>, stack: FoldedStack, plan: Plan, decoding: Decoding): Record<string, Ref> {
+export function decode(ops: Ops<Ref>, layout: Layout, plan: Plan, decoding: Decoding): Record<string, Ref> {
   const weight = serverWeights(ops);
   const past: (readonly [Ref, Ref])[] = [];
   const outputs: Record<string, Ref> = {};
@@ -236,16 +162,23 @@ export function decode(ops: Ops<Ref>, stack: FoldedStack, plan: Plan, decoding: 
   for (let step = 0; step < decoding.newTokens; step++) {
     const start = step === 0 ? 0 : decoding.promptTokens + step - 1;
     const tokens = step === 0 ? decoding.promptTokens : 1;
-    const padding = mask === undefined ? undefined : ops.scope('padding', () => counting(ops, stack, decoding, mask, step));
-    const context = growing(ops, stack, decoding, past, start, tokens, padding);
+    const padding = mask === undefined ? undefined : ops.scope('padding', () => counting(ops, layout, decoding, mask, step));
+    const context = growing(ops, layout, decoding, past, start, tokens, padding);
     let x = ops.scope('embed', () => decoding.embed(step === 0 ? 'prompt' : `token.${step}`, tokens, weight, start)); // (T, d)
-    for (let index = 0; index < stack.numHiddenLayers; index++) {
-      const layer = foldedLayer(ops, stack, plan.layers[index]!, index, weight);
-      x = block(ops, layer, index, x, context(decoding.everyPosition !== true && index === stack.numHiddenLayers - 1)).hidden;
+    for (let index = 0; index < layout.numHiddenLayers; index++) {
+      const layer = foldedLayer(ops, layout, plan.layers[index]!, index, weight);
+      x = block(ops, layer, index, x, context(decoding.everyPosition !== true && index === layout.numHiddenLayers - 1)).hidden;
     }
-    const normal = ops.scope('norm', () => foldedNorm(ops, stack, plan.finalNorm, x)); // (1, d), or (T, d)
+    const normal = ops.scope('norm', () => foldedNorm(ops, layout, plan.finalNorm, x)); // (1, d), or (T, d)
     const logits = ops.scope('head', () =>
-      foldedLinear(ops, weight, normal, 'private/head', decoding.vocabSize, decoding.headBias ?? false),
+      foldedLinear(
+        ops,
+        weight,
+        normal,
+        'private/head',
+        decoding.vocabSize,
+        decoding.headBias ?? (layout.head!.bias || layout.normBias),
+      ),
     );
     if (decoding.everyPosition === true) {
       outputs[`logits.${step}`] = logits;
@@ -261,7 +194,7 @@ export function decode(ops: Ops<Ref>, stack: FoldedStack, plan: Plan, decoding: 
 /** Positions `start` … of a text whose keys and values stand in `past`; the last layer works for the last position alone. */
 function growing(
   ops: Ops<Ref>,
-  stack: FoldedStack,
+  layout: Layout,
   decoding: Decoding,
   past: (readonly [Ref, Ref])[],
   start: number,
@@ -269,7 +202,7 @@ function growing(
   padding: CausalPadding | undefined,
 ): (last: boolean) => Context {
   const turn = decoding.rotary?.(start, tokens);
-  const groups = stack.heads / stack.keyValueHeads;
+  const groups = layout.heads / layout.keyValueHeads;
   const wide = causalMask(ops, start + tokens, tokens, groups);
   const narrow = causalMask(ops, start + tokens, 1, groups);
   return (last) => ({
@@ -297,9 +230,9 @@ interface CausalPadding {
  * What counts in a text that stands at the end of `promptTokens` positions. A place before it sees itself alone, as the first token of a
  * text does: it stays an ordinary row. For a query of the text every key that it may see and that counts is one of the text.
  */
-function counting(ops: Ops<Ref>, stack: FoldedStack, decoding: Decoding, mask: Ref, step: number): CausalPadding {
+function counting(ops: Ops<Ref>, layout: Layout, decoding: Decoding, mask: Ref, step: number): CausalPadding {
   const { promptTokens, newTokens } = decoding;
-  const groups = stack.heads / stack.keyValueHeads;
+  const groups = layout.heads / layout.keyValueHeads;
   const keys = promptTokens + step;
   const rows = step === 0 ? promptTokens : 1;
   const positions = promptTokens + newTokens;

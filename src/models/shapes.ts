@@ -6,8 +6,9 @@ import { block, type Context, causalMask, encoderContext, serverWeights, type We
 import { activationNames, type LlamaConfig } from './config.ts';
 import type { Files } from './files.ts';
 import { fileLabel } from './files.ts';
-import { type FoldedStack, foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
+import { foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
 import { readJson } from './json.ts';
+import type { Layout, Matrix } from './layout.ts';
 import { decode, rotaryRows } from './llama.ts';
 import type { Plan } from './plan.ts';
 import { classifyFolded } from './vit.ts';
@@ -120,23 +121,62 @@ export async function loadShape(files: Files, name: string): Promise<ModelShape>
   return parseShape(await readJson(files, path, 2 ** 20), fileLabel(files, path));
 }
 
-/** How a shape looks to the private programs. An ungated quadratic is one square: its coefficients are in the weights around it. */
-export function shapeStack(shape: ModelShape): FoldedStack {
+/** A shape as a table whose names nobody has published. An ungated quadratic is one square: its coefficients are in the weights around it. */
+function shapeLayout(shape: ModelShape): Layout {
+  const { hiddenSize: d, intermediateSize: ff, heads, keyValueHeads = heads, headDim = d / heads, norm, bias, head } = shape;
+  const matrix = (name: string, out: number, inputs: number): Matrix => ({ name, out, inputs, bias });
+  const [wide, narrow] = [heads * headDim, keyValueHeads * headDim];
+  const out = shape.embedding.kind === 'tokens' && head.kind === 'vocabulary' ? shape.embedding.vocabSize : undefined;
+  const classes = head.kind === 'classes' ? head.size : out;
   return {
-    hiddenSize: shape.hiddenSize,
-    intermediateSize: shape.intermediateSize,
+    hiddenSize: d,
+    intermediateSize: ff,
     numHiddenLayers: shape.numHiddenLayers,
-    heads: shape.heads,
-    keyValueHeads: shape.keyValueHeads ?? shape.heads,
-    headDim: shape.headDim ?? shape.hiddenSize / shape.heads,
-    norm: shape.norm,
+    heads,
+    keyValueHeads,
+    headDim,
+    norm,
+    normBias: norm === 'layer' && bias,
     epsilon: 1e-5,
+    normPlace: 'before',
     activation: shape.activation,
-    gated: shape.gated,
-    attentionBias: shape.bias,
-    outBias: shape.bias,
-    mlpBias: shape.bias,
+    embedding: shapeEmbedding(shape),
+    block: () => ({
+      attention: {
+        norm: 'attention.norm',
+        query: matrix('query', wide, d),
+        key: matrix('key', narrow, d),
+        value: matrix('value', narrow, d),
+        out: matrix('out', d, wide),
+        quad: 'quad',
+      },
+      mlp: {
+        norm: 'mlp.norm',
+        ...(shape.gated ? { gate: matrix('gate', ff, d) } : {}),
+        up: matrix('up', ff, d),
+        down: matrix('down', d, ff),
+        act: 'act',
+      },
+    }),
+    finalNorm: 'norm',
+    ...(classes === undefined ? {} : { head: { ...matrix('head', classes, d), bias: bias && head.kind === 'classes' } }),
     plainSquare: true,
+  };
+}
+
+function shapeEmbedding({ embedding, positions, hiddenSize }: ModelShape): Layout['embedding'] {
+  if (embedding.kind === 'tokens') {
+    const learned = positions.kind === 'learned' ? { positions: { name: 'positions', count: positions.count, first: 0 } } : {};
+    return { kind: 'tokens', words: 'words', vocabSize: embedding.vocabSize, ...learned };
+  }
+  const { imageSize, patchSize, numChannels } = embedding;
+  const inputs = numChannels * patchSize ** 2;
+  return {
+    kind: 'patches',
+    projection: { name: 'projection', out: hiddenSize, inputs, bias: true },
+    count: (imageSize / patchSize) ** 2,
+    first: 'first',
+    positions: 'positions',
   };
 }
 
@@ -157,13 +197,12 @@ export interface ShapeRun {
 export function traceShape(shape: ModelShape, plan: Plan, run: ShapeRun): Program {
   const { embedding: kind = 'secret', promptTokens, newTokens, reveal, padded } = run;
   const { embedding } = shape;
-  const stack = shapeStack(shape);
+  const layout = shapeLayout(shape);
   if (embedding.kind === 'patches') {
     const { numChannels, imageSize } = embedding;
-    const classes = shape.head.kind === 'classes' ? shape.head.size : 0;
     return trace((ops) => {
       const pixels = ops.input('pixels', [numChannels, imageSize, imageSize], 'client');
-      return { logits: classifyFolded(ops, stack, plan, embedding, classes, pixels) };
+      return { logits: classifyFolded(ops, layout, plan, embedding, pixels) };
     });
   }
   const { vocabSize } = embedding;
@@ -175,10 +214,11 @@ export function traceShape(shape: ModelShape, plan: Plan, run: ShapeRun): Progra
       return encode(ops, shape, plan, context, (weight) => embed('prompt', promptTokens, weight, 0));
     }
     const rotary = rotaryOf(ops, shape);
-    return decode(ops, stack, plan, {
+    return decode(ops, layout, plan, {
       promptTokens,
       newTokens,
       vocabSize,
+      headBias: false,
       reveal,
       padded,
       embed,
@@ -208,14 +248,14 @@ function encode(
   context: Context,
   embed: (weight: WeightSource) => Ref,
 ): Record<string, Ref> {
-  const stack = shapeStack(shape);
+  const layout = shapeLayout(shape);
   const weight = serverWeights(ops);
   let x = ops.scope('embed', () => embed(weight)); // (T, d)
-  for (let index = 0; index < stack.numHiddenLayers; index++)
-    x = block(ops, foldedLayer(ops, stack, plan.layers[index]!, index, weight), index, x, context).hidden;
+  for (let index = 0; index < layout.numHiddenLayers; index++)
+    x = block(ops, foldedLayer(ops, layout, plan.layers[index]!, index, weight), index, x, context).hidden;
   const { head, bias } = shape;
-  if (head.kind !== 'classes') return { hidden: ops.scope('norm', () => foldedNorm(ops, stack, plan.finalNorm, x)) };
-  const normal = ops.scope('norm', () => foldedNorm(ops, stack, plan.finalNorm, ops.slice(x, 0, 0, 1))); // (1, d)
+  if (head.kind !== 'classes') return { hidden: ops.scope('norm', () => foldedNorm(ops, layout, plan.finalNorm, x)) };
+  const normal = ops.scope('norm', () => foldedNorm(ops, layout, plan.finalNorm, ops.slice(x, 0, 0, 1))); // (1, d)
   const logits = ops.scope('head', () => foldedLinear(ops, weight, normal, 'private/head', head.size, bias));
   return { logits: ops.scope('head', () => ops.reshape(logits, [head.size])) };
 }
@@ -232,7 +272,7 @@ export function traceShapeLayer(
     const context = wholeContext(ops, shape, tokens);
     const weight = serverWeights(ops);
     for (let index = 0; index < layers; index++)
-      x = block(ops, foldedLayer(ops, shapeStack(shape), plan.layers[index]!, index, weight), index, x, context).hidden;
+      x = block(ops, foldedLayer(ops, shapeLayout(shape), plan.layers[index]!, index, weight), index, x, context).hidden;
     return { hidden: x };
   });
 }
@@ -249,7 +289,7 @@ function wholeContext(ops: Ops<Ref>, shape: ModelShape, tokens: number): Context
 
 function rotaryOf(ops: Ops<Ref>, shape: ModelShape): ((start: number, tokens: number) => { cos: Ref; sin: Ref }) | undefined {
   if (shape.positions.kind !== 'rotary') return undefined;
-  const headDim = shapeStack(shape).headDim;
+  const headDim = shapeLayout(shape).headDim;
   const config: Pick<LlamaConfig, 'headDim' | 'ropeTheta' | 'ropeScaling'> = {
     headDim,
     ropeTheta: shape.positions.theta,
