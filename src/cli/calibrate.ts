@@ -5,6 +5,7 @@ import { openModel } from '../package/model.ts';
 import { documents, pictures } from './convert.ts';
 import { saying } from './measured.ts';
 import { fractionOption, jsonOption, type RingFlags, ringOption, wantedRing, whole } from './options.ts';
+import { modelFolder } from './shipped.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
 interface CalibrateFlags extends RingFlags {
@@ -23,9 +24,9 @@ is kept as sotto-calibration-….json beside the model, or under ~/.sotto/calibr
 weights, configuration and ring, so that it is never used for another model.
 
 Examples:
-  $ sotto calibrate --model stories
-  $ sotto calibrate --model tiny-vit --images pictures
-  $ sotto calibrate --model bert-sst2 --text reviews.txt --separator "\n" --ring 32
+  $ sotto calibrate --model stories-teacher
+  $ sotto calibrate --model vit --images photos
+  $ sotto calibrate --model bert-sst2 --text reviews.txt --separator "\\n" --ring 32
 `;
 
 export function registerCalibrate(program: Command, terminal: Terminal): void {
@@ -33,7 +34,7 @@ export function registerCalibrate(program: Command, terminal: Terminal): void {
     .command('calibrate')
     .summary('measure the values of a model for private runs')
     .description('Measures which values a published model computes with, once, for private runs.')
-    .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout')
+    .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout', modelFolder(terminal))
     .addOption(new Option('--text <file>', 'texts of the kind that the model reads').conflicts('images'))
     .option('--separator <text>', 'what stands between two texts', '<|endoftext|>')
     .option('--images <folder>', 'pictures of the kind that it names')

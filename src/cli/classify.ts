@@ -24,6 +24,7 @@ import {
 } from './options.ts';
 import { progress } from './progress.ts';
 import { privateFields, runTable } from './run.ts';
+import { modelFolder } from './shipped.ts';
 import { seconds, table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
@@ -44,8 +45,8 @@ The picture is resized and normalised as the model's preprocessor_config.json sa
 alone reads it.
 
 Examples:
-  $ sotto classify --model tiny-vit --image cat.png
-  $ sotto classify --model converted-vit --image cat.png --backend mpc --json
+  $ sotto classify --model vit --image cat.png
+  $ sotto classify --model vit-p4 --image cat.png --backend mpc --json
 `;
 
 export function registerClassify(program: Command, terminal: Terminal): void {
@@ -53,7 +54,7 @@ export function registerClassify(program: Command, terminal: Terminal): void {
     .command('classify')
     .summary('name a picture, in the clear or privately')
     .description('Names a picture with a vision transformer, in the clear or privately.')
-    .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout')
+    .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout', modelFolder(terminal))
     .requiredOption('--image <file>', 'a JPEG, PNG, WebP, GIF or BMP picture')
     .addOption(backendOption())
     .addOption(settingOption())

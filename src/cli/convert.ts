@@ -15,6 +15,7 @@ import { splitDocuments } from '../train/index.ts';
 import { planFrom } from './cost.ts';
 import { deviceOption, jsonOption, number, progressOption, ringOf, ringOption, whole } from './options.ts';
 import { progress } from './progress.ts';
+import { modelFolder } from './shipped.ts';
 import { table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
@@ -54,11 +55,11 @@ anew, for another ring say: --ring 32 chooses the fraction bits with which every
 --head-range 3 also scales every head so that its powers stay small; the model remains the same function.
 
 Examples:
-  $ sotto convert --model stories --out stories-p2 --plan full-p2
+  $ sotto convert --model stories-teacher --out stories-p2 --plan full-p2
   $ sotto convert --model vit --out vit-p4 --plan full-p4 --images photos
-  $ sotto convert --model stories --out stories-p4 --plan full-p4 --text corpus.txt --rows 32 --margin 1.5
-  $ sotto convert --model digits-p4 --out digits-p4-32 --ring 32 --images t10k-images-idx3-ubyte.gz --rows 500
-  $ sotto convert --model stories --out stories-newton --plan full-p2 --method newton
+  $ sotto convert --model stories-teacher --out stories-p4 --plan full-p4 --text corpus.txt --rows 32 --margin 1.5
+  $ sotto convert --model vit-p4 --out vit-p4-32 --ring 32 --images photos
+  $ sotto convert --model stories-teacher --out stories-newton --plan full-p2 --method newton
 `;
 
 export function registerConvert(program: Command, terminal: Terminal): void {
@@ -66,7 +67,7 @@ export function registerConvert(program: Command, terminal: Terminal): void {
     .command('convert')
     .summary('make a polynomial checkpoint of a published one')
     .description('Makes a polynomial checkpoint of a published one, fitted and calibrated, not trained.')
-    .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout')
+    .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout', modelFolder(terminal))
     .requiredOption('--out <folder>', 'where the converted checkpoint goes; must not hold one')
     .option('--plan <name>', 'a name (below) or a file (default: its own where it is polynomial, else full-p2)')
     .option('--text <file>', 'documents for fits and calibration')

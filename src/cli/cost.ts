@@ -32,6 +32,7 @@ import {
   whole,
 } from './options.ts';
 import { progress } from './progress.ts';
+import { modelFolder } from './shipped.ts';
 import { megabytes, seconds, table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
@@ -62,7 +63,7 @@ The machine is the one that the package was measured on; --measure-machine measu
 
 Examples:
   $ sotto cost --shape bert-base --plan full-p8 --prompt-tokens 128 --network wan
-  $ sotto cost --model converted --prompt-tokens 16 --new-tokens 32
+  $ sotto cost --model stories-polynomial --prompt-tokens 16 --new-tokens 32
   $ sotto cost --measure-machine mine.json
   $ sotto cost --shape gpt2 --prompt-tokens 128 --network 100mbit:40ms --machine mine.json
   $ sotto cost --shape ./my-shape.json --plan full-p2 --prompt-tokens 64 --json
@@ -73,7 +74,7 @@ export function registerCost(program: Command, terminal: Terminal): void {
     .command('cost')
     .summary('forecast bytes, hops and seconds of a private run')
     .description('Forecasts what a private run sends, from the program alone: no weight is read, nothing is run.')
-    .addOption(new Option('--model <folder>', 'a checkpoint').conflicts('shape'))
+    .addOption(new Option('--model <folder>', 'a checkpoint').argParser(modelFolder(terminal)).conflicts('shape'))
     .option('--shape <name>', 'dimensions without weights: a name or a file')
     .option('--plan <name>', "replacements: a name or a file (default: the model's own; full-p2 for shapes)")
     .addOption(new Option('--prompt-tokens <n>', 'tokens of the prompt').argParser(whole(1, 1_000_000)))

@@ -10,6 +10,7 @@ import { jsonOption, timeoutOption, transportOption, whole } from './options.ts'
 import { progress } from './progress.ts';
 import { contextNotice } from './prompt.ts';
 import { measuredCosts, privateFields, runTable } from './run.ts';
+import { modelFolder } from './shipped.ts';
 import { bytes, seconds } from './table.ts';
 import { painter, printJson, type Terminal } from './terminal.ts';
 
@@ -41,8 +42,8 @@ export function registerDemo(program: Command, terminal: Terminal): void {
       'The shipped polynomial Llama continues a prompt privately between three processes; then the same in the clear, ' +
         'what each scope cost, and what each party saw.',
     )
-    .option('--model <folder>', 'another polynomial checkpoint')
-    .option('--teacher <folder>', 'the checkpoint that it was converted from')
+    .option('--model <folder>', 'another polynomial checkpoint', modelFolder(terminal))
+    .option('--teacher <folder>', 'the checkpoint that it was converted from', modelFolder(terminal))
     .option('--prompt <text>', 'the text to continue', 'One day, a dog named Max')
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write').argParser(whole(1, 10_000)).default(48))
     .addOption(transportOption())

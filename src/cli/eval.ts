@@ -48,6 +48,7 @@ import {
   whole,
 } from './options.ts';
 import { progress } from './progress.ts';
+import { modelFolder } from './shipped.ts';
 import { table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
@@ -100,9 +101,9 @@ row n. Files may be packed with gzip. The key of a judge is read from SOTTO_JUDG
 Intervals are of 95 %: Wilson's for shares, normal across texts for means, a seeded bootstrap over segments for BLEU and chrF.
 
 Examples:
-  $ sotto eval --model stories --task perplexity --data stories.txt --limit 100
-  $ sotto eval --model converted --teacher stories --task fidelity --data stories.txt --backend fixed --limit 4
-  $ sotto eval --task humaneval --data HumanEval.jsonl --completions samples.jsonl --json
+  $ sotto eval --model stories-teacher --task perplexity --data stories.txt --limit 100
+  $ sotto eval --model stories-polynomial --teacher stories-teacher --task fidelity --data stories.txt --backend fixed --limit 4
+  $ sotto eval --task lambada --data lambada.jsonl --completions scores.jsonl --json
 `;
 
 export function registerEval(program: Command, terminal: Terminal): void {
@@ -111,9 +112,9 @@ export function registerEval(program: Command, terminal: Terminal): void {
     .summary('score a model, or given outputs, on a task')
     .description('Scores a model, or given outputs, on a task; every figure with its count and 95 % interval.')
     .requiredOption('--task <name>', taskNames.join(', '))
-    .option('--model <folder>', 'a checkpoint in the Hugging Face layout')
+    .option('--model <folder>', 'a checkpoint in the Hugging Face layout', modelFolder(terminal))
     .requiredOption('--data <path>', "the task's data")
-    .option('--teacher <folder>', 'the checkpoint that the model is compared with; in the clear, on onnx')
+    .option('--teacher <folder>', 'the checkpoint that the model is compared with; in the clear, on onnx', modelFolder(terminal))
     .option('--completions <file>', 'given outputs, scored without a model')
     .option('--references <file...>', 'reference translations or answers')
     .addOption(new Option('--limit <n>', 'the first rows, texts or pictures alone').argParser(whole(1, 1e9)))

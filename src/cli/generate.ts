@@ -40,6 +40,7 @@ import {
 import { progress } from './progress.ts';
 import { contextNotice, type PromptFlags, promptFileOption, promptOption, promptText, requirePrompt } from './prompt.ts';
 import { privateFields, runTable } from './run.ts';
+import { modelFolder } from './shipped.ts';
 import { seconds as formatSeconds } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
@@ -66,9 +67,9 @@ its whole length wherever the text ends, so that this does not show; with --earl
 is a trusted test harness: without it no process has both sides. Exit code 9 where the token numbers differ.
 
 Examples:
-  $ sotto generate --model stories --prompt "Once upon a time" --max-new-tokens 100
-  $ sotto generate --model stories --prompt-ids 1,403,407 --temperature 0.8 --top-p 0.9 --seed 7 --json
-  $ sotto generate --model converted --prompt "Once" --backend mpc --max-new-tokens 16 --check --json
+  $ sotto generate --model stories-teacher --prompt "Once upon a time" --max-new-tokens 100
+  $ sotto generate --model stories-teacher --prompt-ids 1,403,407 --temperature 0.8 --top-p 0.9 --seed 7 --json
+  $ sotto generate --model stories-polynomial --prompt "Once" --backend mpc --max-new-tokens 16 --check --json
 `;
 
 export function registerGenerate(program: Command, terminal: Terminal): void {
@@ -76,7 +77,7 @@ export function registerGenerate(program: Command, terminal: Terminal): void {
     .command('generate')
     .summary('continue a text, in the clear or privately')
     .description('Continues a text with a Llama, in the clear or privately.')
-    .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout')
+    .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout', modelFolder(terminal))
     .addOption(promptOption())
     .addOption(promptFileOption())
     .option('--prompt-ids <ids>', 'the same as token numbers: 1,2,3', tokenIds)

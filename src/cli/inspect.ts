@@ -4,6 +4,7 @@ import type { LayerPlan } from '../models/index.ts';
 import { type Inspection, inspectModel } from '../package/inspection.ts';
 import type { Bounded } from '../program/index.ts';
 import { jsonOption } from './options.ts';
+import { modelFolder } from './shipped.ts';
 import { bytes, table } from './table.ts';
 import { painter, printJson, type Terminal } from './terminal.ts';
 
@@ -14,9 +15,9 @@ interface InspectFlags {
 
 const help = `
 Examples:
-  $ sotto inspect stories
-  $ sotto inspect converted --tensors
-  $ sotto inspect converted --json
+  $ sotto inspect stories-teacher
+  $ sotto inspect stories-polynomial --tensors
+  $ sotto inspect stories-polynomial --json
 `;
 
 export function registerInspect(program: Command, terminal: Terminal): void {
@@ -24,7 +25,7 @@ export function registerInspect(program: Command, terminal: Terminal): void {
     .command('inspect')
     .summary('say what a checkpoint is')
     .description('Says what a checkpoint is: architecture, plan, tables, and what a private run shows to its client.')
-    .argument('<folder>', 'a checkpoint in the Hugging Face layout')
+    .argument('<folder>', 'a checkpoint in the Hugging Face layout', modelFolder(terminal))
     .option('--tensors', 'list every tensor')
     .addOption(jsonOption())
     .addHelpText('after', help)

@@ -19,10 +19,10 @@ import { registerTrain } from './train.ts';
 
 const overview = `
 Examples:
-  $ sotto demo                                                    a private text between three processes
-  $ sotto pull OWNER/NAME                                         fetch a checkpoint from the hub
-  $ sotto generate --model stories --prompt "Once upon a time"    in the clear
-  $ sotto generate --model converted --prompt "Once" --backend mpc --max-new-tokens 16
+  $ sotto demo                  # a private text between three processes
+  $ sotto pull OWNER/NAME       # fetch a checkpoint from the hub
+  $ sotto generate --model stories-teacher --prompt "Once upon a time"    # in the clear
+  $ sotto generate --model stories-polynomial --prompt "Once" --backend mpc --max-new-tokens 16
   $ sotto cost --shape bert-base --plan full-p8 --prompt-tokens 128 --network wan
 
 ${exitCodeHelp}

@@ -42,6 +42,7 @@ import {
   whole,
 } from './options.ts';
 import { type PromptFlags, promptFileOption, promptOption, promptText, requirePrompt } from './prompt.ts';
+import { modelFolder } from './shipped.ts';
 import { bytes, seconds } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
@@ -53,9 +54,10 @@ certificates of one authority, each naming its party's role (\`sotto certificate
 
 Examples:
   $ sotto party dealer --listen tcp:127.0.0.1:7001
-  $ sotto party server --listen tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --model converted
+  $ sotto party server --listen tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --model stories-polynomial
   $ sotto party client --server tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --prompt "Once upon a time"
-  $ sotto party dealer --listen tls:0.0.0.0:7001 --authority ca.pem --certificate dealer.pem --key dealer-key.pem
+  $ sotto party dealer --listen tls:0.0.0.0:7001 --authority certificates/authority.pem \\
+      --certificate certificates/dealer.pem --key certificates/dealer-key.pem
 `;
 
 type OptionOf = () => Option;
@@ -133,7 +135,7 @@ function registerServer(party: Command, terminal: Terminal): void {
   party
     .command('server')
     .description('Owns the weights: learns how long the prompt and the text are, and nothing of what they say.')
-    .requiredOption('--model <folder>', 'a polynomial checkpoint')
+    .requiredOption('--model <folder>', 'a polynomial checkpoint', modelFolder(terminal))
     .addOption(listenOption())
     .addOption(dealerOption())
     .addOption(settingOption())

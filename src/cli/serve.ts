@@ -25,6 +25,7 @@ import {
   wantedRing,
   whole,
 } from './options.ts';
+import { modelFolder } from './shipped.ts';
 import type { Terminal } from './terminal.ts';
 
 const help = `
@@ -32,9 +33,10 @@ These processes stand until SIGTERM or SIGINT: they then admit nobody, give sess
 exit with 0; a second signal ends them at once. Clients come with \`sotto party client\`. docs/operating.md has the whole story.
 
 Examples:
-  $ sotto dealer --listen tls:0.0.0.0:7001 --authority authority.pem --certificate dealer.pem --key dealer-key.pem
-  $ sotto serve --model converted --listen tls:0.0.0.0:7002 --dealer tls:dealer.example:7001 \\
-      --authority authority.pem --certificate server.pem --key server-key.pem \\
+  $ sotto dealer --listen tls:0.0.0.0:7001 --authority certificates/authority.pem \\
+      --certificate certificates/dealer.pem --key certificates/dealer-key.pem
+  $ sotto serve --model stories-polynomial --listen tls:0.0.0.0:7002 --dealer tls:127.0.0.1:7001 \\
+      --authority certificates/authority.pem --certificate certificates/server.pem --key certificates/server-key.pem \\
       --prepare 4 --prepare-tokens 16:16 --metrics 127.0.0.1:9100
 `;
 
@@ -84,7 +86,7 @@ export function registerServe(program: Command, terminal: Terminal): void {
     .command('serve')
     .summary('serve a model privately to many clients')
     .description('Stands as the server: owns the weights, learns how long prompts and texts are, and nothing of what they say.')
-    .requiredOption('--model <folder>', 'a checkpoint')
+    .requiredOption('--model <folder>', 'a checkpoint', modelFolder(terminal))
     .addOption(new Option('--dealer <address>', 'where the dealer waits, or the helper').makeOptionMandatory())
     .addOption(settingOption())
     .addOption(stateOption('server'))

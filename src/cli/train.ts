@@ -28,9 +28,9 @@ data sets (data.mixture). The run's folder has its log, its curves (curves.svg) 
 saves the state and ends; --resume goes on to the same weights, bit for bit.
 
 Examples:
-  $ sotto train recipes/stories-teacher.json --data corpora --directory runs/teacher
+  $ sotto train stories-teacher --data corpora --directory runs/models/stories-teacher
   $ sotto train stories-polynomial --data corpora --models runs/models
-  $ sotto train stories-polynomial --resume
+  $ sotto train stories-polynomial --data corpora --models runs/models --resume
   $ sotto train mnist-teacher --data corpora --directory runs/models/mnist-teacher
   $ sotto train polyvit-progressive-mnist --data corpora --models runs/models
 `;
