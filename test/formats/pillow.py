@@ -64,9 +64,10 @@ def jpegs(size, rgb, grey, cmyk, small):
     save(f"jpeg-{size}-rgb.jpg", rgb, "JPEG", small, keep_rgb=True)
     save(f"jpeg-{size}-restarts.jpg", rgb, "JPEG", small, restart_marker_blocks=1)
     save(f"jpeg-{size}-profile.jpg", rgb, "JPEG", icc_profile=profile)
-    exif = Image.Exif()
-    exif[0x112] = 6
-    turned = save(f"jpeg-{size}-turned.jpg", rgb, "JPEG", small, exif=exif)
+    for mark in range(10):
+        exif = Image.Exif()
+        exif[0x112] = mark
+        turned = save(f"jpeg-{size}-turned{mark}.jpg", rgb, "JPEG", small and mark == 6, exif=exif)
     keep(f"jpeg-{size}-trailing.jpg", turned + b"trailing bytes", small)
     # Stray bytes before the last marker.
     keep(f"jpeg-{size}-stray.jpg", turned[:-2] + b"\x01\x02" + turned[-2:], small)
@@ -74,6 +75,19 @@ def jpegs(size, rgb, grey, cmyk, small):
     adobe = ink.find(b"Adobe")
     keep(f"jpeg-{size}-ycck.jpg", ink[: adobe + 11] + b"\x02" + ink[adobe + 12 :], small)
     keep(f"jpeg-{size}-cmyk-unnamed.jpg", ink[: adobe - 4] + ink[adobe + 12 :], small)
+    # Three components as they are, and named as what they are not, by Adobe's marker and by their letters.
+    plain = save(f"jpeg-{size}-444.jpg", rgb, "JPEG", subsampling=0)
+    for transform in range(4):
+        marker = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([transform])
+        keep(f"jpeg-{size}-adobe{transform}.jpg", plain[:2] + marker + plain[2:], small and transform == 0)
+        keep(f"jpeg-{size}-adobe{transform}-alone.jpg", plain[:2] + marker + plain[20:])
+        keep(f"jpeg-{size}-cmyk-adobe{transform}.jpg", ink[: adobe + 11] + bytes([transform]) + ink[adobe + 12 :])
+    start, scan = plain.find(b"\xff\xc0") + 10, plain.find(b"\xff\xda") + 5
+    named = bytearray(plain)
+    for at, letter in enumerate(b"RGB"):
+        named[start + 3 * at] = named[scan + 2 * at] = letter
+    keep(f"jpeg-{size}-letters.jpg", bytes(named))
+    keep(f"jpeg-{size}-letters-alone.jpg", bytes(named[:2] + named[20:]))
     # Sixteen-bit tables do not make a picture one of 12 bits; this says that it has them.
     frame = turned.find(b"\xff\xc0")
     keep(f"jpeg-{size}-12bit.jpg", turned[: frame + 4] + b"\x0c" + turned[frame + 5 :], small)
@@ -127,6 +141,15 @@ def pngs(size, width, height, rgb, rgba, small):
                     keep(f"{name}-transparent.png", png(width, height, kind, depth, interlaced, transparent=True))
             if kind == 3:
                 keep(f"png-{size}-kind3-{depth}bits-few.png", png(width, height, 3, depth, False, colours=2 ** (depth - 1)), small)
+    for mark in range(1, 9):
+        exif = Image.Exif()
+        exif[0x112] = mark
+        save(f"png-{size}-turned{mark}.png", rgb, "PNG", exif=exif)
+    for name, first in (("moving", False), ("moving-apart", True)):
+        save(f"png-{size}-{name}.png", rgb, "PNG", save_all=True, append_images=[rgb.rotate(180)], default_image=first)
+    few = rgba.quantize(7)
+    for name, transparency in {"one": 3, "some": bytes([0, 128, 255, 7])}.items():
+        save(f"png-{size}-palette-{name}.png", few, "PNG", transparency=transparency)
     whole = png(width, height, 2, 8, False)
     keep(f"png-{size}-unended.png", whole[:-12], small)
     keep(f"png-{size}-nothing.png", whole[:33] + whole[-12:], small)
@@ -141,6 +164,9 @@ def others(size, width, height, rgb, rgba, grey, small):
         save(f"bmp-{size}-{colours}.bmp", few, "BMP", small and colours in (2, 16))
     save(f"gif-{size}-grey.gif", grey, "GIF", small)
     moving = save(f"gif-{size}-moving.gif", rgb.quantize(32), "GIF", save_all=True, append_images=[grey.convert("P")])
+    for disposal in range(4):
+        frames = [rgb.quantize(32), grey.convert("P")]
+        save(f"gif-{size}-disposal{disposal}.gif", frames[0], "GIF", save_all=True, append_images=frames[1:], disposal=disposal, transparency=2, background=1)
     # The first frame's place and the canvas differ.
     at = moving.find(b"\x2c\0\0\0\0")
     keep(f"gif-{size}-beyond.gif", moving[:at] + b"\x2c\3\0\2\0" + moving[at + 5 :], small)
@@ -151,6 +177,22 @@ def others(size, width, height, rgb, rgba, grey, small):
     for name, fields in {"555": b"", "565": struct.pack("<III", 0xF800, 0x7E0, 0x1F)}.items():
         head = struct.pack("<IiiHHIIiiII", 40, width, -height, 1, 16, 3 if fields else 0, len(row), 0, 0, 0, 0) + fields
         keep(f"bmp-{size}-{name}.bmp", b"BM" + struct.pack("<IHHI", 14 + len(head) + len(row), 0, 0, 14 + len(head)) + head + row, small)
+    # Headers of other lengths: OS/2's with 12 bytes, and those of versions 4 and 5 with masks and a colour space.
+    lines = draw.randbytes((3 * width + 3) // 4 * 4 * height)
+    head = struct.pack("<IHHHH", 12, width, height, 1, 24)
+    keep(f"bmp-{size}-os2.bmp", b"BM" + struct.pack("<IHHI", 14 + len(head) + len(lines), 0, 0, 14 + len(head)) + head + lines)
+    for length in (52, 56, 108, 124):
+        for name, masks in {"rgba": (0xFF0000, 0xFF00, 0xFF, 0xFF000000), "abgr": (0xFF000000, 0xFF0000, 0xFF00, 0xFF), "rgbx": (0xFF0000, 0xFF00, 0xFF, 0)}.items():
+            lines = draw.randbytes(4 * width * height)
+            head = struct.pack("<IiiHHIIiiII", length, width, height, 1, 32, 3, len(lines), 0, 0, 0, 0) + struct.pack("<IIII", *masks)
+            head = head[:length].ljust(length, b"\0")
+            keep(f"bmp-{size}-v{length}-{name}.bmp", b"BM" + struct.pack("<IHHI", 14 + len(head) + len(lines), 0, 0, 14 + len(head)) + head + lines)
+    for mark in range(1, 9):
+        exif = Image.Exif()
+        exif[0x112] = mark
+        save(f"webp-{size}-turned{mark}.webp", rgb, "WEBP", exif=exif)
+    for name, options in {"lossless": {"lossless": True}, "mixed": {"allow_mixed": True}, "background": {"background": (9, 8, 7, 6)}}.items():
+        save(f"webp-{size}-moving-{name}.webp", rgba, "WEBP", save_all=True, append_images=[rgba.rotate(180)], **options)
     for quality in (5, 80, 100):
         save(f"webp-{size}-q{quality}.webp", rgb, "WEBP", small and quality == 80, quality=quality)
         save(f"webp-{size}-q{quality}-transparent.webp", rgba, "WEBP", small and quality == 80, quality=quality)
