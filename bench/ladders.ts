@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readRows, splitPart } from '../src/train/data/index.ts';
+import { readRows, splitPart } from '../src/lab/data/index.ts';
 
 /** A task of `sotto eval`; on data of its own where that is named, with the metrics under the task's name then. */
 export interface Scored {

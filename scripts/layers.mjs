@@ -30,8 +30,26 @@ export const layers = [
     node,
     ['errors', 'math', 'kernels', 'kernels/lattice', 'program', 'backends/onnx', 'backends/reference', 'net', 'models'],
   ],
-  ['train', node, ['errors', 'math', 'program', 'backends/onnx', 'backends/reference', 'pictures', 'models', 'convert', 'node']],
-  ['evaluate', node, ['errors', 'math', 'program', 'backends/onnx', 'backends/reference', 'models', 'convert', 'node']],
+  ['evaluate', node, ['errors', 'math', 'program', 'models', 'node']],
+  // What is measured and learnt with, and no party of a run needs: benchmark tasks, readers of data sets, augmentation, plots.
+  ['lab', node, ['errors', 'math', 'program', 'pictures', 'models', 'node', 'evaluate']],
+  [
+    'train',
+    node,
+    [
+      'errors',
+      'math',
+      'program',
+      'backends/onnx',
+      'backends/reference',
+      'pictures',
+      'models',
+      'convert',
+      'node',
+      'evaluate',
+      'lab',
+    ],
+  ],
   [
     'party',
     node,

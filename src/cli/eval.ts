@@ -9,12 +9,8 @@ import {
   pixelsOf,
   type RunCost,
   readDocuments,
-  type TaskResult,
-  type TaskSources,
-  taskNamed,
-  taskNames,
-  tasks,
 } from '../evaluate/index.ts';
+import { type TaskResult, type TaskSources, taskNamed, taskNames, tasks } from '../lab/tasks/tasks.ts';
 import { checkRanges } from '../models/ranges.ts';
 import { usualFloat, withFloatBackend } from '../node/float.ts';
 import type { Device } from '../node/onnx.ts';

@@ -10,9 +10,9 @@ export {
   operationNames,
   type PictureBatch,
   pictureBatch,
-} from '../train/augment/index.ts';
-export type { Pixels } from '../train/augment/operations.ts';
-export type { Document } from '../train/data/alpaca.ts';
+} from '../lab/augment/index.ts';
+export type { Pixels } from '../lab/augment/operations.ts';
+export type { Document } from '../lab/data/alpaca.ts';
 export {
   type CifarOptions,
   type CollectionOptions,
@@ -46,4 +46,4 @@ export {
   type TokenPart,
   type TokenSource,
   tokenMixture,
-} from '../train/data/index.ts';
+} from '../lab/data/index.ts';

@@ -1,9 +1,10 @@
 import { simulate } from '../backends/fixed/index.ts';
 import { quantise, type RingParameters, wordBitsOf } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
-import { evaluateGlue, type GlueExample, type GlueModel, type GlueTask, glueExample } from '../evaluate/glue.ts';
 import type { Metrics } from '../evaluate/metric.ts';
 import { createWasmKernels } from '../kernels/index.ts';
+import { readRows } from '../lab/data/index.ts';
+import { evaluateGlue, type GlueExample, type GlueModel, type GlueTask, glueExample } from '../lab/tasks/glue.ts';
 import { traceBertPrivate } from '../models/bert.ts';
 import {
   type BertConfig,
@@ -15,7 +16,6 @@ import {
 } from '../models/index.ts';
 import { usualFloat, withFloatBackend } from '../node/float.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
-import { readRows } from '../train/data/index.ts';
 import { type LoadedModel, requireMeasured } from './model.ts';
 
 /** The encoder of a model that classifies texts. Throws a `model` error for other architectures. */

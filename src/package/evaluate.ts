@@ -3,7 +3,6 @@
  */
 
 export type { FloatParts } from '../evaluate/float.ts';
-export type { GlueExample, GlueModel } from '../evaluate/glue.ts';
 export {
   compareIds,
   FloatPictureModel,
@@ -15,12 +14,10 @@ export {
   type Prediction,
   type RunCost,
   readDocuments,
-  type TaskResult,
-  type TaskSources,
   type TextModel,
-  taskNamed,
-  taskNames,
 } from '../evaluate/index.ts';
-export type { JudgeOptions } from '../evaluate/judge.ts';
 export type { Layered, LayerSamples } from '../evaluate/layered.ts';
 export type { Watch } from '../evaluate/model.ts';
+export type { GlueExample, GlueModel } from '../lab/tasks/glue.ts';
+export type { JudgeOptions } from '../lab/tasks/judge.ts';
+export { type TaskResult, type TaskSources, taskNamed, taskNames } from '../lab/tasks/tasks.ts';

@@ -13,13 +13,13 @@ import {
   type RunCost,
   type TextModel,
 } from '../evaluate/index.ts';
+import { type PictureStream, readCifar, readIdx, readPictureFolder, readPictureTar } from '../lab/data/index.ts';
 import { type Logits, type Preprocessor, parsePreprocessor, type RgbImage } from '../models/index.ts';
 import { readJson } from '../models/json.ts';
 import { temporaryFolder } from '../node/temporary.ts';
 import { type LaunchOptions, type LaunchResult, launchLocal } from '../party/index.ts';
 import { encodePng } from '../pictures/index.ts';
 import type { FloatBackend } from '../program/index.ts';
-import { type PictureStream, readCifar, readIdx, readPictureFolder, readPictureTar } from '../train/data/index.ts';
 import type { LoadedModel } from './model.ts';
 import { classifier, classifyPixels } from './pictures.ts';
 import { fixedScorer, writer, writeText } from './text.ts';

@@ -1,8 +1,8 @@
 import { SottoError } from '../errors/index.ts';
+import { type Split, type SplitPart, splitPart } from '../lab/data/index.ts';
 import { pseudorandom } from '../math/index.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Tensor } from '../program/index.ts';
-import { type Split, type SplitPart, splitPart } from './data/index.ts';
 
 /** Documents as token ids, each with the begin token first. */
 export type Documents = readonly Int32Array[];

@@ -1,4 +1,6 @@
 /** Training: recipes, runs that resume bit for bit, and their parts. */
+
+export { type TokenizerOptions, type TrainedTokenizer, trainBytePairTokenizer } from '../lab/tokenizer.ts';
 export { plainBase, readBase } from './base.ts';
 export { packNf4, packScales, scaleLevels, unpackNf4, unpackScales } from './codes.ts';
 export { batches, batchFeeds, encodeDocuments, splitDocuments, splitItems } from './data.ts';
@@ -32,5 +34,4 @@ export { runRecipe } from './run.ts';
 export type { RunOptions } from './run-options.ts';
 export type { Samples } from './samples.ts';
 export { recipePlan } from './stages.ts';
-export { type TokenizerOptions, type TrainedTokenizer, trainBytePairTokenizer } from './tokenizer.ts';
 export { write, writeTexts } from './write.ts';

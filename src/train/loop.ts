@@ -1,4 +1,5 @@
 import { SottoError } from '../errors/index.ts';
+import { curves } from '../lab/plot.ts';
 import { estimate } from '../math/index.ts';
 import type { OnnxBackend } from '../node/onnx.ts';
 import type { Executable, Feed, Program, Step, Tensor } from '../program/index.ts';
@@ -6,7 +7,6 @@ import { type FixedInLoop, fixedInLoop } from './fixed.ts';
 import { type LogLine, openLog, type RunFolder, readState, writeState } from './folder.ts';
 import { type LossOptions, type LossWeights, lossProgram, type Metric, teacherPrefix } from './losses.ts';
 import { optimiserStates, type Pass, passes, passStates, schedule, type Trained, trainingStep } from './optimiser.ts';
-import { curves } from './plot.ts';
 import type { Recipe } from './recipe.ts';
 import type { Samples } from './samples.ts';
 

@@ -1,9 +1,16 @@
 import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
+import {
+  openTextPart,
+  type TextSource,
+  type TokenBatch,
+  type TokenPart,
+  tokenisedWith,
+  tokenMixture,
+} from '../lab/data/index.ts';
 import type { Files } from '../models/files.ts';
 import { openModelFolder } from '../models/folder.ts';
 import type { Tensor } from '../program/index.ts';
-import { openTextPart, type TextSource, type TokenBatch, type TokenPart, tokenisedWith, tokenMixture } from './data/index.ts';
 import type { DistillRecipe } from './recipe.ts';
 import { calibrationBatch, cut, type Samples, type StudentText } from './samples.ts';
 

@@ -1,8 +1,6 @@
 import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
-import type { Preprocessor } from '../models/preprocess.ts';
-import type { Tensor } from '../program/index.ts';
-import { augmenter, mixing, mixRows, oneHot, pictureBatch } from './augment/index.ts';
+import { augmenter, mixing, mixRows, oneHot, pictureBatch } from '../lab/augment/index.ts';
 import {
   collectPictures,
   type PictureSet,
@@ -12,7 +10,9 @@ import {
   readIdx,
   readPictureFolder,
   readPictureTar,
-} from './data/index.ts';
+} from '../lab/data/index.ts';
+import type { Preprocessor } from '../models/preprocess.ts';
+import type { Tensor } from '../program/index.ts';
 import type { VisionRecipe } from './recipe.ts';
 import type { Samples } from './samples.ts';
 

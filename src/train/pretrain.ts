@@ -1,4 +1,5 @@
 import { SottoError } from '../errors/index.ts';
+import { trainBytePairTokenizer } from '../lab/tokenizer.ts';
 import { pseudorandom } from '../math/index.ts';
 import { writeCheckpoint } from '../models/checkpoint.ts';
 import { parseLlamaConfig } from '../models/config.ts';
@@ -11,7 +12,6 @@ import type { PretrainRecipe } from './recipe.ts';
 import { writeResult } from './result.ts';
 import type { RunOptions, Texts } from './run-options.ts';
 import { documentText } from './samples.ts';
-import { trainBytePairTokenizer } from './tokenizer.ts';
 
 /** A small Llama from random weights: trains the tokenizer, then the model on next-token likelihood. */
 export async function pretrain(recipe: PretrainRecipe, folder: RunFolder, texts: Texts, options: RunOptions): Promise<Trainer> {

@@ -1,6 +1,6 @@
 import type { CalibrationIds } from '../convert/index.ts';
+import { mixing } from '../lab/augment/index.ts';
 import type { Tensor } from '../program/index.ts';
-import { mixing } from './augment/index.ts';
 import { batches, batchFeeds, type Documents } from './data.ts';
 import type { TextRecipe } from './recipe.ts';
 

@@ -1,4 +1,5 @@
 import { SottoError } from '../errors/index.ts';
+import type { PictureSet } from '../lab/data/index.ts';
 import { pseudorandom } from '../math/index.ts';
 import { writeCheckpoint } from '../models/checkpoint.ts';
 import { folderClasses } from '../models/class-names.ts';
@@ -7,7 +8,6 @@ import type { Files } from '../models/files.ts';
 import { exactPlan, firstWeights, openModelFolder, traceVit } from '../models/index.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
 import { type Preprocessor, parsePreprocessor } from '../models/preprocess.ts';
-import type { PictureSet } from './data/index.ts';
 import type { RunFolder } from './folder.ts';
 import { type Trainer, train, type Weights } from './loop.ts';
 import type { LossWeights } from './losses.ts';

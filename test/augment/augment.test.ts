@@ -1,6 +1,5 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { pseudorandom } from '../../src/math/index.ts';
 import {
   applyOperation,
   augmenter,
@@ -13,7 +12,8 @@ import {
   operationNames,
   type Pixels,
   pictureBatch,
-} from '../../src/train/augment/index.ts';
+} from '../../src/lab/augment/index.ts';
+import { pseudorandom } from '../../src/math/index.ts';
 
 /** A picture as rows of pixels of channels: what the definitions below are written on. */
 type Grid = number[][][];

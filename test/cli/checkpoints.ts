@@ -2,11 +2,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
+import { trainBytePairTokenizer } from '../../src/lab/tokenizer.ts';
 import { parseModelConfig } from '../../src/models/config.ts';
 import { parsePlan, writeCheckpoint } from '../../src/models/index.ts';
 import { randomModelWeights } from '../../src/models/weights.ts';
 import { folderFiles } from '../../src/node/files.ts';
-import { trainBytePairTokenizer } from '../../src/train/tokenizer.ts';
 
 /** A folder that is removed after the tests of the file. */
 export async function temporaryFolder(): Promise<string> {

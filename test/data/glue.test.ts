@@ -1,7 +1,7 @@
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { describe, expect, it } from 'vitest';
-import { type GlueTask, glueExample } from '../../src/evaluate/glue.ts';
-import { readRows } from '../../src/train/data/index.ts';
+import { readRows } from '../../src/lab/data/index.ts';
+import { type GlueTask, glueExample } from '../../src/lab/tasks/glue.ts';
 import { all, testFolder } from './folder.ts';
 
 const folder = testFolder();

@@ -2,9 +2,6 @@ import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileS
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { memoryFiles } from '../../src/models/files.ts';
-import { loadTokenizer, type Tokenizer } from '../../src/models/tokenizer.ts';
-import { folderFiles } from '../../src/node/files.ts';
 import {
   alpacaTexts,
   type Document,
@@ -18,7 +15,10 @@ import {
   type TokenSource,
   tokenizerKey,
   tokenMixture,
-} from '../../src/train/data/index.ts';
+} from '../../src/lab/data/index.ts';
+import { memoryFiles } from '../../src/models/files.ts';
+import { loadTokenizer, type Tokenizer } from '../../src/models/tokenizer.ts';
+import { folderFiles } from '../../src/node/files.ts';
 import { testFolder } from './folder.ts';
 
 const folder = testFolder();

@@ -5,7 +5,6 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
-import { encodePng } from '../../src/pictures/index.ts';
 import {
   collectPictures,
   type PictureStream,
@@ -15,7 +14,8 @@ import {
   readPictureFolder,
   readPictureTar,
   readTar,
-} from '../../src/train/data/index.ts';
+} from '../../src/lab/data/index.ts';
+import { encodePng } from '../../src/pictures/index.ts';
 import { all, testFolder } from './folder.ts';
 
 const folder = testFolder();

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
-import { readField, readParquet, readRows, textOf } from '../../src/train/data/index.ts';
+import { readField, readParquet, readRows, textOf } from '../../src/lab/data/index.ts';
 import { all, testFolder } from './folder.ts';
 
 const folder = testFolder();

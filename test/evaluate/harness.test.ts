@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { choiceFormats, choiceLikelihoods, lambadaRequest, scoreChoices, scoreLambada } from '../../src/evaluate/choices.ts';
-import { namedChoice, scoreWritten, writeAfter, writtenQuestion } from '../../src/evaluate/generative.ts';
 import { encodePair, logLikelihoods } from '../../src/evaluate/likelihood.ts';
 import { bootstrapped, proportion, ratio } from '../../src/evaluate/metric.ts';
 import { documentIds, documentLosses, scorePerplexity, slidingWindows } from '../../src/evaluate/perplexity.ts';
 import { Row } from '../../src/evaluate/rows.ts';
+import { choiceFormats, choiceLikelihoods, lambadaRequest, scoreChoices, scoreLambada } from '../../src/lab/tasks/choices.ts';
+import { namedChoice, scoreWritten, writeAfter, writtenQuestion } from '../../src/lab/tasks/generative.ts';
 import { letterLogits, letterModel, letterTokenizer } from './letters.ts';
 
 const row = (fields: Record<string, unknown>) => new Row('rows.jsonl', 4, fields);

@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { askJudge, type JudgeOptions } from '../../src/evaluate/judge.ts';
+import { Row, readRows } from '../../src/evaluate/rows.ts';
+import { askJudge, type JudgeOptions } from '../../src/lab/tasks/judge.ts';
 import {
   answerTurns,
   judgeAll,
@@ -12,8 +13,7 @@ import {
   scoreRatings,
   turnsOf,
   twoTurns,
-} from '../../src/evaluate/mt-bench.ts';
-import { Row, readRows } from '../../src/evaluate/rows.ts';
+} from '../../src/lab/tasks/mt-bench.ts';
 import { letterModel } from './letters.ts';
 
 interface Asked {

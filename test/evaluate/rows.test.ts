@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
-import { choiceFormats, givenLikelihoods, lambadaRequest } from '../../src/evaluate/choices.ts';
-import { outputOf, readCompletions } from '../../src/evaluate/completions.ts';
-import { codeTask } from '../../src/evaluate/humaneval.ts';
-import { turnsOf } from '../../src/evaluate/mt-bench.ts';
 import { readDocuments } from '../../src/evaluate/perplexity.ts';
 import { Row, readRows } from '../../src/evaluate/rows.ts';
+import { choiceFormats, givenLikelihoods, lambadaRequest } from '../../src/lab/tasks/choices.ts';
+import { outputOf, readCompletions } from '../../src/lab/tasks/completions.ts';
+import { codeTask } from '../../src/lab/tasks/humaneval.ts';
+import { turnsOf } from '../../src/lab/tasks/mt-bench.ts';
 import { temporaryFolder } from '../cli/checkpoints.ts';
 
 const path = join(await temporaryFolder(), 'rows.jsonl');

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkedProgram, codeTask, runCode, scoreCode } from '../../src/evaluate/humaneval.ts';
 import { passAtK } from '../../src/evaluate/metric.ts';
 import { Row, readRows } from '../../src/evaluate/rows.ts';
-import { PythonSandbox } from '../../src/evaluate/sandbox.ts';
+import { checkedProgram, codeTask, runCode, scoreCode } from '../../src/lab/tasks/humaneval.ts';
+import { PythonSandbox } from '../../src/lab/tasks/sandbox.ts';
 
 const shared = process.env.SOTTO_SHARED ?? join(import.meta.dirname, '../../../shared');
 const humaneval = join(shared, 'data/humaneval/first82.jsonl');

@@ -2,8 +2,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { bleu, tokenise13a } from '../../src/evaluate/bleu.ts';
-import { chrf } from '../../src/evaluate/chrf.ts';
+import { bleu, tokenise13a } from '../../src/lab/tasks/bleu.ts';
+import { chrf } from '../../src/lab/tasks/chrf.ts';
 
 const shared = process.env.SOTTO_SHARED ?? join(import.meta.dirname, '../../../shared');
 const wmt = join(shared, 'data/wmt22_de_en');

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
+import { trainBytePairTokenizer } from '../../src/lab/tokenizer.ts';
 import { openCheckpoint, writeCheckpoint } from '../../src/models/checkpoint.ts';
 import { parseModelConfig } from '../../src/models/config.ts';
 import { type Files, memoryFiles } from '../../src/models/files.ts';
@@ -8,7 +9,6 @@ import { duplicateKey, parseJson } from '../../src/models/json.ts';
 import { parsePreprocessor } from '../../src/models/preprocess.ts';
 import { openSafetensors, readTensor, writeSafetensors } from '../../src/models/safetensors.ts';
 import { loadTokenizer, streamingDecoder } from '../../src/models/tokenizer.ts';
-import { trainBytePairTokenizer } from '../../src/train/tokenizer.ts';
 
 const runs = { numRuns: 400 };
 const encode = (value: unknown) => new TextEncoder().encode(typeof value === 'string' ? value : JSON.stringify(value));

@@ -2,9 +2,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { type TrainedTokenizer, trainBytePairTokenizer } from '../../src/lab/tokenizer.ts';
 import { memoryFiles } from '../../src/models/files.ts';
 import { loadTokenizer, streamingDecoder } from '../../src/models/tokenizer.ts';
-import { type TrainedTokenizer, trainBytePairTokenizer } from '../../src/train/tokenizer.ts';
 
 const texts = join(process.env.SOTTO_SHARED ?? join(import.meta.dirname, '../../../shared'), 'data/text/tinystories_1800.txt');
 const load = (trained: TrainedTokenizer) =>

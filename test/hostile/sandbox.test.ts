@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { PythonSandbox } from '../../src/evaluate/sandbox.ts';
+import { PythonSandbox } from '../../src/lab/tasks/sandbox.ts';
 
 const sandbox = await PythonSandbox.open().catch((error: Error) => {
   console.warn(`test/hostile/sandbox.test.ts is skipped: ${error.message}`);

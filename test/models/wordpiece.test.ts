@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
-import { encodeGlue, evaluateGlue, glueAccuracy, glueClasses, glueExample } from '../../src/evaluate/glue.ts';
+import { encodeGlue, evaluateGlue, glueAccuracy, glueClasses, glueExample } from '../../src/lab/tasks/glue.ts';
 import { memoryFiles } from '../../src/models/files.ts';
 import { loadTokenizer } from '../../src/models/tokenizer.ts';
 

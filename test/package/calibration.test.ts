@@ -2,6 +2,7 @@ import { copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { RingParameters } from '../../src/backends/ring/index.ts';
+import { trainBytePairTokenizer } from '../../src/lab/tokenizer.ts';
 import { parseModelConfig } from '../../src/models/config.ts';
 import { memoryFiles, planOf, writeCheckpoint } from '../../src/models/index.ts';
 import { isMeasured, ringFor } from '../../src/models/ranges.ts';
@@ -11,7 +12,6 @@ import { loadModel } from '../../src/package/index.ts';
 import { measuredModel } from '../../src/package/measure.ts';
 import { type LoadedModel, openModel } from '../../src/package/model.ts';
 import { rehearseText, writeText } from '../../src/package/text.ts';
-import { trainBytePairTokenizer } from '../../src/train/tokenizer.ts';
 import { stories, temporaryFolder, writeTiny } from '../cli/checkpoints.ts';
 import { sottoHere } from '../cli/command.ts';
 

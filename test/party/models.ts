@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { simulate } from '../../src/backends/fixed/index.ts';
 import { wordBitsOf } from '../../src/backends/ring/index.ts';
 import { createWasmKernels } from '../../src/kernels/index.ts';
+import { trainBytePairTokenizer } from '../../src/lab/tokenizer.ts';
 import { openCheckpoint, writeCheckpoint } from '../../src/models/checkpoint.ts';
 import { parseModelConfig } from '../../src/models/config.ts';
 import { foldWeights, fullPlan, greedy, planOf } from '../../src/models/index.ts';
@@ -14,7 +15,6 @@ import type { RunRequest } from '../../src/party/control.ts';
 import { traceRun } from '../../src/party/manifest.ts';
 import { encodePng } from '../../src/pictures/index.ts';
 import type { Tensor } from '../../src/program/index.ts';
-import { trainBytePairTokenizer } from '../../src/train/tokenizer.ts';
 
 /** A directory that only this user enters, and what removes it. */
 export function temporary(): { path: string; remove: () => void } {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { curves } from '../../src/train/plot.ts';
+import { curves } from '../../src/lab/plot.ts';
 
 const lines = Array.from({ length: 3000 }, (_, i) => ({
   step: i + 1,

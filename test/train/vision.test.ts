@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { PictureSet } from '../../src/lab/data/index.ts';
 import { pseudorandom } from '../../src/math/index.ts';
 import { openCheckpoint } from '../../src/models/checkpoint.ts';
 import { parseVitConfig } from '../../src/models/config.ts';
@@ -9,7 +10,6 @@ import { memoryFiles } from '../../src/models/files.ts';
 import { classifyFloat, planOf } from '../../src/models/index.ts';
 import { folderFiles } from '../../src/node/files.ts';
 import { onnxBackend } from '../../src/node/onnx.ts';
-import type { PictureSet } from '../../src/train/data/index.ts';
 import { parseRecipe, pictureSamples, type Recipe, type RunOptions, runRecipe, splitPictures } from '../../src/train/index.ts';
 
 const backend = onnxBackend();

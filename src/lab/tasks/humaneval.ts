@@ -1,7 +1,7 @@
+import { bootstrapped, type Metrics, passAtK, proportion } from '../../evaluate/metric.ts';
+import type { Watch } from '../../evaluate/model.ts';
+import type { Row } from '../../evaluate/rows.ts';
 import { outputOf } from './completions.ts';
-import { bootstrapped, type Metrics, passAtK, proportion } from './metric.ts';
-import type { Watch } from './model.ts';
-import type { Row } from './rows.ts';
 import { type CheckedProgram, defaultLimits, type Execution, type PythonSandbox, type SandboxLimits } from './sandbox.ts';
 
 /** A task of HumanEval (Chen et al. 2021). */

@@ -1,7 +1,7 @@
+import { type Metrics, share } from '../../evaluate/metric.ts';
+import type { TextModel } from '../../evaluate/model.ts';
+import type { Row } from '../../evaluate/rows.ts';
 import { type ArcFields, arcContext, arcFields } from './choices.ts';
-import { type Metrics, share } from './metric.ts';
-import type { TextModel } from './model.ts';
-import type { Row } from './rows.ts';
 
 /** A model's greedy text after a prompt, up to the first of `stops`. An over-long prompt loses its beginning. */
 export async function writeAfter(

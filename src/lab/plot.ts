@@ -1,4 +1,8 @@
-import type { LogLine } from './folder.ts';
+/** A line of a training's log: figures by name at a step. */
+interface Line {
+  readonly step: number;
+  readonly [figure: string]: number;
+}
 
 /** One curve: where it has values, and how it is drawn. */
 interface Series {
@@ -26,7 +30,7 @@ const largest = 1e30;
  * The curves of a run as an SVG: losses and gradient norms on logarithmic scales, held-out shares and the rate on linear ones, all over
  * the same steps. Noisy figures are drawn as means of buckets, within a band from the least to the greatest of each.
  */
-export function curves(name: string, lines: readonly LogLine[]): string {
+export function curves(name: string, lines: readonly Line[]): string {
   const panels = panelsOf(lines)
     .map((panel) => ({ ...panel, series: panel.series.filter(({ points }) => points.length > 0) }))
     .filter(({ series }) => series.length > 0);
@@ -51,7 +55,7 @@ export function curves(name: string, lines: readonly LogLine[]): string {
   ].join('\n');
 }
 
-function panelsOf(lines: readonly LogLine[]): Panel[] {
+function panelsOf(lines: readonly Line[]): Panel[] {
   const names = [...new Set(lines.flatMap((line) => Object.keys(line)))];
   const series = (wanted: (name: string) => boolean, title: (name: string) => string = (name) => name): Series[] =>
     names

@@ -1,9 +1,9 @@
-import { SottoError } from '../errors/index.ts';
+import { SottoError } from '../../errors/index.ts';
+import { type Metrics, mean, proportion } from '../../evaluate/metric.ts';
+import type { TextModel, Watch } from '../../evaluate/model.ts';
+import type { Row } from '../../evaluate/rows.ts';
 import { writeAfter } from './generative.ts';
 import { askJudge, type ChatMessage, type JudgeOptions } from './judge.ts';
-import { type Metrics, mean, proportion } from './metric.ts';
-import type { TextModel, Watch } from './model.ts';
-import type { Row } from './rows.ts';
 
 /** A question of MT-Bench (Zheng et al. 2023): the second turn builds on the answer to the first. */
 export interface TwoTurns {

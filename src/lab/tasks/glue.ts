@@ -1,8 +1,8 @@
-import { SottoError } from '../errors/index.ts';
-import { isGeneric } from '../models/class-names.ts';
-import type { EncodedText, TextClassifier } from '../models/classify-text.ts';
-import type { Tokenizer } from '../models/tokenizer.ts';
-import { type Metrics, share } from './metric.ts';
+import { SottoError } from '../../errors/index.ts';
+import { type Metrics, share } from '../../evaluate/metric.ts';
+import { isGeneric } from '../../models/class-names.ts';
+import type { EncodedText, TextClassifier } from '../../models/classify-text.ts';
+import type { Tokenizer } from '../../models/tokenizer.ts';
 
 interface GlueFormat {
   /** Columns of the texts in the published TSV files and in the data sets' JSONL and Parquet rows. */

@@ -1,13 +1,13 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SottoError } from '../errors/index.ts';
+import { SottoError } from '../../errors/index.ts';
+import type { Metrics } from '../../evaluate/metric.ts';
+import type { TextModel, Watch } from '../../evaluate/model.ts';
+import { bareName, Row } from '../../evaluate/rows.ts';
 import { bleu } from './bleu.ts';
 import { chrf } from './chrf.ts';
 import { outputOf, readCompletions, readLines } from './completions.ts';
 import { writeAfter } from './generative.ts';
-import type { Metrics } from './metric.ts';
-import type { TextModel, Watch } from './model.ts';
-import { bareName, Row } from './rows.ts';
 
 /** Sentences with one or more reference translations each. */
 export interface Translations {

@@ -1,5 +1,5 @@
-import { SottoError } from '../errors/index.ts';
-import { type Row, readRows, readText } from './rows.ts';
+import { SottoError } from '../../errors/index.ts';
+import { type Row, readRows, readText } from '../../evaluate/rows.ts';
 
 /** Names under which harnesses write an output, in the order they are looked for. */
 const outputFields = ['completion', 'output', 'response', 'prediction', 'hypothesis', 'translation', 'text'] as const;

@@ -1,6 +1,14 @@
-import { SottoError } from '../errors/index.ts';
-import type { FloatBackend } from '../program/index.ts';
-import { attentionReach } from './attention.ts';
+import { SottoError } from '../../errors/index.ts';
+import { attentionReach } from '../../evaluate/attention.ts';
+import type { Layered, LayerSamples } from '../../evaluate/layered.ts';
+import { compareLayers } from '../../evaluate/layers.ts';
+import { logLikelihoods } from '../../evaluate/likelihood.ts';
+import type { Metrics } from '../../evaluate/metric.ts';
+import type { PictureModel, TextModel, Watch } from '../../evaluate/model.ts';
+import { documentLosses, givenLoss, readDocuments, scorePerplexity } from '../../evaluate/perplexity.ts';
+import { type Row, readRows } from '../../evaluate/rows.ts';
+import { compareTexts, type LabelledPicture, scorePictures } from '../../evaluate/teacher.ts';
+import type { FloatBackend } from '../../program/index.ts';
 import {
   type ChoiceTask,
   choiceFormats,
@@ -16,16 +24,8 @@ import { scoreWritten, writeAfter, writtenQuestion, writtenStops } from './gener
 import { evaluateGlue, type GlueExample, type GlueModel, type GlueTask } from './glue.ts';
 import { codeCompletion, codeStops, codeTask, runCode, scoreCode } from './humaneval.ts';
 import type { JudgeOptions } from './judge.ts';
-import type { Layered, LayerSamples } from './layered.ts';
-import { compareLayers } from './layers.ts';
-import { logLikelihoods } from './likelihood.ts';
-import type { Metrics } from './metric.ts';
-import type { PictureModel, TextModel, Watch } from './model.ts';
 import { answerTurns, judgeAll, judgePrompts, scoreRatings, turnsOf, twoTurns } from './mt-bench.ts';
-import { documentLosses, givenLoss, readDocuments, scorePerplexity } from './perplexity.ts';
-import { type Row, readRows } from './rows.ts';
 import { PythonSandbox } from './sandbox.ts';
-import { compareTexts, type LabelledPicture, scorePictures } from './teacher.ts';
 import { readHypotheses, readTranslations, scoreTranslations, translateAll } from './translation.ts';
 
 /** What a task may ask for. Models and pictures are made when they are first asked for; asking for what was not given throws. */

@@ -1,5 +1,5 @@
-import { SottoError } from '../errors/index.ts';
-import { bootstrapped, type Metric } from './metric.ts';
+import { SottoError } from '../../errors/index.ts';
+import { bootstrapped, type Metric } from '../../evaluate/metric.ts';
 
 const maxOrder = 4;
 

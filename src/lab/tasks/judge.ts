@@ -1,5 +1,5 @@
-import { SottoError } from '../errors/index.ts';
-import { isObject } from '../models/json.ts';
+import { SottoError } from '../../errors/index.ts';
+import { isObject } from '../../models/json.ts';
 
 /** A model that rates answers, behind any endpoint that speaks the OpenAI chat protocol. */
 export interface JudgeOptions {

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { access, lstat } from 'node:fs/promises';
 import type { Readable, Writable } from 'node:stream';
-import { printable, SottoError } from '../errors/index.ts';
+import { printable, SottoError } from '../../errors/index.ts';
 import { judgeSource, programSource } from './sandbox-python.ts';
 import { isFiltered, systemCallFilter } from './seccomp.ts';
 

@@ -1,5 +1,5 @@
+import type { Metric } from '../../evaluate/metric.ts';
 import { corpus, requireReferences, splitWords } from './bleu.ts';
-import type { Metric } from './metric.ts';
 
 const characterOrder = 6;
 /** β² with β = 2: recall counts twice. */

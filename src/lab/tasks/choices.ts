@@ -1,7 +1,7 @@
-import { type Likelihood, type LikelihoodRequest, logLikelihoods } from './likelihood.ts';
-import { type Metric, type Metrics, mapped, mean, share } from './metric.ts';
-import type { TextModel, Watch } from './model.ts';
-import type { Row } from './rows.ts';
+import { type Likelihood, type LikelihoodRequest, logLikelihoods } from '../../evaluate/likelihood.ts';
+import { type Metric, type Metrics, mapped, mean, share } from '../../evaluate/metric.ts';
+import type { TextModel, Watch } from '../../evaluate/model.ts';
+import type { Row } from '../../evaluate/rows.ts';
 
 /** A question with one right answer among several. */
 export interface MultipleChoice {
