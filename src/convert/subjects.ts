@@ -1,6 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import { traceBert } from '../models/bert.ts';
 import type { BertConfig, LlamaConfig, ModelConfig, VitConfig } from '../models/config.ts';
+import { classifiesPictures, classifiesTexts, writesText } from '../models/families/index.ts';
 import { layoutOf, traceLlama, traceVit } from '../models/index.ts';
 import type { Plan } from '../models/plan.ts';
 import type { Tensor } from '../program/index.ts';
@@ -30,9 +31,9 @@ export type Calibration = CalibrationIds | CalibrationPixels | CalibrationTexts;
 
 /** The subject that a configuration describes, observed on data of its kind; anything else is a `usage` error. */
 export function subjectOf(config: ModelConfig, calibration: Calibration): Subject<Plan> {
-  if (config.family === 'llama' && 'rows' in calibration) return llamaSubject(config, calibration);
-  if (config.family === 'vit' && 'pixels' in calibration) return vitSubject(config, calibration);
-  if (config.family === 'bert' && 'encoded' in calibration) return bertSubject(config, calibration);
+  if (writesText(config) && 'rows' in calibration) return llamaSubject(config, calibration);
+  if (classifiesPictures(config) && 'pixels' in calibration) return vitSubject(config, calibration);
+  if (classifiesTexts(config) && 'encoded' in calibration) return bertSubject(config, calibration);
   throw new SottoError('usage', `a ${config.family} cannot be calibrated on ${'pixels' in calibration ? 'pictures' : 'texts'}`, {
     remedy: 'give texts for a language model, pictures for a vision model',
   });

@@ -2,7 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import { type Pseudorandom, pseudorandom } from '../math/index.ts';
 import type { Checkpoint, LoadedTensor } from '../models/checkpoint.ts';
 import { type LlamaConfig, parseModelConfig } from '../models/config.ts';
-import { layoutOf } from '../models/families/index.ts';
+import { layoutOf, writesText } from '../models/families/index.ts';
 
 /** Deviation of the new rows of keys and values, as a share of the root mean square of the old ones. */
 const newRows = 0.5;
@@ -34,14 +34,13 @@ export async function widenHeads(source: Source, headDim: number, seed: number):
 }
 
 function widenable(config: ReturnType<typeof parseModelConfig>, headDim: number): LlamaConfig {
-  const problem =
-    config.family !== 'llama'
-      ? `the heads of a ${config.family} are as wide as its hidden size over their number`
-      : config.attentionBias
-        ? 'projections with biases cannot be widened'
-        : headDim % config.headDim !== 0
-          ? `${headDim} is no multiple of the heads' width, ${config.headDim}`
-          : undefined;
+  const problem = !writesText(config)
+    ? `the heads of a ${config.family} are as wide as its hidden size over their number`
+    : config.attentionBias
+      ? 'projections with biases cannot be widened'
+      : headDim % config.headDim !== 0
+        ? `${headDim} is no multiple of the heads' width, ${config.headDim}`
+        : undefined;
   if (problem === undefined) return config as LlamaConfig;
   throw new SottoError('model', problem, {
     place: { field: 'conversion.headDim' },

@@ -1,3 +1,4 @@
+import { classifiesPictures } from '../models/families/index.ts';
 import { boundWeights } from '../models/index.ts';
 import { type FloatBackend, type Program, prune, type Ref, Tracer } from '../program/index.ts';
 import { feedsOf, type Layered, type LayerSamples, traceLayered } from './layered.ts';
@@ -27,7 +28,7 @@ export async function attentionReach(
       reaches.push(
         Array.from({ length: layers }, (_, layer) => {
           const { shape, values } = found.get(`weights.${layer}`)!;
-          return reachOf(values, shape.at(-1)!, positions, model.config.family === 'vit' ? patchDistance : tokenDistance);
+          return reachOf(values, shape.at(-1)!, positions, classifiesPictures(model.config) ? patchDistance : tokenDistance);
         }),
       );
       watch(index + 1, feeds.count);

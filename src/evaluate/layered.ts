@@ -1,3 +1,4 @@
+import { classifiesPictures, writesText } from '../models/families/index.ts';
 import { type LlamaConfig, type Plan, traceLlama, traceVit, type VitConfig } from '../models/index.ts';
 import type { Program, Tensor } from '../program/index.ts';
 import { mismatch } from './teacher.ts';
@@ -21,7 +22,7 @@ export interface Feeds {
 }
 
 export function feedsOf(config: LlamaConfig | VitConfig, samples: LayerSamples): Feeds {
-  if (config.family === 'llama' && 'ids' in samples) {
+  if (writesText(config) && 'ids' in samples) {
     const { ids } = samples;
     const tokens = Math.max(...ids.map(({ length }) => length));
     return {
@@ -35,7 +36,7 @@ export function feedsOf(config: LlamaConfig | VitConfig, samples: LayerSamples):
       },
     };
   }
-  if (config.family === 'vit' && 'pixels' in samples) {
+  if (classifiesPictures(config) && 'pixels' in samples) {
     const shape = [1, config.numChannels, config.imageSize, config.imageSize];
     const { pixels } = samples;
     return {
@@ -49,7 +50,7 @@ export function feedsOf(config: LlamaConfig | VitConfig, samples: LayerSamples):
 
 /** The program over one sample. */
 export function traceLayered({ config, plan }: Layered, tokens: number): Program {
-  return config.family === 'llama'
+  return writesText(config)
     ? traceLlama(config, plan, { batch: 1, tokens, outputs: ['hidden'] })
     : traceVit(config, plan, { batch: 1, outputs: ['hidden'] });
 }

@@ -1,7 +1,7 @@
 import { SottoError } from '../errors/index.ts';
 import { type Ops, type Program, type Ref, type Shape, trace } from '../program/index.ts';
 import { activate, block, type Context, encoderContext, serverWeights, type WeightSource } from './block.ts';
-import type { BertConfig } from './config.ts';
+import type { BertConfig } from './configuration.ts';
 import { layoutOf } from './families/index.ts';
 import { foldedActivation, foldedLayer, foldedLinear, foldedNorm, foldedQuadratic } from './folded.ts';
 import { isFoldedQuadratic } from './folded-tensors.ts';

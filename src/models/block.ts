@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { Ops, PowerArgument, Ref, Shape } from '../program/index.ts';
-import type { ActivationName } from './config.ts';
+import type { ActivationName } from './configuration.ts';
 import type { Padding } from './padding.ts';
 import { type ActivationPlan, type AttentionPlan, type Coefficient, fixedQuad, reachOf } from './plan.ts';
 

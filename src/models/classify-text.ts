@@ -2,7 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import type { Executable, FloatBackend, Tensor } from '../program/index.ts';
 import { traceBert } from './bert.ts';
 import type { Classification } from './classify.ts';
-import type { BertConfig } from './config.ts';
+import type { BertConfig } from './configuration.ts';
 import { boundWeights } from './generate.ts';
 import type { Plan } from './plan.ts';
 import { greedy } from './sample.ts';

@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { FloatBackend, Tensor } from '../program/index.ts';
-import type { VitConfig } from './config.ts';
+import type { VitConfig } from './configuration.ts';
 import { boundWeights } from './generate.ts';
 import type { Plan } from './plan.ts';
 import { greedy } from './sample.ts';

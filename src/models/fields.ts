@@ -8,26 +8,26 @@ interface Harmless {
 }
 
 const anything: Harmless = { values: 'anything', holds: () => true };
-const nothing: Harmless = { values: 'null', holds: () => false };
+export const nothing: Harmless = { values: 'null', holds: () => false };
 const empty: Harmless = { values: 'nothing', holds: (value) => typeof value === 'object' && Object.keys(value!).length === 0 };
-const exactly = (...values: readonly unknown[]): Harmless => ({
+export const exactly = (...values: readonly unknown[]): Harmless => ({
   values: values.map((value) => JSON.stringify(value)).join(' or '),
   holds: (value) => values.includes(value),
 });
-const fullAttention: Harmless = {
+export const fullAttention: Harmless = {
   values: '"full_attention" for every layer',
   holds: (value) => Array.isArray(value) && value.every((kind) => kind === 'full_attention'),
 };
 
 /** Fields that are read over for one reason. */
-interface FieldGroup {
+export interface FieldGroup {
   readonly reason: string;
   readonly fields: Readonly<Record<string, Harmless>>;
 }
 
-const all = (rule: Harmless, ...names: string[]): Record<string, Harmless> =>
+export const all = (rule: Harmless, ...names: string[]): Record<string, Harmless> =>
   Object.fromEntries(names.map((name) => [name, rule]));
-const any = (...names: string[]): Record<string, Harmless> => all(anything, ...names);
+export const any = (...names: string[]): Record<string, Harmless> => all(anything, ...names);
 
 /** Of generation_config.json, and of older config.json files, which hold the same. */
 export const writingFields: readonly FieldGroup[] = [
@@ -203,81 +203,15 @@ const commonFields: readonly FieldGroup[] = [
   },
 ];
 
-const familyFields = {
-  llama: [
-    ...writingFields,
-    {
-      reason: 'parts that relatives of the family have, unless they are off',
-      fields: {
-        ...all(exactly(1), 'pretraining_tp', 'partial_rotary_factor', 'rotary_pct', 'logit_scale', 'logits_scaling'),
-        ...all(exactly(1), 'embedding_multiplier', 'residual_multiplier'),
-        ...all(
-          exactly(false),
-          'rope_interleaved',
-          'qk_layernorm',
-          'use_qk_norm',
-          'use_sliding_window',
-          'alibi',
-          'use_parallel_residual',
-        ),
-        ...all(nothing, 'sliding_window', 'clip_qkv', 'embedding_scale', 'attn_temperature_tuning'),
-        ...all(fullAttention, 'layer_types'),
-      },
-    },
-    {
-      reason: 'names of classes, where nothing is classified',
-      fields: any('id2label', 'label2id', 'num_labels', 'problem_type', 'is_decoder'),
-    },
-    {
-      reason: 'notes of those who made the checkpoint: max_position_embeddings decides',
-      fields: any(
-        'max_sequence_length',
-        'model_max_length',
-        'tokenizer_model_max_length',
-        'tokenizer_padding_side',
-        'is_llama_config',
-      ),
-    },
-  ],
-  vit: [
-    {
-      reason: 'of heads that the classifier does not have',
-      fields: any('encoder_stride', 'pooler_act', 'pooler_output_size', 'tie_word_embeddings'),
-    },
-    { reason: 'the inverse of id2label, which decides', fields: any('label2id') },
-    { reason: 'a picture has one class', fields: all(exactly('single_label_classification'), 'problem_type') },
-    { reason: 'part of a decoder, unless it is off', fields: all(exactly(false), 'is_decoder') },
-  ],
-  bert: [
-    {
-      reason: 'of heads that the classifier does not have',
-      fields: any(
-        'tie_word_embeddings',
-        'pooler_fc_size',
-        'pooler_num_attention_heads',
-        'pooler_num_fc_layers',
-        'pooler_size_per_head',
-        'pooler_type',
-      ),
-    },
-    { reason: 'the inverse of id2label, which decides', fields: any('label2id') },
-    {
-      reason: 'a text has one class, or one number',
-      fields: all(exactly('single_label_classification', 'regression'), 'problem_type'),
-    },
-    { reason: 'attention looks both ways', fields: all(exactly('bidi'), 'directionality') },
-    { reason: 'the tokenizer puts them', fields: any('bos_token_id', 'eos_token_id') },
-  ],
-} satisfies Record<string, readonly FieldGroup[]>;
+/** Of an encoder, which writes nothing, whatever a file says of writing. */
+const unwrittenFields = writingFields.map(({ reason, fields }) => ({ reason, fields: any(...Object.keys(fields)) }));
 
-export type Family = keyof typeof familyFields;
-
-/** Every field of config.json that is read over, by family, with the reason: what docs/checkpoints.md lists. */
-export const neutralFields = (family: Family): readonly FieldGroup[] => [
-  ...familyFields[family],
+/** Fields of config.json that are read over in a family, `own` and those of all. */
+export const neutralFields = (own: readonly FieldGroup[], writes: boolean): readonly FieldGroup[] => [
+  ...(writes ? writingFields : []),
+  ...own,
   ...commonFields,
-  // An encoder writes nothing, whatever a file says of writing.
-  ...(family === 'llama' ? [] : writingFields.map(({ reason, fields }) => ({ reason, fields: any(...Object.keys(fields)) }))),
+  ...(writes ? [] : unwrittenFields),
 ];
 
 /** A field's name as an error may print it, whatever file it comes from. */

@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { Shape } from '../program/index.ts';
-import type { ModelConfig } from './config.ts';
+import type { ModelConfig } from './configuration.ts';
 import { layoutOf } from './families/index.ts';
 import { type Copied, type Fused, foldedRows, type Vector } from './folded-tensors.ts';
 import type { Plan } from './plan.ts';

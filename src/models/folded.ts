@@ -1,6 +1,6 @@
 import type { Ops, Ref, Shape } from '../program/index.ts';
 import { activate, type Layer, learntScores, type WeightSource } from './block.ts';
-import type { ActivationName } from './config.ts';
+import type { ActivationName } from './configuration.ts';
 import { foldedName, isFoldedQuadratic } from './folded-tensors.ts';
 import type { Layout } from './layout.ts';
 import type { ActivationPlan, LayerPlan, NormPlan } from './plan.ts';

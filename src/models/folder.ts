@@ -1,8 +1,9 @@
 import { SottoError } from '../errors/index.ts';
 import { same } from '../program/index.ts';
 import { type Checkpoint, type LoadedTensor, openCheckpoint } from './checkpoint.ts';
-import { type ModelConfig, parseModelConfig } from './config.ts';
+import type { ModelConfig } from './configuration.ts';
 import { isFloat } from './dtypes.ts';
+import { classifiesPictures, familyOf, layoutOf, parseModelConfig } from './families/index.ts';
 import { printableField } from './fields.ts';
 import { type Files, fileLabel } from './files.ts';
 import { type Plan, planOf } from './plan.ts';
@@ -46,7 +47,7 @@ export async function openModelFolder(files: Files): Promise<ModelFolder> {
     },
     config,
     plan,
-    tokenizer: async () => withinVocabulary(await loadTokenizer(files), config.family === 'vit' ? Infinity : config.vocabSize),
+    tokenizer: async () => withinVocabulary(await loadTokenizer(files), classifiesPictures(config) ? Infinity : config.vocabSize),
   };
 }
 
@@ -68,26 +69,6 @@ async function refuseCompanions(files: Files): Promise<void> {
   for (const [path, reason, remedy] of otherModels)
     if (await files.exists(path)) throw new SottoError('model', reason, { place: { file: fileLabel(files, path) }, remedy });
 }
-
-/** Tensors that are read over, and why: what docs/checkpoints.md lists. */
-export const neutralTensors: readonly { readonly families: readonly string[]; readonly name: RegExp; readonly reason: string }[] =
-  [
-    {
-      families: ['llama'],
-      name: /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
-      reason: 'frequencies that older versions saved; config.json says what they are',
-    },
-    {
-      families: ['bert', 'roberta'],
-      name: /^(bert|roberta)\.embeddings\.(position_ids|token_type_ids)$/,
-      reason: '0, 1, 2, … and zeros that older versions saved',
-    },
-    {
-      families: ['roberta', 'vit'],
-      name: /^(roberta|vit)\.pooler\.dense\.(weight|bias)$/,
-      reason: 'a pooler that the published classifier does not read',
-    },
-  ];
 
 /** What the names of tensors that nobody reads tend to mean. */
 const leftovers: readonly [pattern: RegExp, reason: string, remedy: string][] = [
@@ -132,16 +113,16 @@ async function checkTensors(
   }
 }
 
-const familyOf = (config: ModelConfig): string => (config.family === 'bert' ? config.layout : config.family);
-
-const isNeutral = (tensor: string, config: ModelConfig): boolean =>
-  neutralTensors.some(({ families, name }) => families.includes(familyOf(config)) && name.test(tensor));
+function isNeutral(tensor: string, config: ModelConfig): boolean {
+  const type = 'layout' in config ? config.layout : config.family;
+  return familyOf(config).unread.some(({ name, types }) => name.test(tensor) && types?.includes(type) !== false);
+}
 
 /** A head that is tied to the embeddings may stand in the file as well, as long as it is the same. */
 async function isTiedHead(name: string, checkpoint: Checkpoint, config: ModelConfig): Promise<boolean> {
-  const [head, embedding] = ['lm_head.weight', 'model.embed_tokens.weight'];
-  if (name !== head || config.family !== 'llama' || !config.tieWordEmbeddings || !checkpoint.has(embedding)) return false;
-  if (await checkpoint.same(head, embedding)) return true;
+  const { tied, embedding } = layoutOf(config);
+  if (name !== tied || embedding.kind !== 'tokens' || !checkpoint.has(embedding.words)) return false;
+  if (await checkpoint.same(name, embedding.words)) return true;
   throw new SottoError('model', 'it differs from the embeddings that config.json ties it to', {
     place: { file: checkpoint.files.name, tensor: name },
     remedy: 'set tie_word_embeddings to what the model was trained with',

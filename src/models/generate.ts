@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { Executable, FloatBackend, Program, Tensor } from '../program/index.ts';
-import type { LlamaConfig } from './config.ts';
+import type { LlamaConfig } from './configuration.ts';
 import { rotaryRows, traceLlamaStep } from './llama.ts';
 import type { Plan } from './plan.ts';
 import { greedy, type Logits, type Sampler } from './sample.ts';

@@ -1,5 +1,5 @@
 import { type Shape, size } from '../program/index.ts';
-import type { ActivationName } from './config.ts';
+import type { ActivationName } from './configuration.ts';
 import { type ActivationPlan, type Coefficient, coefficientsOf, type Plan, poolerPlan } from './plan.ts';
 
 /** W (out, in) and b of x ↦ W·x + b: the tensors `name.weight` and, with a bias, `name.bias`. */
@@ -84,6 +84,8 @@ export interface Layout {
   readonly pooler?: { readonly matrix: Matrix; readonly act: string };
   /** Of the name that the table of words has where the two are one. Absent where hidden states are what a model gives. */
   readonly head?: Matrix;
+  /** Where a head that is tied to the words may stand in a checkpoint as well. */
+  readonly tied?: string;
   /** An ungated quadratic is one square, whose coefficients are completed into the weights around it. No checkpoint has that: forecasts do. */
   readonly plainSquare?: boolean;
 }

@@ -2,7 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import { sineAndCosine } from '../math/elementary.ts';
 import { type Ops, type Program, type Ref, type Shape, trace } from '../program/index.ts';
 import { block, type Context, causalBlocks, causalMask, serverWeights, type WeightSource } from './block.ts';
-import type { LlamaConfig } from './config.ts';
+import type { LlamaConfig } from './configuration.ts';
 import { layoutOf } from './families/index.ts';
 import { foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
 import type { Layout, TokenEmbedding } from './layout.ts';

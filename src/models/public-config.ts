@@ -1,4 +1,4 @@
-import { usedFields } from './config.ts';
+import { usedFields } from './families/index.ts';
 import { isObject } from './json.ts';
 
 /** What of a plan a program is traced from, or a client feeds by. Names and calibration's ranges stay with the server. */

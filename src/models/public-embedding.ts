@@ -2,7 +2,7 @@ import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { SottoError } from '../errors/index.ts';
 import type { Tensor } from '../program/index.ts';
-import type { LlamaConfig } from './config.ts';
+import type { LlamaConfig } from './configuration.ts';
 import type { Files } from './files.ts';
 import type { PublicEmbedding } from './plan.ts';
 import { openSafetensors, readTensor } from './safetensors.ts';

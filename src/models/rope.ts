@@ -1,5 +1,5 @@
 import { power } from '../math/elementary.ts';
-import type { LlamaConfig } from './config.ts';
+import type { LlamaConfig } from './configuration.ts';
 
 /**
  * Radians per position of each pair of a head's dimensions, (headDim / 2), after Llama's rotary embedding; scaled as

@@ -3,7 +3,7 @@ import { SottoError } from '../errors/index.ts';
 import { type Ops, type Program, type Ref, trace } from '../program/index.ts';
 import { paddedContext } from './bert.ts';
 import { block, type Context, causalMask, encoderContext, serverWeights, type WeightSource } from './block.ts';
-import { activationNames, type LlamaConfig } from './config.ts';
+import { activationNames, type LlamaConfig } from './configuration.ts';
 import type { Files } from './files.ts';
 import { fileLabel } from './files.ts';
 import { foldedLayer, foldedLinear, foldedNorm } from './folded.ts';

@@ -1,6 +1,6 @@
 import { type Ops, type Program, type Ref, trace } from '../program/index.ts';
 import { block, encoderContext, serverWeights } from './block.ts';
-import type { VitConfig } from './config.ts';
+import type { VitConfig } from './configuration.ts';
 import { layoutOf } from './families/index.ts';
 import { foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
 import type { Layout, PatchEmbedding } from './layout.ts';

@@ -1,6 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import { type Program, type Shape, same, size, type Tensor } from '../program/index.ts';
-import type { ModelConfig } from './config.ts';
+import type { ModelConfig } from './configuration.ts';
 import { layoutOf } from './families/index.ts';
 import { foldedShapes } from './folded-tensors.ts';
 import { inputsOf, type Published, publishedTensors, type Role } from './layout.ts';

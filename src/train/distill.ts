@@ -1,5 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { LlamaConfig } from '../models/config.ts';
+import { writesText } from '../models/families/index.ts';
 import { type ModelFolder, openModelFolder, traceLlama } from '../models/index.ts';
 import type { RunFolder } from './folder.ts';
 import type { Trainer } from './loop.ts';
@@ -29,9 +30,9 @@ export async function distill(
   });
 }
 
-function checkFamily({ checkpoint, config: { family } }: ModelFolder): void {
-  if (family === 'llama') return;
-  throw new SottoError('model', `a ${family} cannot be distilled yet`, {
+function checkFamily({ checkpoint, config }: ModelFolder): void {
+  if (writesText(config)) return;
+  throw new SottoError('model', `a ${config.family} cannot be distilled yet`, {
     place: { file: checkpoint.files.name },
     remedy: 'name a llama checkpoint',
   });

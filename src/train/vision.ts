@@ -4,6 +4,7 @@ import { pseudorandom } from '../math/index.ts';
 import { writeCheckpoint } from '../models/checkpoint.ts';
 import { folderClasses } from '../models/class-names.ts';
 import { parseVitConfig, type VitConfig } from '../models/config.ts';
+import { classifiesPictures } from '../models/families/index.ts';
 import type { Files } from '../models/files.ts';
 import { exactPlan, firstWeights, openModelFolder, traceVit } from '../models/index.ts';
 import { jsonBytes, readJson } from '../models/json.ts';
@@ -106,7 +107,7 @@ async function distillVision(
 
 async function visionConfig(files: Files): Promise<VitConfig> {
   const { config } = await openModelFolder(files);
-  if (config.family === 'vit') return config;
+  if (classifiesPictures(config)) return config;
   throw new SottoError('model', `a ${config.family} cannot be distilled on pictures`, {
     place: { file: files.name },
     remedy: 'name a checkpoint of a vision transformer',

@@ -2,6 +2,7 @@ import { SottoError } from '../errors/index.ts';
 import { type Pseudorandom, pseudorandom } from '../math/index.ts';
 import type { Context } from '../models/block.ts';
 import type { LlamaConfig } from '../models/config.ts';
+import { writesText } from '../models/families/index.ts';
 import type { Files } from '../models/files.ts';
 import { llama, openModelFolder, type Plan, rotaryRows } from '../models/index.ts';
 import { greedy } from '../models/sample.ts';
@@ -163,7 +164,7 @@ export async function writeTexts(
   options: { texts: number; length: number; temperature: number; seed: number; backend: FloatBackend },
 ): Promise<string[]> {
   const { checkpoint, config, plan, ...folder } = await openModelFolder(files);
-  if (config.family !== 'llama')
+  if (!writesText(config))
     throw new SottoError('model', `a ${config.family} does not write text`, {
       place: { file: files.name },
       remedy: 'name the folder of a llama',

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
 import { parseModelConfig } from '../../src/models/config.ts';
+import { families } from '../../src/models/families/index.ts';
 import { neutralFields, writingFields } from '../../src/models/fields.ts';
-import { neutralTensors } from '../../src/models/folder.ts';
 import { generationEnds } from '../../src/models/generation-config.ts';
 
 /** `to_dict()` of each configuration class of the published library, by version: every field that it writes, at its default. */
@@ -220,12 +220,15 @@ describe('fields of config.json', () => {
 
   it('that are read over stand in the documentation with their reasons', () => {
     const page = readFileSync(join(import.meta.dirname, '../../docs/checkpoints.md'), 'utf8');
-    for (const groups of [writingFields, ...(['llama', 'vit', 'bert'] as const).map(neutralFields)])
+    for (const groups of [
+      writingFields,
+      ...Object.values(families).map(({ neutral, job }) => neutralFields(neutral, job === 'writes text')),
+    ])
       for (const { reason, fields } of groups) {
         expect(page).toContain(reason);
         for (const name of Object.keys(fields)) expect(page).toContain(`\`${name}\``);
       }
-    for (const { reason } of neutralTensors) expect(page).toContain(reason);
+    for (const { reason } of Object.values(families).flatMap(({ unread }) => unread)) expect(page).toContain(reason);
   });
 });
 

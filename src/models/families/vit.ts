@@ -1,7 +1,76 @@
-import type { VitConfig } from '../config.ts';
+import { z } from 'zod';
+import {
+  activation,
+  checked,
+  divides,
+  epsilon,
+  extent,
+  layers,
+  orDefault,
+  planIn,
+  readLabels,
+  type VitConfig,
+  width,
+} from '../configuration.ts';
+import { all, any, exactly, neutralFields } from '../fields.ts';
 import type { Layout, Matrix } from '../layout.ts';
+import type { Family } from './family.ts';
 
-export function vitLayout(config: VitConfig): Layout {
+const square = (limit: number) =>
+  z.preprocess((raw) => (Array.isArray(raw) && raw.length === 2 && raw[0] === raw[1] ? raw[0] : raw), extent(limit));
+
+const schema = z.object({
+  hidden_size: orDefault(width, 768),
+  intermediate_size: orDefault(extent(2 ** 20), 3072),
+  num_hidden_layers: orDefault(layers, 12),
+  num_attention_heads: orDefault(extent(4096), 12),
+  hidden_act: orDefault(activation, 'gelu'),
+  layer_norm_eps: orDefault(epsilon, 1e-12),
+  image_size: orDefault(square(2 ** 14), 224),
+  patch_size: orDefault(square(2 ** 12), 16),
+  num_channels: orDefault(extent(64), 3),
+  qkv_bias: orDefault(z.boolean(), true),
+  id2label: z.record(z.string(), z.string()).nullish(),
+  num_labels: extent(2 ** 20).nullish(),
+});
+
+const neutral = [
+  {
+    reason: 'of heads that the classifier does not have',
+    fields: any('encoder_stride', 'pooler_act', 'pooler_output_size', 'tie_word_embeddings'),
+  },
+  { reason: 'the inverse of id2label, which decides', fields: any('label2id') },
+  { reason: 'a picture has one class', fields: all(exactly('single_label_classification'), 'problem_type') },
+  { reason: 'part of a decoder, unless it is off', fields: all(exactly(false), 'is_decoder') },
+];
+
+const architectures = { vit: ['ViTForImageClassification'] };
+const taken = { architectures, neutral: neutralFields(neutral, false), others: [] };
+
+/** config.json of a vision transformer that classifies pictures, with the published defaults. */
+function parse(raw: unknown, file = 'config.json'): VitConfig {
+  const fields = checked(schema, raw, file, taken);
+  divides(fields.hidden_size, fields.num_attention_heads, 'num_attention_heads', 'hidden_size', file);
+  divides(fields.image_size, fields.patch_size, 'patch_size', 'image_size', file);
+  return {
+    family: 'vit',
+    hiddenSize: fields.hidden_size,
+    intermediateSize: fields.intermediate_size,
+    numHiddenLayers: fields.num_hidden_layers,
+    numAttentionHeads: fields.num_attention_heads,
+    headDim: fields.hidden_size / fields.num_attention_heads,
+    hiddenAct: fields.hidden_act,
+    layerNormEps: fields.layer_norm_eps,
+    imageSize: fields.image_size,
+    patchSize: fields.patch_size,
+    numChannels: fields.num_channels,
+    qkvBias: fields.qkv_bias,
+    labels: readLabels(fields.id2label, fields.num_labels, file),
+    plan: planIn(raw),
+  };
+}
+
+function layout(config: VitConfig): Layout {
   const { hiddenSize: d, intermediateSize: ff, patchSize: p, numChannels, qkvBias } = config;
   const matrix = (name: string, out: number, inputs: number, bias = true): Matrix => ({ name, out, inputs, bias });
   return {
@@ -49,3 +118,13 @@ export function vitLayout(config: VitConfig): Layout {
     head: matrix('classifier', config.labels.length, d),
   };
 }
+
+export const vit: Family<VitConfig> = {
+  architectures,
+  job: 'classifies pictures',
+  fields: Object.keys(schema.shape),
+  neutral,
+  unread: [{ name: /^vit\.pooler\.dense\.(weight|bias)$/, reason: 'a pooler that the published classifier does not read' }],
+  parse,
+  layout,
+};
