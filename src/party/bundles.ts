@@ -13,6 +13,8 @@ import {
   parseBundleHeader,
   type StoredHeader,
 } from './bundle-header.ts';
+import { type Minutes, systemMinutes } from './bundle-id.ts';
+import { Claims } from './claims.ts';
 import {
   blockBytes,
   createOnly,
@@ -26,6 +28,8 @@ import {
 } from './durable.ts';
 import { stateFolder } from './state-folder.ts';
 
+const byId = (a: BundleEntry, b: BundleEntry): number => (a.id < b.id ? -1 : 1);
+
 export type { BundleHeader, BundleOwner, StoredHeader } from './bundle-header.ts';
 
 /**
@@ -33,10 +37,10 @@ export type { BundleHeader, BundleOwner, StoredHeader } from './bundle-header.ts
  *
  *   bundles/<id>/header.json, material.bin     a bundle that is complete
  *   bundles/<id>.incoming/…                    one that is being written, or whose writer died
- *   claims/<id>                                the marker: this bundle is claimed, for ever
+ *   claims/<id>, claims/closed                 the markers: this bundle is claimed, for ever (`claims.ts`)
  *
  * Material is used once. A run claims its bundle before its first byte: the marker is made with O_EXCL and reaches the disk, with its
- * directory, before `claim` returns. Nothing ever removes a marker, so that a second claim fails in any process, after any crash and
+ * directory, before `claim` returns. A marker goes only once a record says so of its time, so that a second claim fails in any process, after any crash and
  * whatever the peer says, and a bundle with a marked id cannot be written again. Only the store object that claimed a bundle can open it.
  * Not covered: a disk rolled back to an older state (a restored backup or snapshot), and overwriting on disks that keep old blocks.
  */
@@ -56,11 +60,15 @@ export interface BundleStore {
   /** The run is done: burns the bundle that this store object claimed. */
   finish(id: string): Promise<void>;
   /** All bundles and marks of the folder, in no order that means anything. */
+  /** All bundles that are known, also those of which only the marker is left. */
   list(): Promise<BundleEntry[]>;
+  /** Those of which anything is left beside the marker: few, however many were used. */
+  present(): Promise<BundleEntry[]>;
   /** Claims an id whose material is not in this store, for ever. Throws a `material` error where it is claimed already. */
   mark(id: string): Promise<void>;
   /** Whether the id was claimed or marked, by whichever process. */
-  isClaimed(id: string): Promise<boolean>;
+  /** Throws a `material` error where the id is known, or can be claimed by nobody any more. */
+  check(id: string): Promise<void>;
 }
 
 /** A bundle that is being written; it can be claimed once `finish` has resolved. */
@@ -96,14 +104,14 @@ export interface BundleEntry {
   readonly header?: StoredHeader;
 }
 
-/** Opens the store in a directory, made with mode 0700 where it is missing; a directory that other users can enter is refused. */
-export async function openBundleStore(directory: string, party: BundleOwner): Promise<BundleStore> {
+/** Opens the store in a directory, made with mode 0700 where it is missing; a directory that other users can enter is refused. `now` is the clock of ids. */
+export async function openBundleStore(directory: string, party: BundleOwner, now: Minutes = systemMinutes): Promise<BundleStore> {
   if (party !== 'client' && party !== 'server') {
     throw new SottoError('usage', `${JSON.stringify(party)} keeps no bundles`, { remedy: 'name client or server' });
   }
   const bundles = join(directory, 'bundles');
-  const claims = join(directory, 'claims');
-  for (const each of [directory, bundles, claims]) await stateFolder(each, party);
+  for (const each of [directory, bundles]) await stateFolder(each, party);
+  const claims = await Claims.open(join(directory, 'claims'), party, now);
   await syncDirectory(directory);
   return new DirectoryStore(bundles, claims, party);
 }
@@ -111,10 +119,10 @@ export async function openBundleStore(directory: string, party: BundleOwner): Pr
 class DirectoryStore implements BundleStore {
   readonly party: BundleOwner;
   readonly #bundles: string;
-  readonly #claims: string;
+  readonly #claims: Claims;
   readonly #claimedHere = new Map<string, StoredHeader>();
 
-  constructor(bundles: string, claims: string, party: BundleOwner) {
+  constructor(bundles: string, claims: Claims, party: BundleOwner) {
     this.#bundles = bundles;
     this.#claims = claims;
     this.party = party;
@@ -124,7 +132,8 @@ class DirectoryStore implements BundleStore {
     const header = checkBundleHeader(unchecked);
     if (header.createdFor !== this.party) throw this.#error(header.id, `was made for the ${header.createdFor}`, 'store it there');
     const complete = this.#path(header.id);
-    if ((await exists(complete)) || (await exists(join(this.#claims, header.id)))) throw this.#known(header.id);
+    if (await exists(complete)) throw this.#known(header.id);
+    await this.check(header.id);
     const incoming = `${complete}.incoming`;
     await mkdir(incoming, { mode: 0o700 }).catch((error) => {
       throw error.code === 'EEXIST' ? this.#known(header.id) : this.#failed(header.id, error);
@@ -185,7 +194,7 @@ class DirectoryStore implements BundleStore {
     await writeDurably(join(incoming, 'header.json'), encodeBundleHeader(stored));
     await syncDirectory(incoming);
     // A marker may have been made in the meantime (the id burned): the bundle must not appear then. One made later still counts.
-    if (await exists(join(this.#claims, id))) {
+    if (await this.#claims.has(id)) {
       await eraseFile(join(incoming, 'material.bin'));
       await rm(incoming, { recursive: true, force: true });
       throw this.#known(id);
@@ -196,7 +205,7 @@ class DirectoryStore implements BundleStore {
 
   async claim(id: string, expectation: BundleExpectation): Promise<StoredHeader> {
     this.#checkId(id);
-    if (await exists(join(this.#claims, id))) throw this.#claimedAlready(id);
+    await this.#claims.check(id);
     const header = await this.#header(id);
     const { program, ring, copy } = expectation;
     if (header.program !== program) throw this.#error(id, 'belongs to another program', 'claim one of this program');
@@ -210,7 +219,7 @@ class DirectoryStore implements BundleStore {
     if (header.copy !== copy)
       throw this.#error(id, 'belongs to another copy of the weights', 'make correlations from the copy that is held');
     await this.#checkMaterial(header, expectation.check ?? 'sha256');
-    await this.#mark(id);
+    await this.#claims.mark(id);
     this.#claimedHere.set(id, header);
     return header;
   }
@@ -248,9 +257,10 @@ class DirectoryStore implements BundleStore {
     this.#checkId(id);
     this.#claimedHere.delete(id);
     // The marker comes first: from here on the bundle is gone even where the rest is interrupted.
-    await this.#mark(id).catch((error) => {
-      if (!(error instanceof SottoError && error.kind === 'material')) throw error;
-    });
+    if (!(await this.#claims.has(id)))
+      await this.#claims.mark(id).catch((error) => {
+        if (!(error instanceof SottoError && error.kind === 'material')) throw error;
+      });
     for (const directory of [this.#path(id), `${this.#path(id)}.incoming`]) {
       // The header of a server's half has the ticket that opens the client's.
       for (const name of ['material.bin', 'header.json']) await eraseFile(join(directory, name));
@@ -261,12 +271,13 @@ class DirectoryStore implements BundleStore {
 
   async mark(id: string): Promise<void> {
     this.#checkId(id);
-    await this.#mark(id);
+    await this.#claims.mark(id);
   }
 
-  async isClaimed(id: string): Promise<boolean> {
+  async check(id: string): Promise<void> {
     this.#checkId(id);
-    return await exists(join(this.#claims, id));
+    if (await this.#claims.marked(id)) throw this.#known(id);
+    await this.#claims.check(id);
   }
 
   async finish(id: string): Promise<void> {
@@ -276,17 +287,23 @@ class DirectoryStore implements BundleStore {
   }
 
   async list(): Promise<BundleEntry[]> {
-    const marked = new Set((await readdir(this.#claims)).filter(isBundleId));
-    const present = (await readdir(this.#bundles)).sort();
+    const entries = await this.present();
+    const present = new Set(entries.map(({ id }) => id));
+    for (const id of await this.#claims.list()) if (!present.has(id)) entries.push({ id, state: 'burned' });
+    return entries.sort(byId);
+  }
+
+  async present(): Promise<BundleEntry[]> {
+    const names = await readdir(this.#bundles);
+    const complete = new Set(names.filter(isBundleId));
     const entries: BundleEntry[] = [];
-    for (const id of present.filter(isBundleId)) entries.push(await this.#entry(id, marked.has(id)));
-    const complete = new Set(present.filter(isBundleId));
-    for (const name of present) {
+    for (const id of complete) entries.push(await this.#entry(id, await this.#claims.has(id)));
+    for (const name of names) {
       const id = name.replace(/\.incoming$/, '');
-      if (id !== name && isBundleId(id) && !marked.has(id) && !complete.has(id)) entries.push({ id, state: 'incomplete' });
+      if (id === name || !isBundleId(id) || complete.has(id)) continue;
+      entries.push({ id, state: (await this.#claims.has(id)) ? 'claimed' : 'incomplete' });
     }
-    for (const id of marked) if (!complete.has(id)) entries.push({ id, state: 'burned' });
-    return entries.sort((a, b) => (a.id < b.id ? -1 : 1));
+    return entries.sort(byId);
   }
 
   async #entry(id: string, marked: boolean): Promise<BundleEntry> {
@@ -349,16 +366,6 @@ class DirectoryStore implements BundleStore {
     });
   }
 
-  /** Makes the marker and brings it to the disk. O_EXCL decides between processes. */
-  async #mark(id: string): Promise<void> {
-    try {
-      await writeDurably(join(this.#claims, id), new TextEncoder().encode(`${JSON.stringify({ id, party: this.party })}\n`));
-    } catch (error) {
-      throw (error as NodeJS.ErrnoException).code === 'EEXIST' ? this.#claimedAlready(id) : this.#failed(id, error);
-    }
-    await syncDirectory(this.#claims);
-  }
-
   #path(id: string): string {
     return join(this.#bundles, id);
   }
@@ -369,10 +376,6 @@ class DirectoryStore implements BundleStore {
         place: { party: this.party, field: 'id' },
         remedy: 'give an id from the list',
       });
-  }
-
-  #claimedAlready(id: string): SottoError {
-    return this.#error(id, 'was claimed already: material is used once', 'take another bundle, whatever the peer says');
   }
 
   #known(id: string): SottoError {

@@ -14,6 +14,7 @@ import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { checkCertificate } from './asking.ts';
 import { attending } from './attend.ts';
+import { freshBundleId, systemMinutes } from './bundle-id.ts';
 import {
   type Control,
   controlFrame,
@@ -296,7 +297,7 @@ class Dealer {
     const agreed = {
       type: 'agreed',
       ahead: order.ahead,
-      bundle: nonce(),
+      bundle: freshBundleId(systemMinutes()),
       program: traced.hash,
       nonces: { ...order.nonces, dealer: nonce() },
     } as const;

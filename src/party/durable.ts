@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, open, rm } from 'node:fs/promises';
+import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises';
 
 /** Files that must survive a crash or must not survive a run. Paths are the caller's: validated before they come here. */
 
@@ -55,6 +55,12 @@ export async function readFully(file: FileHandle, bytes: Uint8Array, offset: num
   }
   return true;
 }
+
+/** Puts a file in another one's place at once; the directory's entry is the caller's to sync. */
+export const renameFile = (from: string, to: string): Promise<void> => rename(from, to);
+
+/** Nothing happens where it is missing. */
+export const removeFile = (path: string): Promise<void> => rm(path, { force: true });
 
 /** Brings the entries of a directory (new, renamed and deleted files) to the disk. */
 export async function syncDirectory(path: string): Promise<void> {

@@ -47,10 +47,10 @@ export class Halves {
     const store = await openBundleStore(state, 'client');
     const unlock = await lockState(state, 'dealer');
     const found: { header: StoredHeader; at: number }[] = [];
-    for (const { id, state: is, header } of await store.list()) {
+    for (const { id, state: is, header } of await store.present()) {
       if (is === 'available' && header?.commitment !== undefined)
         found.push({ header, at: (await lstat(join(state, 'bundles', id))).mtimeMs });
-      else if (is !== 'burned') await store.burn(id);
+      else await store.burn(id);
     }
     found.sort((a, b) => a.at - b.at);
     return new Halves(store, most, sessions, { unlock, available: new Map(found.map(({ header }) => [header.id, header])) });

@@ -79,8 +79,7 @@ export class Prepared {
     const records = await CopyRecords.open(state, weights);
     const prepared = new Prepared(options, records, weights);
     const needed = new Set<string>();
-    for (const { id, state: is, header } of await store.list()) {
-      if (is === 'burned') continue;
+    for (const { id, state: is, header } of await store.present()) {
       if (is === 'available' && header !== undefined && isHalf(header) && seedOf(records, header) !== undefined) {
         needed.add(header.copy!);
         prepared.#add(header);

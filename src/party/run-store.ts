@@ -27,7 +27,7 @@ export const serverKeptBytes = 4 * 2 ** 20;
 /** Opens the store and sweeps what earlier processes left: spills that they had no time to unname, and material of older versions, which lay open. */
 export async function openRunStore({ state, party, keptBytes }: RunStoreOptions): Promise<RunStore> {
   const claims = await openBundleStore(state, party);
-  for (const { id, state: is } of await claims.list())
+  for (const { id, state: is } of await claims.present())
     if (is === 'damaged' || (party === 'client' && (is === 'incomplete' || is === 'claimed'))) await claims.burn(id);
   const spills = join(state, 'spill');
   await mkdir(spills, { recursive: true, mode: 0o700 });
@@ -59,8 +59,8 @@ class SealedRuns implements RunStore {
   async write(unchecked: BundleHeader): Promise<Awaited<ReturnType<RunStore['write']>>> {
     const header = checkBundleHeader(unchecked);
     const { id } = header;
-    if (this.#held.has(id) || (await this.#claims.isClaimed(id)))
-      throw this.#error(id, 'is known already', 'draw a fresh id; burn what is left of the old one');
+    if (this.#held.has(id)) throw this.#error(id, 'is known already', 'draw a fresh id; burn what is left of the old one');
+    await this.#claims.check(id);
     this.#held.set(id, 'coming');
     const material = new SpilledMaterial(this.#spills, this.#party, this.#keptBytes);
     return {

@@ -9,6 +9,7 @@ import type { TlsCredentials } from '../node/tls.ts';
 import { Asking, type AskPolicy, checkCertificate, logPolicy, openPolicy } from './asking.ts';
 import { attending, patienceMilliseconds } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
+import { freshBundleId, systemMinutes } from './bundle-id.ts';
 import { type BundleStore, openBundleStore } from './bundles.ts';
 import type { Measuring } from './calibration.ts';
 import {
@@ -338,11 +339,17 @@ class Server {
     const { run, saw } = serverRun(client, model);
     const source = await store.open(header.id);
     try {
-      const ledger = await runBundle(runs, { id: nonce(), program, ring, copy, createdFor: 'server' }, client, TextEnded, {
-        ahead: { id: header.id, bytes, source },
-        fill: (sink) => session.phase('offline', () => serverFromClient(seeds, client, sink)),
-        run: (bundle) => session.phase('online', () => serverOnline(platform, seeds, { ...run, bundle })),
-      });
+      const ledger = await runBundle(
+        runs,
+        { id: freshBundleId(systemMinutes()), program, ring, copy, createdFor: 'server' },
+        client,
+        TextEnded,
+        {
+          ahead: { id: header.id, bytes, source },
+          fill: (sink) => session.phase('offline', () => serverFromClient(seeds, client, sink)),
+          run: (bundle) => session.phase('online', () => serverOnline(platform, seeds, { ...run, bundle })),
+        },
+      );
       return { ledger, saw: saw(), peakKernelBytes: platform.kernels.peakBytes };
     } finally {
       await source.close();

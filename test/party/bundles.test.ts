@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -20,6 +20,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
 import { encodeBundleHeader, parseBundleHeader, type StoredHeader } from '../../src/party/bundle-header.ts';
+import { freshBundleId, systemMinutes } from '../../src/party/bundle-id.ts';
 import { type BundleHeader, type BundleStore, openBundleStore } from '../../src/party/bundles.ts';
 import { builtFile } from '../built.ts';
 
@@ -30,7 +31,7 @@ const freshDirectory = () => join(root, `store${stores++}`);
 
 const expectation = { program: 'ab'.repeat(32), ring: { bits: 64, fraction: 16 }, copy: 'cd'.repeat(32) };
 const headerFor = (change: Partial<BundleHeader> = {}): BundleHeader => ({
-  id: randomBytes(16).toString('hex'),
+  id: freshBundleId(systemMinutes()),
   ...expectation,
   createdFor: 'client',
   ...change,
@@ -172,7 +173,9 @@ describe('the bundle store', () => {
       await expect(store.claim(id, { ...expectation, ...change })).rejects.toMatchObject({ kind: 'material' });
     await expect((await openBundleStore(directory, 'server')).claim(id, expectation)).rejects.toMatchObject({ kind: 'material' });
     await expect(store.write(headerFor({ createdFor: 'server' }))).rejects.toMatchObject({ kind: 'material' });
-    await expect(store.claim('0'.repeat(32), expectation)).rejects.toMatchObject(refusal('material', /not in the store/));
+    await expect(store.claim(freshBundleId(systemMinutes()), expectation)).rejects.toMatchObject(
+      refusal('material', /not in the store/),
+    );
     await store.claim(id, expectation);
   });
 
