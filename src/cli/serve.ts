@@ -81,8 +81,20 @@ interface DealFlags extends StandingFlags {
   readonly maxBundles: number;
 }
 
+/** The commands `serve`, `dealer` and `helper`. */
 export function registerServe(program: Command, terminal: Terminal): void {
-  const serve = program
+  standingOptions(serveCommand(program, terminal), { maxSessions: 8 }).action((flags: ServeFlags) => serve(flags, terminal));
+  registerDeal(
+    program,
+    terminal,
+    'dealer',
+    'Makes correlated randomness before runs: sees no prompt, no weight and no message of a run.',
+  );
+  registerDeal(program, terminal, 'helper', 'Makes it while runs go on, and sees as little. Serve with --setting helper then.');
+}
+
+function serveCommand(program: Command, terminal: Terminal): Command {
+  return program
     .command('serve')
     .summary('serve a model privately to many clients')
     .description('Stands as the server: owns the weights, learns how long prompts and texts are, and nothing of what they say.')
@@ -142,40 +154,34 @@ export function registerServe(program: Command, terminal: Terminal): void {
     )
     .addOption(ringOption())
     .addOption(fractionOption());
-  standingOptions(serve, { maxSessions: 8 }).action(async (flags: ServeFlags) => {
-    const { model, dealer, setting, state, prepareTokens, prepare: count } = flags;
-    const measuring = { ring: wantedRing(flags), say: saying(terminal) };
-    const ring = ringOf(flags, (await openMeasured(model, measuring)).plan);
-    if (count > 0 !== prepareTokens.length > 0)
-      throw new SottoError('usage', 'material made ahead needs both a number of bundles and their shapes', {
-        place: { field: '--prepare' },
-        remedy: 'write --prepare 4 --prepare-tokens 16:32',
-      });
-    const shapes = prepareTokens.map((shape) => ({ ...shape, ring }));
-    const common = standing(flags, terminal);
-    const limits = { ...common.limits, shapes: flags.shape };
-    const rings = [ring, ...(flags.allowRing ?? [])];
-    const options = {
-      ...common,
-      limits,
-      rings,
-      model,
-      dealer,
-      setting,
-      state,
-      policy: policyOf(flags),
-      prepare: { count, shapes },
-      measuring,
-    };
-    await untilSignalled(await serveModel(options), flags.drain, options.log);
-  });
-  registerDeal(
-    program,
-    terminal,
-    'dealer',
-    'Makes correlated randomness before runs: sees no prompt, no weight and no message of a run.',
-  );
-  registerDeal(program, terminal, 'helper', 'Makes it while runs go on, and sees as little. Serve with --setting helper then.');
+}
+
+async function serve(flags: ServeFlags, terminal: Terminal): Promise<void> {
+  const { model, dealer, setting, state, prepareTokens, prepare: count } = flags;
+  const measuring = { ring: wantedRing(flags), say: saying(terminal) };
+  const ring = ringOf(flags, (await openMeasured(model, measuring)).plan);
+  if (count > 0 !== prepareTokens.length > 0)
+    throw new SottoError('usage', 'material made ahead needs both a number of bundles and their shapes', {
+      place: { field: '--prepare' },
+      remedy: 'write --prepare 4 --prepare-tokens 16:32',
+    });
+  const shapes = prepareTokens.map((shape) => ({ ...shape, ring }));
+  const common = standing(flags, terminal);
+  const limits = { ...common.limits, shapes: flags.shape };
+  const rings = [ring, ...(flags.allowRing ?? [])];
+  const options = {
+    ...common,
+    limits,
+    rings,
+    model,
+    dealer,
+    setting,
+    state,
+    policy: policyOf(flags),
+    prepare: { count, shapes },
+    measuring,
+  };
+  await untilSignalled(await serveModel(options), flags.drain, options.log);
 }
 
 function registerDeal(program: Command, terminal: Terminal, setting: Setting, description: string): void {

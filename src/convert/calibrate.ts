@@ -1,4 +1,4 @@
-import { usualFraction, usualRing } from '../backends/ring/index.ts';
+import { type RingParameters, usualFraction, usualRing } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { newtonIterations, type RowFunction, rowValue } from '../math/index.ts';
 import { perKey, powerOf } from '../models/block.ts';
@@ -84,7 +84,6 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
   const { margin = 2 } = options;
   const keeps = options.method === 'own';
   const method = options.method === 'own' ? undefined : options.method;
-  const { hiddenSize, epsilon: normEpsilon } = subject.layout;
   const measured = await measure(subject, subject.trace(plan), plan, options);
   const wanted = options.ring ?? { bits: usualRing.bits };
   const levelled = new Set(
@@ -104,69 +103,87 @@ export async function calibrate(subject: Subject<Plan>, plan: Plan, options: Cal
     ? { most: usual, least: Math.max(leastFraction, usual - 2) }
     : { most: usualRing.fraction, least: leastFraction };
   const ring = ringFor(wanted, ranges, margin, limits);
-  const bounded = (
-    f: RowFunction,
-    met: ArgumentRange,
-    scope: string,
-    own: Bounded | undefined,
-    product: number,
-    error?: number,
-  ): Bounded => {
-    if ((method ?? own?.method ?? 'table') === 'table') {
-      // What comes of the product with the result is truncated once: it must fit with the fraction bits of both, with a bit to spare.
-      const extraBitsLimit = Math.max(
-        0,
-        Math.min(24, ring.bits - 2 - 2 * ring.fraction - Math.ceil(Math.log2(2 * product * margin))),
-      );
-      return chooseTable((x) => rowValue(f, x), met, {
-        margin,
-        fraction: ring.fraction,
-        scope,
-        extraBitsLimit,
-        error,
-      });
-    }
-    const range = { low: met.min / margin, high: met.max * margin };
-    return { method: 'newton', ...range, iterations: newtonIterations(f, range, newtonError) };
-  };
-  const norm = (scopes: readonly string[], own: NormPlan | undefined): NormPlan => {
-    const met = scopes.flatMap((scope) => (ranges[scope] === undefined ? [] : [ranges[scope]]));
-    if (met.length === 0 || (keeps && own?.table === undefined)) return {};
-    const argument = { min: Math.min(...met.map((r) => r.minSquares!)), max: Math.max(...met.map((r) => r.maxSquares!)) };
-    const f = { power: -0.5, factor: 1 / hiddenSize, epsilon: normEpsilon } as const;
-    return { table: bounded(f, argument, scopes[0]!, own?.table, Math.max(...met.map((r) => r.maxNormal!))) };
-  };
-  const attention = (layer: AttentionPlan, index: number): AttentionPlan => {
-    if (layer.kind === 'softmax') return layer;
-    const scope = weightsScope(index);
-    const { minMean, maxMean, maxMixed } = ranges[scope] as ScopeRange;
-    // Rectified scores may all be zero: no bounded method reaches there, but comparisons do.
-    if (layer.kind === '2relu' && !(minMean! > layer.epsilon)) return { ...layer, table: undefined };
-    if (keeps && layer.table === undefined) return layer;
-    const f = { power: -1, factor: 1, epsilon: layer.epsilon } as const;
-    const direct = (): Bounded => bounded(f, { min: minMean!, max: maxMean! }, scope, layer.table, maxMixed!);
-    if (layer.kind !== 'power') return { ...layer, table: direct() };
-    if (!levelled.has(scope)) return { ...layer, half: undefined, table: direct() };
-    const { minHalf, maxHalf, maxHalfPower } = ranges[scope] as ScopeRange;
-    const g = { power: -1, factor: 1, epsilon: levelEpsilon } as const;
-    // The coarse table's error is a common factor of a row, which the last table must span as well.
-    const spread = (1 + levelError) ** 2;
-    return {
-      ...layer,
-      half: bounded(g, { min: minHalf!, max: maxHalf! }, scope, layer.half, maxHalfPower!, levelError),
-      table: bounded(f, { min: minMean! / spread, max: maxMean! * spread }, scope, layer.table, maxMixed!),
-    };
-  };
+  const choice: Choice = { margin, method, keeps, ring, ranges, levelled };
+  const { layout, config } = subject;
+  const norm = (scopes: readonly string[], own: NormPlan | undefined): NormPlan => chosenNorm(choice, layout, scopes, own);
   const layers = plan.layers.map(
     (layer, index): LayerPlan => ({
       ...layer,
-      attention: attention(layer.attention, index),
+      attention: chosenAttention(choice, layer.attention, index),
       norm: norm([...(index === 0 ? ['embed'] : []), `layers.${index}.attention.norm`, `layers.${index}.mlp.norm`], layer.norm),
     }),
   );
   const made = { ...plan, layers, finalNorm: norm(['norm'], plan.finalNorm), ring, ranges };
-  const { config } = subject;
   return { ...made, domains: await domainsOf({ ranges, ring, config, plan: made, weights: options.weights }) };
+}
+
+/** What tables and iterations are chosen from. */
+interface Choice {
+  readonly margin: number;
+  /** For all; what each has already where absent, tables where it has none. */
+  readonly method: Exclude<CalibrationOptions['method'], 'own'>;
+  /** What is exact stays so. */
+  readonly keeps: boolean;
+  readonly ring: RingParameters;
+  readonly ranges: Readonly<Record<string, ScopeRange>>;
+  /** The scopes of attentions whose powers are levelled. */
+  readonly levelled: ReadonlySet<string>;
+}
+
+/** A bounded form of `f` over what its argument met; `product` is the largest magnitude that its result is multiplied with. */
+function boundedBy(
+  { margin, method, ring }: Choice,
+  f: RowFunction,
+  met: ArgumentRange,
+  { scope, own, product, error }: { scope: string; own: Bounded | undefined; product: number; error?: number },
+): Bounded {
+  if ((method ?? own?.method ?? 'table') === 'table') {
+    // What comes of the product with the result is truncated once: it must fit with the fraction bits of both, with a bit to spare.
+    const fitting = ring.bits - 2 - 2 * ring.fraction - Math.ceil(Math.log2(2 * product * margin));
+    const extraBitsLimit = Math.max(0, Math.min(24, fitting));
+    return chooseTable((x) => rowValue(f, x), met, { margin, fraction: ring.fraction, scope, extraBitsLimit, error });
+  }
+  const range = { low: met.min / margin, high: met.max * margin };
+  return { method: 'newton', ...range, iterations: newtonIterations(f, range, newtonError) };
+}
+
+/** One table or iteration for the norms of several scopes. */
+function chosenNorm(
+  choice: Choice,
+  { hiddenSize, epsilon }: Subject<Plan>['layout'],
+  scopes: readonly string[],
+  own: NormPlan | undefined,
+): NormPlan {
+  const met = scopes.flatMap((scope) => (choice.ranges[scope] === undefined ? [] : [choice.ranges[scope]]));
+  if (met.length === 0 || (choice.keeps && own?.table === undefined)) return {};
+  const argument = { min: Math.min(...met.map((r) => r.minSquares!)), max: Math.max(...met.map((r) => r.maxSquares!)) };
+  const f = { power: -0.5, factor: 1 / hiddenSize, epsilon } as const;
+  const product = Math.max(...met.map((r) => r.maxNormal!));
+  return { table: boundedBy(choice, f, argument, { scope: scopes[0]!, own: own?.table, product }) };
+}
+
+function chosenAttention(choice: Choice, layer: AttentionPlan, index: number): AttentionPlan {
+  if (layer.kind === 'softmax') return layer;
+  const scope = weightsScope(index);
+  const { minMean, maxMean, maxMixed } = choice.ranges[scope] as ScopeRange;
+  // Rectified scores may all be zero: no bounded method reaches there, but comparisons do.
+  if (layer.kind === '2relu' && !(minMean! > layer.epsilon)) return { ...layer, table: undefined };
+  if (choice.keeps && layer.table === undefined) return layer;
+  const f = { power: -1, factor: 1, epsilon: layer.epsilon } as const;
+  const own = { scope, own: layer.table, product: maxMixed! };
+  const direct = (): Bounded => boundedBy(choice, f, { min: minMean!, max: maxMean! }, own);
+  if (layer.kind !== 'power') return { ...layer, table: direct() };
+  if (!choice.levelled.has(scope)) return { ...layer, half: undefined, table: direct() };
+  const { minHalf, maxHalf, maxHalfPower } = choice.ranges[scope] as ScopeRange;
+  const g = { power: -1, factor: 1, epsilon: levelEpsilon } as const;
+  const half = { scope, own: layer.half, product: maxHalfPower!, error: levelError };
+  // The coarse table's error is a common factor of a row, which the last table must span as well.
+  const spread = (1 + levelError) ** 2;
+  return {
+    ...layer,
+    half: boundedBy(choice, g, { min: minHalf!, max: maxHalf! }, half),
+    table: boundedBy(choice, f, { min: minMean! / spread, max: maxMean! * spread }, own),
+  };
 }
 
 /** The ring that was asked for; without fraction bits, the most with which products of what was met fit, times the margin. */

@@ -50,6 +50,7 @@ interface Port {
  * The worker's whole program. It is sent to the thread as source text, so that it runs the same from compiled and from TypeScript
  * sources: it may use nothing but its arguments.
  */
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: the whole of a thread, which is started with the text of this one function
 export function serve(runtime: Runtime, port: Port): void {
   // Errors are thrown; they need not be printed too.
   runtime.env.logLevel = 'fatal';

@@ -129,14 +129,15 @@ async function runToItsEnd(
   let over = false;
   const knocking = { milliseconds: host.patienceMilliseconds, now: () => performance.now(), over: () => over };
   let run: string | undefined;
+  const enter = async (address: string, peer: string, largestBytes?: number): Promise<Channel> => {
+    const channel = heedingRefusals(await host.connect(address, peer));
+    opened.push(channel);
+    if (largestBytes !== undefined) channel.allow?.(largestBytes);
+    return channel;
+  };
   try {
     const { channel: server, answer: manifest } = await knock(
-      async () => {
-        const channel = heedingRefusals(await host.connect(options.server, 'server'));
-        opened.push(channel);
-        channel.allow?.(manifestControlBytes);
-        return channel;
-      },
+      () => enter(options.server, 'server', manifestControlBytes),
       async (channel) => {
         await greet(channel, 'client', ['server']);
         return await receiveControl(channel, 'manifest');
@@ -166,24 +167,14 @@ async function runToItsEnd(
       });
     const knockingAtDealer = () =>
       knock(
-        async () => {
-          const channel = heedingRefusals(await host.connect(options.dealer, setting));
-          opened.push(channel);
-          channel.allow?.(materialFrameBytes);
-          return channel;
-        },
+        () => enter(options.dealer, setting, materialFrameBytes),
         (channel) => greet(channel, 'client', [setting]),
         knocking,
       );
     // A server that goes meanwhile, or says that the dealer has gone, is heard at once.
     const { channel: dealer } = await attending(server, (attention) => attention.guard(knockingAtDealer()));
     await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash, ticket: shown });
-    const beside = (): Promise<Channel> =>
-      openBeside(server, async () => {
-        const material = heedingRefusals(await host.connect(options.server, 'server'));
-        opened.push(material);
-        return material;
-      });
+    const beside = (): Promise<Channel> => openBeside(server, () => enter(options.server, 'server'));
     const report = await runPhases(host, options, { server, dealer, beside }, agreed, traced, prepared);
     return { report, fault: named(prepared.opened.fault, run) };
   } catch (error) {

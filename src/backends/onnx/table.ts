@@ -23,6 +23,7 @@ type Whole =
  * What every primitive means as ONNX operators (set 20). Values are float32 and int32; products with a transposed right matrix become
  * Gemm or are left as Transpose and MatMul, which ONNX Runtime fuses itself.
  */
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a row an operation
 export function onnxTable(
   graph: GraphBuilder,
   inputs: ReadonlyMap<string, Value>,

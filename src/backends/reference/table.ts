@@ -48,6 +48,7 @@ function checkIndices(indices: Float64Array, rows: number, scope: string): void 
 }
 
 /** What every primitive means in float64, written to be read; `feed` gives the values of the program's inputs. */
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a row an operation
 export function referenceTable(feed: (node: NodeOf<'input'>) => Dense): Pick<Interpreter<Dense>, Primitive> {
   return {
     input: feed,

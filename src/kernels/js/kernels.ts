@@ -9,6 +9,7 @@ const MOST_BYTES = 2 ** 28;
  * The slow twin: every operation as its definition, one BigInt per word. It is what the fast kernels are tested against.
  * Not constant time.
  */
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a row an operation
 export function createReferenceKernels(wordBits: WordBits): RingKernels {
   const wordBytes = wordBits / 8;
   let view = new DataView(new ArrayBuffer(2 ** 16));

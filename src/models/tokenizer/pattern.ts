@@ -64,6 +64,7 @@ export class Pattern {
   }
 
   /** Runs the program from `start` with the stack from `base` up; the end of its match, or −1. */
+  // biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a case an instruction; its registers are local so that steps cost nothing
   #run(text: string, from: number, start: number, base: number, work: Work): number {
     const code = this.#code;
     const sets = this.#sets;
