@@ -25,6 +25,17 @@ const byteToken = (byte: number) => `<0x${byte.toString(16).toUpperCase().padSta
  * Trains a byte-pair encoding in the layout of Llama's tokenizers: a space is ▁ and starts a piece, characters without a token are
  * spelt in bytes, so every text has an encoding. The result depends on the texts and options alone. Decoding an encoded text
  * returns it, save that ▁ (U+2581) itself comes back as a space, and that the names of special tokens are read as those tokens.
+ *
+ * @example
+ * ```js
+ * import { loadTokenizer, memoryFiles } from 'sotto/models';
+ * import { trainBytePairTokenizer } from 'sotto/train';
+ *
+ * const trained = trainBytePairTokenizer(['a fox saw a ball', 'a ball saw a fox'], { vocabularySize: 280 });
+ * const files = Object.entries(trained).map(([name, json]) => [name, JSON.stringify(json)]);
+ * const tokenizer = await loadTokenizer(memoryFiles(Object.fromEntries(files)));
+ * console.log(tokenizer.decode(tokenizer.encode('a fox'))); // a fox
+ * ```
  */
 export function trainBytePairTokenizer(texts: Iterable<string>, options: TokenizerOptions): TrainedTokenizer {
   const special = options.special ?? ['<unk>', '<s>', '</s>'];

@@ -242,6 +242,15 @@ export function hybridPlan(model: PlannedModel, count: number, exponent = 4): Pl
  * A plan from its name (`exact`, `full-p2`, `full-p4`, `full-p8`, `full-p16`, the same with `-quartic`, `hybrid-K`, `mpcformer`, `full-2quad`, `full-l2quad`,
  * `full-2relu`) or from an object that nobody has checked.
  * Throws a `model` error that names the field; `source` is what errors print as the file.
+ *
+ * @example
+ * ```js
+ * import { loadModel } from 'sotto';
+ * import { isPolynomial, parsePlan } from 'sotto/models';
+ *
+ * const { config } = await loadModel('artefacts/stories-teacher');
+ * console.log(isPolynomial(parsePlan('full-p4', config))); // true
+ * ```
  */
 export function parsePlan(value: unknown, model: PlannedModel, source = 'plan'): Plan {
   if (typeof value === 'string') return namedPlan(value, model, source);

@@ -59,7 +59,18 @@ export interface SamplingOptions {
   readonly seed?: number;
 }
 
-/** Temperature, then top-p, then one uniform number a token: the same options give the same text. Throws a `usage` error. */
+/**
+ * Temperature, then top-p, then one uniform number a token: the same options give the same text. Throws a `usage` error for a temperature, a
+ * top-p or a seed out of its range.
+ *
+ * @example
+ * ```js
+ * import { sampler } from 'sotto/models';
+ *
+ * const sample = sampler({ temperature: 0 });
+ * console.log(sample(Float32Array.of(0.1, 2, 1))); // 1
+ * ```
+ */
 export function sampler({ temperature, topP = 1, seed = 0 }: SamplingOptions): Sampler {
   if (!(temperature >= 0 && temperature < Infinity)) throw unusable('temperature', `${temperature} is not a number from 0 on`);
   if (!(topP > 0 && topP <= 1)) throw unusable('topP', `${topP} is not in (0, 1]`);

@@ -24,6 +24,13 @@ const secondUnits: Record<string, number> = { us: 1e-6, ms: 1e-3, s: 1 };
 /**
  * A network by its name in `networks`, or as `BANDWIDTH:ROUNDTRIP`, such as `100mbit:40ms`: the bandwidth of each direction (kbit, mbit or
  * gbit a second) and the time there and back (us, ms or s). Undefined where the text is neither.
+ *
+ * @example
+ * ```js
+ * import { parseNetwork } from 'sotto/cost';
+ *
+ * console.log(parseNetwork('100mbit:40ms').bitsPerSecond); // 100000000
+ * ```
  */
 export function parseNetwork(text: string): Network | undefined {
   const declared = networks.find(({ name }) => name === text);

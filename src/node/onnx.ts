@@ -351,7 +351,8 @@ class Thread {
     process.env.ORT_DISABLE_TELEMETRY = '1';
     // Bundlers may wrap inner functions in a `__name` helper, which the worker must then have.
     const source = `var __name = (f) => f; (${serve.toString()})(require(${JSON.stringify(onnxRuntime())}), require('node:worker_threads').parentPort)`;
-    const worker = new Worker(source, { eval: true });
+    // A process that was started with --input-type reads the worker as what it says.
+    const worker = new Worker(source, { eval: true, execArgv: [] });
     worker.on('message', (reply: Reply) => {
       const { resolve, reject } = this.#waiting.get(reply.id)!;
       this.#waiting.delete(reply.id);

@@ -120,7 +120,20 @@ export interface Model {
   save(folder: string | Files): Promise<void>;
 }
 
-/** Opens a checkpoint in the Hugging Face layout. Errors: `input` for damaged files, `model` for architectures sotto does not know. */
+/**
+ * Opens a checkpoint in the Hugging Face layout. Errors: `input` for damaged files, `model` for architectures sotto does not know.
+ *
+ * @example
+ * ```js
+ * import { loadModel } from 'sotto';
+ *
+ * const model = await loadModel('artefacts/stories-polynomial');
+ * const { text, ids, promptTokens } = await model.generate('Once upon a time', { newTokens: 8 });
+ * console.log(ids.length - promptTokens); // 8
+ * const { online } = model.forecast({ promptTokens, newTokens: 8 }).total;
+ * console.log(online.hops > 0); // true
+ * ```
+ */
 export async function loadModel(folder: string | Files): Promise<Model> {
   return new FolderModel(await openModel(folder));
 }

@@ -249,6 +249,16 @@ const differentiable = new Set(Object.keys(rules).filter(isComposite));
  * derivative of the output `of` (one element). Inputs that do not influence it get zeros. Throws a `model` error for unknown names.
  * Where `segmentOf` gives a node's scope a name, the values of that segment are not kept for the way back but computed again from what
  * entered it: less memory for about a third more time. The numbers are the same.
+ *
+ * @example
+ * ```js
+ * import { gradient, referenceBackend, trace } from 'sotto/program';
+ *
+ * const program = trace((ops) => ({ y: ops.square(ops.input('x', [], 'client')) }));
+ * const executable = await referenceBackend().compile(gradient(program, 'y', ['x']), new Map());
+ * const outputs = await executable.run(new Map([['x', { shape: [], values: [3] }]]));
+ * console.log(outputs.get('gradient/x').values[0]); // 6
+ * ```
  */
 export function gradient(
   program: Program,

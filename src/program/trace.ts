@@ -235,7 +235,19 @@ export class Tracer implements Ops<Ref> {
   }
 }
 
-/** The program of what `model` computes, with its named results as outputs. */
+/**
+ * The program of what `model` computes, with its named results as outputs. Throws a `model` error where shapes do not fit.
+ *
+ * @example
+ * ```js
+ * import { referenceBackend, trace } from 'sotto/program';
+ *
+ * const program = trace((ops) => ({ y: ops.square(ops.input('x', [2], 'client')) }));
+ * const executable = await referenceBackend().compile(program, new Map());
+ * const { values } = (await executable.run(new Map([['x', { shape: [2], values: [3, -4] }]]))).get('y');
+ * console.log([...values].join()); // 9,16
+ * ```
+ */
 export function trace(model: (ops: Ops<Ref>) => Readonly<Record<string, Ref>>): Program {
   const tracer = new Tracer();
   const outputs = new Map(Object.entries(model(tracer)));

@@ -21,6 +21,18 @@ export interface SimulationOptions {
 /**
  * The exact integers of a private run, without the sharing: equal to it bit for bit when given the run's rounding offsets. A value
  * that leaves the ring's range, or a table's, is a `range` error with its scope.
+ *
+ * @example
+ * ```js
+ * import { createWasmKernels, quantise, simulate } from 'sotto/mpc';
+ * import { trace } from 'sotto/program';
+ *
+ * const program = trace((ops) => ({ y: ops.multiply(ops.input('x', [1], 'client'), ops.input('w', [1], 'server')) }));
+ * const tensor = (value) => async () => ({ shape: [1], values: [value] });
+ * const options = { kernels: createWasmKernels(64), weights: tensor(0.5), inputs: tensor(3) };
+ * const outputs = await simulate(quantise(program, { bits: 64, fraction: 16 }), options);
+ * console.log(outputs.get('y').values[0]); // 1.5
+ * ```
  */
 export async function simulate(program: RingProgram, options: SimulationOptions): Promise<Map<string, Tensor>> {
   const { kernels } = options;
