@@ -96,21 +96,33 @@ export const orDefault = <T extends z.ZodType>(schema: T, value: z.output<T>) =>
 /** The key of a plan in config.json, not yet checked. */
 export const planIn = (raw: unknown): unknown => (raw as Record<string, unknown>).sotto;
 
-/** Class names by class id, or as many numbered ones as there are classes. */
+/** Class names by class id, or as many numbered ones as there are classes. label2id, where `raw` has it, must be the inverse of id2label. */
 export function readLabels(
-  byId: Record<string, string> | null | undefined,
-  count: number | null | undefined,
+  raw: unknown,
+  { id2label: byId, num_labels: count }: { readonly id2label?: unknown; readonly num_labels?: number | null | undefined },
   file: string,
 ): string[] {
-  if (byId == null) return Array.from({ length: count ?? 2 }, (_, id) => `LABEL_${id}`);
+  if (!isObject(byId)) return Array.from({ length: count ?? 2 }, (_, id) => `LABEL_${id}`);
   const labels = Array.from({ length: Object.keys(byId).length }, (_, id) => {
     const label = Object.hasOwn(byId, String(id)) ? byId[String(id)] : undefined;
-    if (label === undefined) throw misfit(`the class ${id} has no name, though there are names of later ones`, 'id2label', file);
+    if (typeof label !== 'string')
+      throw misfit(`the class ${id} has no name, though there are names of later ones`, 'id2label', file);
     return label;
   });
   if (count != null && count !== labels.length)
     throw misfit(`${count} classes where id2label names ${labels.length}`, 'num_labels', file);
+  checkInverse((raw as Record<string, unknown>).label2id ?? null, labels, file);
   return labels;
+}
+
+/** label2id gives every name of id2label an id of that name, and no other name. */
+function checkInverse(given: unknown, labels: readonly string[], file: string): void {
+  if (given === null) return;
+  const ids = isObject(given) ? given : {};
+  const agrees =
+    Object.entries(ids).every(([label, id]) => labels[Number(id)] === label) &&
+    labels.every((label) => Object.hasOwn(ids, label));
+  if (!agrees) throw misfit('the field and id2label name the classes in different ways', 'label2id', file);
 }
 
 /** What of a configuration is taken: beside the fields that a schema reads. */

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
-import { parseLlamaConfig, parseModelConfig, parseVitConfig } from '../../src/models/config.ts';
+import { parseBertConfig, parseLlamaConfig, parseModelConfig, parseVitConfig } from '../../src/models/config.ts';
 import { ropeFrequencies } from '../../src/models/rope.ts';
 
 const shared = join(process.env.SOTTO_SHARED ?? join(import.meta.dirname, '../../../shared'), 'models');
@@ -144,6 +144,25 @@ describe('config.json', () => {
       patchSize: 8,
       labels: ['a', 'b'],
     });
+  });
+
+  it('takes label2id where it is the inverse of id2label, and refuses it where it is not', () => {
+    const named = { id2label: { 0: 'cat', 1: 'dog' } };
+    for (const parse of [parseVitConfig, parseBertConfig]) {
+      for (const label2id of [null, { dog: 1, cat: 0 }, { cat: '0', dog: '1' }])
+        expect(parse({ ...named, label2id }).labels).toEqual(['cat', 'dog']);
+      expect(parse({ id2label: { 0: 'a', 1: 'a' }, label2id: { a: 1 } }).labels).toEqual(['a', 'a']);
+      for (const label2id of [
+        { cat: 1, dog: 0 },
+        { cat: 0 },
+        { cat: 0, dog: 1, bird: 2 },
+        { cat: 0, dog: 1, bird: 1 },
+        [],
+        'cat',
+        {},
+      ])
+        expect(refusal(() => parse({ ...named, label2id })).place.field).toBe('label2id');
+    }
   });
 
   it('names an architecture it does not know, and those it does', () => {

@@ -48,7 +48,7 @@ const neutral = [
       'pooler_type',
     ),
   },
-  { reason: 'the inverse of id2label, which decides', fields: any('label2id') },
+  { reason: 'the inverse of id2label, and refused where it is not', fields: any('label2id') },
   {
     reason: 'a text has one class, or one number',
     fields: all(exactly('single_label_classification', 'regression'), 'problem_type'),
@@ -84,7 +84,7 @@ function parse(raw: unknown, file = 'config.json'): BertConfig {
     padTokenId,
     layerNormEps: fields.layer_norm_eps,
     hiddenAct: fields.hidden_act,
-    labels: readLabels(fields.id2label, fields.num_labels, file),
+    labels: readLabels(raw, fields, file),
     plan: planIn(raw),
   };
 }

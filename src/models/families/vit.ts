@@ -39,7 +39,7 @@ const neutral = [
     reason: 'of heads that the classifier does not have',
     fields: any('encoder_stride', 'pooler_act', 'pooler_output_size', 'tie_word_embeddings'),
   },
-  { reason: 'the inverse of id2label, which decides', fields: any('label2id') },
+  { reason: 'the inverse of id2label, and refused where it is not', fields: any('label2id') },
   { reason: 'a picture has one class', fields: all(exactly('single_label_classification'), 'problem_type') },
   { reason: 'part of a decoder, unless it is off', fields: all(exactly(false), 'is_decoder') },
 ];
@@ -65,7 +65,7 @@ function parse(raw: unknown, file = 'config.json'): VitConfig {
     patchSize: fields.patch_size,
     numChannels: fields.num_channels,
     qkvBias: fields.qkv_bias,
-    labels: readLabels(fields.id2label, fields.num_labels, file),
+    labels: readLabels(raw, fields, file),
     plan: planIn(raw),
   };
 }
