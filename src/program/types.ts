@@ -69,7 +69,7 @@ export interface BoundedTable {
 }
 
 /**
- * Newton's iteration from a straight line over arguments in [low, high]: products and truncations alone, four hops an iteration.
+ * Newton's iteration from a straight line over arguments in [low, high]: products and truncations alone, two hops an iteration.
  * Outside of the range it diverges; `fixed` refuses what it meets there.
  */
 export interface NewtonIteration {

@@ -187,6 +187,59 @@ export const cases: readonly Case[] = [
     server: all(3, { w: 1, v: 1 }),
   },
 
+  {
+    name: 'the square of a value in less than half of the ring',
+    bits: 5,
+    build: (p) => {
+      const f = Math.floor(p.ring.ring.bits / 2) + 1;
+      p.narrowSquare(p.narrow(p.mixed(), f), p.ring.ring.bits - f);
+    },
+    client: all(5, { x: 1 }, 17),
+    server: all(5, { w: 1 }, 3),
+  },
+  {
+    name: 'the product of two values in less than half of the ring together',
+    bits: 5,
+    build: (p) => {
+      const f = Math.floor(p.ring.ring.bits / 2) + 1;
+      const m = p.ring.ring.bits - f;
+      p.narrowProduct(p.narrow(p.input('x'), f), p.narrow(p.mixed('y', 'v'), f), [m, m]);
+    },
+    client: [
+      { x: [1], y: [-3] },
+      { x: [-9], y: [12] },
+    ],
+    server: all(5, { v: 1 }, 5),
+  },
+
+  // Wires of smaller rings.
+  {
+    name: 'a floating value, narrowed, through a linear map there and narrowed again',
+    bits: 4,
+    build: (p) => p.narrow(p.linear(p.shape(p.narrow(p.floating(p.mixed()), 1), [1]), 'W', 1, 1), 1),
+    client: all(4, { x: 1 }, 3),
+    server: [
+      { w: [1], W: [3] },
+      { w: [-5], W: [0] },
+      { w: [4], W: [-2] },
+    ],
+  },
+  {
+    name: 'a value of a smaller ring, pinned, opened and widened',
+    bits: 4,
+    build: (p) =>
+      p.ring.widened(p.ring.push('add', [p.narrow(p.mixed('x', 'w'), 1), p.mixed('y', 'v')], {}, p.result('floating'))),
+    client: all(4, { x: 1, y: 1 }, 53),
+    server: all(4, { w: 1, v: 1 }, 37),
+  },
+  {
+    name: 'a value of a smaller ring, revealed',
+    bits: 4,
+    build: (p) => p.reveal(p.narrow(p.mixed(), 1)),
+    client: all(4, { x: 1 }),
+    server: all(4, { w: 1 }),
+  },
+
   // Floating values whose two halves cross.
   {
     name: 'a floating value, exchanged and squared',

@@ -1,4 +1,4 @@
-import { correctionsOf, piecewiseShape, type RingNode, type RingProgram } from '../../src/backends/ring/index.ts';
+import { correctionsOf, modulusOf, piecewiseShape, type RingNode, type RingProgram } from '../../src/backends/ring/index.ts';
 import { size } from '../../src/program/index.ts';
 
 /** The streams of pads by what they are for, apart from the rows that draw them: these numbers are frozen. */
@@ -29,6 +29,7 @@ export interface Draw {
 export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
   const count = size(node.shape);
   const L = program.ring.bits;
+  const own = modulusOf(node, program);
   const words = (side: Side, at: number, width: number, length = count): Draw => ({
     side,
     purpose: at,
@@ -40,11 +41,11 @@ export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
     case 'clientInput':
       return [words('client', purpose.share, node.parameters.modulus ?? L)];
     case 'pin':
-      return [words('client', purpose.share, node.parameters.width ?? L)];
+      return [words('client', purpose.share, node.parameters.width ?? own)];
     case 'square':
     case 'product':
     case 'matrixProduct':
-      return [words('client', purpose.share, L)];
+      return [words('client', purpose.share, own)];
     case 'linear': {
       const width = node.parameters.modulus ?? L;
       return [words('client', purpose.share, width), words('client', purpose.blind, width)];
@@ -52,7 +53,7 @@ export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
     case 'diagonal':
       return [words('client', purpose.share, L), words('client', purpose.blind, L)];
     case 'open':
-      return [words('server', purpose.mask, L)];
+      return [words('server', purpose.mask, own)];
     case 'truncate': {
       const f = node.parameters.bits;
       const common = [words('server', purpose.mask, 1), words('client', purpose.wrap, f)];
@@ -61,7 +62,7 @@ export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
         : [...common, words('client', purpose.top, 1), words('client', purpose.pinned, L)];
     }
     case 'narrow':
-      return program.nodes[node.inputs[0]!]!.state === 'pinned' ? [] : [words('client', purpose.share, L - node.parameters.bits)];
+      return program.nodes[node.inputs[0]!]!.state === 'pinned' ? [] : [words('client', purpose.share, own)];
     case 'openNarrow':
       return [words('server', purpose.mask, node.parameters.modulus)];
     case 'exchange':
@@ -84,9 +85,9 @@ export function drawsOf(node: RingNode, program: RingProgram): Draw[] {
     }
     case 'piecewise': {
       const seeds = { purpose: purpose.seeds, count: count * 16, width: 8, kind: 'bytes' } as const;
-      const own = piecewiseShape(node.parameters).valueWords === 2 ? [words('client', purpose.share, L)] : [];
+      const shares = piecewiseShape(node.parameters).valueWords === 2 ? [words('client', purpose.share, L)] : [];
       return [
-        ...own,
+        ...shares,
         words('server', purpose.mask, node.parameters.bits),
         { side: 'client', ...seeds },
         { side: 'server', ...seeds },

@@ -13,6 +13,7 @@ import {
   correctionsOf,
   materialOf,
   messagesOf,
+  modulusOf,
   packedBytes,
   piecewiseShape,
   type RingNode,
@@ -389,9 +390,9 @@ async function drive(
   return { received, share, keys, outputs, pad };
 }
 
-/** The sum of both shares of a node in every lane, as a signed number. */
+/** The sum of both shares of a node in every lane, as a signed number of the ring that it lives in. */
 export function opened(outcome: Outcome, node: number): Float64Array {
-  const L = outcome.program.ring.bits;
+  const L = modulusOf(outcome.program.nodes[node]!, outcome.program);
   const [c, s] = [outcome.share('client', node), outcome.share('server', node)];
   return Float64Array.from(c, (word, i) => signed(word + s[i]!, L));
 }

@@ -256,6 +256,18 @@ describe('a wrong result', () => {
     },
   );
 
+  it.each([1, 2])('is seen: a wire %s bit short of its values', async (short) => {
+    const given = caseOf('narrow, opened and squared');
+    // In the wide ring of that test, values of four bits are cut off to what the narrowed one has left.
+    const build: Case['build'] = (p) => {
+      const whole = p.mixed();
+      const modulus = 5 - short;
+      const narrow = p.ring.push('narrow', [whole], { bits: 1 }, { ...p.result('pinned'), modulus });
+      p.narrowSquare(narrow, modulus);
+    };
+    expect(await wrongResults({ ...given, build })).toBeGreaterThan(0);
+  });
+
   it.each(['pinned', 'floating'] as const)('is seen: a truncation that rounds down (%s)', async (form) => {
     const server: Fault['server'] = (protocol, kernels) => ({
       ...protocol,

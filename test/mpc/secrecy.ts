@@ -78,7 +78,7 @@ function ownShare(outcome: Outcome, viewer: Side): Column[] {
   const perLane = words.length / outcome.lanes;
   const last = nodes[node]!;
   // A narrow value is shared modulo a smaller power of two: what lies above is nobody's share.
-  const width = last.operation === 'narrow' ? ring.bits - last.parameters.bits : ring.bits;
+  const width = last.modulus ?? ring.bits;
   return Array.from({ length: perLane }, (_, element) => ({
     node,
     width,
@@ -91,7 +91,7 @@ function wrongReveals(outcome: Outcome, reveal: number): number {
   const { operation, inputs } = nodes[reveal]!;
   const input = inputs[0]!;
   // Of a flag the lowest bit.
-  const width = operation === 'flag' ? 1 : ring.bits;
+  const width = operation === 'flag' ? 1 : (nodes[input]!.modulus ?? ring.bits);
   const message = outcome.views.client.find(({ node }) => node === reveal)!.words;
   const [output, own] = [opened(outcome, input), outcome.share('client', input)];
   return message.filter((word, lane) => (output[lane]! - own[lane]! - word) % 2 ** width !== 0).length;

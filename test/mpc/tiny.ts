@@ -26,6 +26,10 @@ export class Tiny {
   shape(x: number, shape: readonly number[]): number {
     return this.ring.reshape(x, [this.lanes, ...shape]);
   }
+  /** What a number a lane is. */
+  result(state: 'pinned' | 'floating') {
+    return { shape: [this.lanes], state, fraction: 0 } as const;
+  }
   /** The same wire, treated as if the client's share depended on messages. */
   floating(x: number): number {
     const { shape } = this.ring.node(x);
@@ -33,8 +37,9 @@ export class Tiny {
   }
   linear(x: number, w: string, k: number, n: number): number {
     const shape = [this.lanes, n];
-    const sizes = { m: this.lanes, k, n };
-    return this.ring.push('linear', [x, this.weight(w, [k, n])], sizes, { shape, state: 'pinned', fraction: 0 });
+    const modulus = this.ring.modulusOf(x);
+    const sizes = { m: this.lanes, k, n, ...(modulus < this.ring.ring.bits ? { modulus } : {}) };
+    return this.ring.push('linear', [x, this.weight(w, [k, n])], sizes, { shape, state: 'pinned', fraction: 0, modulus });
   }
   /** A one-hot row of `depth` and its map by W (depth, 1), both modulo 2^modulus, then widened to the whole ring. */
   narrowEmbedding(depth: number, modulus: number): number {

@@ -1,5 +1,5 @@
 import { SottoError } from '../../errors/index.ts';
-import { type Domain, type Domains, size } from '../../program/index.ts';
+import { type Bounded, type Domain, type Domains, size } from '../../program/index.ts';
 import type { QuantiseOptions } from './budget.ts';
 import type { RingBuilder } from './builder.ts';
 import { exactBits, foldConstants, maxAbs, uniformPowerOfTwo } from './constants.ts';
@@ -64,19 +64,30 @@ export class Arithmetic {
   }
 
   /**
-   * Fraction bits of what a norm squares and multiplies, rows of `width`: so many that the smallest row keeps ten bits, and no more than
-   * the largest row's sum of squares has room for. F where nobody measured.
+   * Fraction bits of what a norm squares and multiplies, rows of `width`: F, or so many more that the smallest row keeps ten bits, and no more than
+   * the largest row's sum of squares has room for. Where F less a few buys a smaller ring (`rowFraction`), so many that 13 bits are left of the
+   * smallest row, or of rows of a quarter of the mean square that the norm's table spans.
    */
-  normFraction(scope: string, width: number): number {
+  normFraction(scope: string, width: number, table: Bounded | undefined): number {
     const { low, high } = this.domain(scope);
     const { bits, fraction } = this.ring;
-    if (low === undefined || high === undefined) return fraction;
+    const spared = (small: number): number => Math.max(this.rowFraction, Math.min(fraction, Math.ceil(13 - small / 2)));
+    if (low === undefined || high === undefined) {
+      if (table === undefined || table.method === 'newton') return fraction;
+      return spared(table.rangeBits - 2 - Math.round(Math.log2(width)));
+    }
     const most = Math.floor((bits - 2 - high - Math.ceil(Math.log2(width))) / 2);
-    return Math.min(most, Math.max(fraction, Math.ceil(10 - low / 2)));
+    return Math.min(most, Math.max(spared(low), Math.ceil(10 - low / 2)));
   }
 
-  fits(fraction: number, headBits: number): boolean {
-    return fraction + headBits <= this.ring.bits - 2;
+  /** Fewest fraction bits of what is multiplied by a number of its row: three less than F where they buy a smaller ring for the map behind. */
+  get rowFraction(): number {
+    return this.options.smallerRings === true ? this.ring.fraction - 3 : this.ring.fraction;
+  }
+
+  /** Whether so many bits have room in the ring of a value, the whole one unless told. */
+  fits(fraction: number, headBits: number, modulus = this.ring.bits): boolean {
+    return fraction + headBits <= modulus - 2;
   }
 
   wire(node: number, headBits: number, factorFraction = this.ring.fraction): SharedValue {
@@ -137,7 +148,8 @@ export class Arithmetic {
   addShared(node: Site, x: SharedValue, y: SharedValue, operation: 'add' | 'subtract' = 'add'): Value {
     const headBits = Math.max(x.headBits, y.headBits);
     const most = Math.max(x.fraction, y.fraction);
-    const fraction = this.fits(most, headBits) ? most : Math.min(x.fraction, y.fraction);
+    const modulus = Math.min(this.out.modulusOf(x.node), this.out.modulusOf(y.node));
+    const fraction = this.fits(most, headBits, modulus) ? most : Math.min(x.fraction, y.fraction);
     const [a, b] = [x, y].map((value) => this.out.broadcast(this.at(value, fraction), node.shape)) as [number, number];
     const state = this.out.node(a).state === 'pinned' && this.out.node(b).state === 'pinned' ? 'pinned' : 'floating';
     return this.wire(this.out.push(operation, [a, b], {}, { shape: node.shape, state, fraction }), headBits);
@@ -145,13 +157,30 @@ export class Arithmetic {
 
   at(x: SharedValue, fraction: number): number {
     if (x.fraction < fraction) return this.out.raise(x.node, fraction - x.fraction);
-    return x.fraction > fraction ? this.out.truncate(x.node, x.fraction - fraction) : x.node;
+    return x.fraction > fraction ? this.out.truncate(this.out.widened(x.node), x.fraction - fraction) : x.node;
+  }
+
+  /** The same value in the whole ring. */
+  whole(x: SharedValue): SharedValue {
+    return { ...x, node: this.out.widened(x.node) };
   }
 
   /** A factor of a matrix product or linear map: pinned in the whole ring, with at most F fraction bits unless it is a row scalar. */
   operand(x: SharedValue): SharedValue {
     const least = Math.min(x.fraction, x.factorFraction);
-    return { ...x, node: this.out.pin(this.at(x, least)), fraction: least };
+    return { ...x, node: this.out.pin(this.at(this.whole(x), least)), fraction: least };
+  }
+
+  /**
+   * What a map by weights of `fine` fraction bits reads where its result may live in a smaller ring: the bits that are dropped are dropped into one,
+   * which costs no truncation. In the whole ring where the smaller one has no room for the result.
+   */
+  smallOperand(x: SharedValue, fine: number, headBits: number): SharedValue {
+    const least = Math.min(x.fraction, x.factorFraction);
+    const drop = x.fraction - least;
+    const modulus = this.out.modulusOf(x.node) - drop;
+    if (modulus === this.ring.bits || !this.fits(least + fine, headBits, modulus)) return this.operand(x);
+    return { ...x, node: drop > 0 ? this.out.narrow(x.node, drop) : this.out.pin(x.node), fraction: least };
   }
 
   scaled(node: Site, x: Value, by: number): Value {
@@ -160,9 +189,10 @@ export class Arithmetic {
     return this.multiply(node, x, { kind: 'constant', shape: [], values: Float64Array.of(by) });
   }
 
-  multiply(node: Site, x: Value, y: Value): Value {
+  /** `small`: as in `matmul`, of the map that reads the product. */
+  multiply(node: Site, x: Value, y: Value, small = false): Value {
     if (x.kind === 'constant' && y.kind === 'constant') return foldConstants(node, x, y, (a, b) => a * b);
-    if (x.kind === 'constant' || (x.kind === 'server' && y.kind === 'shared')) return this.multiply(node, y, x);
+    if (x.kind === 'constant' || (x.kind === 'server' && y.kind === 'shared')) return this.multiply(node, y, x, small);
     if (x.kind !== 'shared')
       return this.fail(node, 'of two values of the server', 'fold the two into one weight when the model is loaded');
     if (y.kind === 'constant') return this.multiplyConstant(node, x, y);
@@ -176,7 +206,7 @@ export class Arithmetic {
       return this.wire(this.out.push('diagonal', [wide, plain], {}, result), left.headBits);
     }
     if (y.node === x.node) return this.factors.square(node, x);
-    return this.factors.product(node, x, y);
+    return this.factors.product(node, x, y, small);
   }
 
   multiplyConstant(node: Site, x: SharedValue, y: ConstantValue): Value {
@@ -198,7 +228,8 @@ export class Arithmetic {
     const exact = exactBits(y.values, Math.max(12, this.options.factorBits));
     if (exact === 0) return this.multiplyEncoded(node, x, y, 0, head);
     if (this.#averages(x, most)) return this.average(node, x, y);
-    const room = this.fits(x.fraction + (exact ?? this.options.factorBits), x.headBits);
+    const modulus = this.out.modulusOf(x.node);
+    const room = this.fits(x.fraction + (exact ?? this.options.factorBits), x.headBits, modulus);
     // A product that fits exactly has not half a bit to spare.
     const bits = exact ?? this.options.factorBits - (room ? Math.ceil(Math.log2(most)) : Math.floor(Math.log2(most)));
     const fitting = room ? x : { ...x, ...this.shortened(x, x.fraction - bits) };
@@ -226,7 +257,8 @@ export class Arithmetic {
     const bits = factorBits - Math.floor(Math.log2(most)) + Math.ceil(Math.log2(most / least) / 2);
     const direct = [bits, ...(most / least > 1 && factorBits >= 14 ? [factorBits] : [])];
     for (const fitting of direct)
-      if (this.fits(x.fraction + fitting, x.headBits)) return this.multiplyEncoded(node, x, y, fitting, x.headBits);
+      if (this.fits(x.fraction + fitting, x.headBits, this.out.modulusOf(x.node)))
+        return this.multiplyEncoded(node, x, y, fitting, x.headBits);
     return this.multiplyEncoded(node, { ...x, ...this.shortened(x, x.fraction - bits) }, y, bits, x.headBits);
   }
 
@@ -244,11 +276,12 @@ export class Arithmetic {
     return this.wire(this.out.push('multiplyConstant', [wide], { values, constantShape: y.shape }, result), headBits);
   }
 
-  matmul(node: Site, x: Value, y: Value): Value {
+  /** `small`: whether the result may live in a smaller ring than the whole one. */
+  matmul(node: Site, x: Value, y: Value, small = false): Value {
     if (x.kind === 'constant' || y.kind === 'constant') this.fail(node, 'with a public matrix', 'make it a weight of the server');
     if (x.kind === 'server' && y.kind === 'shared') this.fail(node, 'with the server on the left', 'transpose both operands');
+    if (y.kind === 'server') return this.linear(node, this.shared(node, x), y, small);
     const left = this.operand(this.shared(node, x));
-    if (y.kind === 'server') return this.linear(node, left, y);
     const right = this.operand(this.shared(node, y));
     const [m, k] = left.shape.slice(-2) as [number, number];
     const n = right.shape.at(-1)!;
@@ -261,17 +294,22 @@ export class Arithmetic {
     return this.wire(made, this.options.integerBits);
   }
 
-  linear(node: Site, x: SharedValue, weights: ServerValue): Value {
+  linear(node: Site, x: SharedValue, weights: ServerValue, small = false): Value {
     if (weights.shape.length !== 2) this.fail(node, 'with a batch of server matrices', 'use one matrix a product');
     const [k, n] = weights.shape as [number, number];
-    const m = size(x.shape) / k;
-    const flat = this.out.reshape(x.node, [m, k]);
     const fine = this.weightFraction(weights);
-    const fraction = x.fraction + fine;
-    const plain = weights.build(fine, weights.factor);
-    const made = this.out.push('linear', [flat, plain], { m, k, n }, { shape: [m, n], state: 'pinned', fraction });
     // Small weights make small values: what the fraction gains, the head does not need.
-    return this.wire(this.out.reshape(made, node.shape), this.options.integerBits - (fine - this.ring.fraction));
+    const headBits = this.options.integerBits - (fine - this.ring.fraction);
+    const left = small ? this.smallOperand(x, fine, headBits) : this.operand(x);
+    const m = size(left.shape) / k;
+    const flat = this.out.reshape(left.node, [m, k]);
+    const fraction = left.fraction + fine;
+    const plain = weights.build(fine, weights.factor);
+    const modulus = this.out.modulusOf(flat);
+    const smaller = modulus < this.ring.bits ? { modulus } : {};
+    const result = { shape: [m, n], state: 'pinned', fraction, modulus } as const;
+    const made = this.out.push('linear', [flat, plain], { m, k, n, ...smaller }, result);
+    return this.wire(this.out.reshape(made, node.shape), headBits);
   }
 
   sum(node: Site, x: Value, axes: readonly number[]): Value {

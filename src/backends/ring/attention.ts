@@ -7,13 +7,14 @@ import type { ConstantValue, SharedValue, Site, Value } from './value.ts';
 /**
  * Power attention (see its lowering in program/composites.ts) with scores packed to what the mask leaves of them: a causal layer sends
  * only the lower triangle. Means, sums and centring are local on the untruncated scores; squares and truncations see the packed ones.
- * Half powers that are levelled cost a product and a row function more, three rounds with a table that interpolates.
+ * `small`: whether a map by weights that reads the result may have a smaller ring. Half powers that are levelled cost a product and a row function more, three rounds with a table that interpolates.
  */
 export function powerAttention(
   on: Arithmetic,
   nonlinear: Nonlinear,
   node: NodeOf<'powerAttention'>,
   inputs: readonly Value[],
+  small: boolean,
 ): Value {
   const [scores, values, mask, inverseLengths, keep, shares] = inputs as [Value, Value, Value, Value, Value?, Value?];
   const { argument, offsets, exponent, epsilon, table, half } = node.parameters;
@@ -78,7 +79,8 @@ export function powerAttention(
   const scaled = rowMean(power as SharedValue);
   const denominator = maxAbs(floors.values) === 0 ? scaled : on.add(at('denominator', rows), scaled, floors);
   const inverse = nonlinear.rowFunction(at('reciprocal', rows), denominator, table, { power: -1, factor: 1, epsilon });
-  return on.multiply(at('quotient', node.shape), numerator, inverse);
+  const factor = small && numerator.kind === 'shared' ? { ...numerator, factorFraction: on.rowFraction } : numerator;
+  return on.multiply(at('quotient', node.shape), factor, inverse, small);
 }
 
 const laidOut = (on: Arithmetic, x: SharedValue, shape: Shape): { node: number; shape: Shape } => ({

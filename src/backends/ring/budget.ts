@@ -27,7 +27,19 @@ export interface QuantiseOptions {
   readonly argumentBits: number;
   /** How many bits wider the windows of functions are: room for values that range flags then tell from what lies beyond. None where absent. */
   readonly guardBits?: number | undefined;
+  /** Whether maps by weights may have smaller rings: see `hasSmallerRings`. */
+  readonly smallerRings?: boolean | undefined;
 }
+
+/**
+ * Whether a map by weights has room for its result beside 2F fraction bits in the ring that a product's last F bits leave, where numbers have up to
+ * `headBits` integer bits.
+ */
+export const hasSmallerRings = (
+  { bits, fraction }: RingParameters,
+  { integerBits }: QuantiseOptions,
+  headBits: number,
+): boolean => headBits <= integerBits && 3 * fraction + integerBits + 2 <= bits;
 
 export const defaultQuantisation = (ring: RingParameters): QuantiseOptions =>
   ring.bits >= 48

@@ -11,6 +11,13 @@ export interface Opened {
   readonly modulus: number;
 }
 
+/** What each party does alone, to values of any ring. */
+const localOperations: ReadonlySet<RingOperation> = new Set([
+  ...(['reshape', 'move', 'concat', 'pad', 'packRows', 'unpackRows'] as const),
+  ...(['add', 'subtract', 'addServer', 'addConstant', 'multiplyConstant', 'multiplyInteger', 'sum'] as const),
+  ...(['pin', 'open', 'reveal', 'project'] as const),
+]);
+
 /** Appends ring statements, giving every one at most once: equal truncations, openings and server tensors are shared. */
 export class RingBuilder {
   readonly nodes: RingNode[] = [];
@@ -27,9 +34,38 @@ export class RingBuilder {
     operation: P,
     inputs: readonly number[],
     parameters: RingNodeOf<P>['parameters'],
-    result: { shape: Shape; state: State; fraction: number },
+    result: { shape: Shape; state: State; fraction: number; modulus?: number },
   ): number {
-    return this.nodes.push({ operation, inputs, parameters, scope: this.scope, ...result } as unknown as RingNode) - 1;
+    const modulus = result.modulus ?? this.#ofInputs(operation, inputs, parameters);
+    const smaller = modulus < this.ring.bits ? { modulus } : {};
+    return (
+      this.nodes.push({ operation, inputs, parameters, scope: this.scope, ...result, ...smaller } as unknown as RingNode) - 1
+    );
+  }
+
+  /** Bits of the ring that a value lives in. */
+  modulusOf(x: number): number {
+    return this.node(x).modulus ?? this.ring.bits;
+  }
+
+  /** What only moves, adds up or multiplies by public numbers is valid as far as all of its inputs are. */
+  #ofInputs(operation: RingOperation, inputs: readonly number[], parameters: unknown): number {
+    if (operation === 'narrow') return this.modulusOf(inputs[0]!) - (parameters as { bits: number }).bits;
+    if (!localOperations.has(operation)) return this.ring.bits;
+    const modulus = Math.min(this.ring.bits, ...inputs.map((input) => this.modulusOf(input)));
+    // A shift to the left brings bits that count.
+    const by = operation === 'multiplyInteger' ? (parameters as { by: number }).by : 1;
+    return Math.min(this.ring.bits, modulus + (Number.isInteger(Math.log2(by)) ? Math.log2(by) : 0));
+  }
+
+  /** A value of a smaller ring in the whole one, floating: opened and widened. */
+  widened(x: number): number {
+    const modulus = this.modulusOf(x);
+    if (modulus === this.ring.bits) return x;
+    const pinned = this.pin(x);
+    const { shape, fraction } = this.node(pinned);
+    const { e, rest } = this.openNarrow(pinned, modulus);
+    return this.once(`widened ${x}`, () => this.push('widen', [e, rest], {}, { shape, state: 'floating', fraction }));
   }
 
   once(key: string, make: () => number): number {
@@ -210,7 +246,7 @@ export class RingBuilder {
   }
 
   #ownOpening(x: number): number {
-    const exchanged = this.#exchanged(x, { modulus: this.ring.bits, use: 'whole' });
+    const exchanged = this.#exchanged(x, { modulus: this.modulusOf(x), use: 'whole' });
     if (exchanged !== undefined) return exchanged;
     const { shape, fraction } = this.node(x);
     return this.push('open', [x], {}, { shape, state: 'opening', fraction });

@@ -1,4 +1,4 @@
-import type { BoundedTable, Shape } from '../../program/index.ts';
+import { type BoundedTable, type Shape, size } from '../../program/index.ts';
 import type { QuantiseOptions } from './budget.ts';
 import type { RingBuilder } from './builder.ts';
 import { type BoundedFunction, interpolatedTable } from './tables.ts';
@@ -20,6 +20,7 @@ interface Scales {
   wire(node: number, headBits: number, factorFraction?: number): SharedValue;
   shared(node: Site, x: Value): SharedValue;
   operand(x: SharedValue): SharedValue;
+  whole(x: SharedValue): SharedValue;
 }
 
 /** Elementwise products of shared values, and bounded functions of row scalars, which are made of them. */
@@ -30,9 +31,24 @@ export class Factors {
     this.#arithmetic = arithmetic;
   }
 
-  product(node: Site, x: SharedValue, y: SharedValue): SharedValue {
+  /** `small`: whether a map by weights that reads the product may have a smaller ring. */
+  product(node: Site, x: SharedValue, y: SharedValue, small = false): SharedValue {
     const { options } = this.#arithmetic;
-    return this.#arithmetic.wire(this.multiplied(node.shape, ...this.#pair(x, y)), options.integerBits);
+    const factors = small ? this.#sparing(x, y) : ([x, y] as const);
+    return this.#arithmetic.wire(this.multiplied(node.shape, ...this.#pair(...factors)), options.integerBits);
+  }
+
+  /**
+   * A row and its scalar with so few fraction bits together that what is dropped of their product leaves a ring with room for a map's result: the
+   * scalar gives up what the row does not. Small rows have large scalars. As they are where the row has too many.
+   */
+  #sparing(x: SharedValue, y: SharedValue): readonly [SharedValue, SharedValue] {
+    const { ring, options } = this.#arithmetic;
+    const [rows, scalar] = size(x.shape) > size(y.shape) ? [x, y] : [y, x];
+    const most = ring.bits - ring.fraction - options.integerBits - 2 - Math.min(rows.fraction, rows.factorFraction);
+    if (size(rows.shape) === size(scalar.shape) || most < ring.fraction - 3) return [x, y];
+    const spared = { ...scalar, factorFraction: Math.min(scalar.factorFraction, most) };
+    return scalar === y ? [x, spared] : [spared, y];
   }
 
   /** Two values that `spread` lays out in one shape: either is opened before, as it is. */
@@ -52,7 +68,7 @@ export class Factors {
     const shared = this.#arithmetic.shared(node, x);
     const { node: factor, fraction, modulus } = this.#narrowed(shared);
     const result = { shape: node.shape, state: 'floating', fraction: 2 * fraction } as const;
-    if (modulus < this.#arithmetic.ring.bits && 2 * modulus >= this.#arithmetic.ring.bits) {
+    if (modulus < this.#arithmetic.ring.bits) {
       const { e, rest, sign } = this.#arithmetic.out.openNarrow(factor, modulus);
       return this.#arithmetic.wire(
         this.#arithmetic.out.push('narrowSquare', [e, rest, sign], { modulus }, result),
@@ -69,7 +85,7 @@ export class Factors {
    * by side, the table is read at the shared index, and value + slope · rest is truncated once.
    */
   rowFunction(node: Site, x: Value, table: BoundedTable, f: BoundedFunction): Value {
-    const argument = this.#arithmetic.shared(node, x);
+    const argument = this.#arithmetic.whole(this.#arithmetic.shared(node, x));
     const { values, slopes, restBits } = interpolatedTable(f, table, this.#arithmetic.ring, node.scope);
     const F = this.#arithmetic.ring.fraction;
     const precise = F + table.extraBits;
@@ -95,20 +111,16 @@ export class Factors {
 
   /** A factor of an elementwise product: what has bits to drop drops them into a smaller ring. */
   #narrowed(x: SharedValue): Factor {
+    const { out } = this.#arithmetic;
+    const modulus = out.modulusOf(x.node);
     const drop = x.fraction - Math.min(x.fraction, x.factorFraction);
-    const node = drop > 0 ? this.#arithmetic.out.narrow(x.node, drop) : this.#arithmetic.out.pin(x.node);
-    return { node, fraction: x.fraction - drop, modulus: this.#arithmetic.ring.bits - drop };
+    const node = drop > 0 ? out.narrow(x.node, drop) : out.pin(x.node);
+    return { node, fraction: x.fraction - drop, modulus: modulus - drop };
   }
 
-  /** Both factors as narrow as their product allows: the two moduli together must span the ring. */
+  /** Both factors as narrow as they may be. */
   #pair(x: SharedValue, y: SharedValue): [Factor, Factor] {
-    const narrow = [this.#narrowed(x), this.#narrowed(y)] as [Factor, Factor];
-    if (narrow[0].modulus + narrow[1].modulus >= this.#arithmetic.ring.bits) return narrow;
-    const wide = (value: SharedValue): Factor => {
-      const { node, fraction } = this.#arithmetic.operand(value);
-      return { node, fraction, modulus: this.#arithmetic.ring.bits };
-    };
-    return [wide(x), wide(y)];
+    return [this.#narrowed(x), this.#narrowed(y)];
   }
 
   /** The elementwise product of two factors, floating in the whole ring; `lay` and `spread` lay them out, broadcasts unless told. */

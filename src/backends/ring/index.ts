@@ -15,7 +15,7 @@ export {
   workOf,
 } from './declared.ts';
 export { type FixedValue, RangeGuard, type RoundingOffsets } from './exact.ts';
-export { ofPinned } from './node.ts';
+export { inputModulus, modulusOf, ofPinned } from './node.ts';
 export { projected } from './operations/flags.ts';
 export { type RingOperation, ringRows } from './operations/index.ts';
 export { encodingBits, unencodable } from './operations/inputs.ts';

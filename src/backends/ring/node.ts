@@ -27,6 +27,8 @@ export interface NodeWith<P extends string, Q> {
   readonly state: State;
   /** Fraction bits of the result: for messages and checks, arithmetic does not need them. */
   readonly fraction: number;
+  /** The value lives modulo 2^modulus; in the whole ring where absent. */
+  readonly modulus?: number;
   readonly scope: string;
 }
 export type AnyNode = NodeWith<string, unknown>;
@@ -41,3 +43,9 @@ export interface AnyProgram {
 
 /** Whether a node's first input is a pinned wire: truncations have two forms. */
 export const ofPinned = (node: AnyNode, program: AnyProgram): boolean => program.nodes[node.inputs[0]!]!.state === 'pinned';
+
+/** Bits of the ring that a node's value lives in. */
+export const modulusOf = (node: AnyNode, { ring }: AnyProgram): number => node.modulus ?? ring.bits;
+
+/** Bits of the ring that a node's first input lives in. */
+export const inputModulus = (node: AnyNode, program: AnyProgram): number => modulusOf(program.nodes[node.inputs[0]!]!, program);

@@ -58,31 +58,31 @@ export class Nonlinear {
       case 'erf':
       case 'silu':
       case 'gelu':
-        return this.#bounded(node, on.shared(node, x!), shapes[node.operation]);
+        return this.#bounded(node, on.whole(on.shared(node, x!)), shapes[node.operation]);
       case 'exp': {
         const reach = this.#argumentBits(node, 4);
-        return this.#exponential(this.#low(on.shared(node, x!), reach + 2), reach);
+        return this.#exponential(this.#low(on.whole(on.shared(node, x!)), reach + 2), reach);
       }
       case 'relu':
-        return this.rectified(node, on.shared(node, x!));
+        return this.rectified(node, on.whole(on.shared(node, x!)));
       case 'step':
-        return this.#step(node, on.shared(node, x!));
+        return this.#step(node, on.whole(on.shared(node, x!)));
       case 'maximum': {
         if (x!.kind === 'constant') return this.convert(node, [y!, x!]);
         return on.add(node, this.rectified(node, on.subtract(node, x!, y!) as SharedValue), y!);
       }
       case 'max':
-        return this.#max(node, on.shared(node, x!), node.parameters.axis);
+        return this.#max(node, on.whole(on.shared(node, x!)), node.parameters.axis);
       case 'softmax': {
-        const [weights, total] = this.#exponentials(node, on.shared(node, x!), undefined);
+        const [weights, total] = this.#exponentials(node, on.whole(on.shared(node, x!)), undefined);
         return on.multiply(node, weights, total);
       }
       case 'softmaxAttention': {
-        const [weights, total] = this.#exponentials(node, on.shared(node, x!), inputs[2]);
+        const [weights, total] = this.#exponentials(node, on.whole(on.shared(node, x!)), inputs[2]);
         return on.multiply(node, on.matmul(node, weights, y!), total);
       }
       case 'argmax':
-        return this.#argmax(node, on.shared(node, x!));
+        return this.#argmax(node, on.whole(on.shared(node, x!)));
       default:
         return undefined;
     }
@@ -120,7 +120,7 @@ export class Nonlinear {
     }
     const width = 2 ** shift;
     // The row times this is at most √width.
-    const factorBits = this.#on.normFraction(site.scope, width);
+    const factorBits = this.#on.normFraction(site.scope, width, undefined);
     return this.#measuredOctaves(site, scaled, f, {
       low: low - 1,
       high,
@@ -131,7 +131,7 @@ export class Nonlinear {
 
   /** A function of a row scalar: by the table or the iteration that a plan names, else by straight pieces over its octaves. */
   rowFunction(site: Site, x: Value, method: Bounded | undefined, f: RowFunction): Value {
-    const shared = this.#on.shared(site, x);
+    const shared = this.#on.whole(this.#on.shared(site, x));
     if (method?.method === 'newton') return newton(this.#on, site, shared, method, f);
     if (method !== undefined) return this.#on.factors.rowFunction(site, shared, method, (t) => rowValue(f, t));
     if (f.power === -0.5) return this.#inverseSquareRoot(site, shared, f.factor, f.epsilon);

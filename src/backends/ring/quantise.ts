@@ -2,13 +2,14 @@ import { SottoError } from '../../errors/index.ts';
 import { lower, type Node, owners, type Program, type Shape, size } from '../../program/index.ts';
 import { Arithmetic } from './arithmetic.ts';
 import { powerAttention } from './attention.ts';
-import { defaultQuantisation, type QuantiseOptions } from './budget.ts';
+import { defaultQuantisation, hasSmallerRings, type QuantiseOptions } from './budget.ts';
 import { RingBuilder } from './builder.ts';
 import { moveConstant } from './constants.ts';
 import { exactComposites, Nonlinear } from './nonlinear.ts';
 import { guardBits, withRangeFlags } from './range-flags.ts';
 import type { RingParameters, RingProgram } from './types.ts';
-import type { ServerValue, Value } from './value.ts';
+import { normedBits, takenFromSmaller } from './uses.ts';
+import type { ServerValue, SharedValue, TokenValue, Value } from './value.ts';
 
 /**
  * The pass over scales: lowers a program to the ring. Truncations are lazy: a sum of products, a rotary embedding or a centred
@@ -55,6 +56,8 @@ class Quantiser {
   readonly #on: Arithmetic;
   readonly #nonlinear: Nonlinear;
   readonly #values: Value[] = [];
+  /** By node of the source: whether its value may live in a smaller ring. */
+  readonly #small: readonly boolean[];
 
   constructor(program: Program, ring: RingParameters, options: QuantiseOptions) {
     this.#source = lower(
@@ -62,8 +65,10 @@ class Quantiser {
       new Set(['reciprocal', 'inverseSquareRoot', 'embedding', 'powerAttention', ...exactComposites]),
     );
     this.#owners = owners(this.#source);
+    const smallerRings = hasSmallerRings(ring, options, normedBits(this.#source, program.domains));
+    this.#small = smallerRings ? takenFromSmaller(this.#source, (node) => this.#owners[node] === 'server') : [];
     this.#out = new RingBuilder(ring);
-    this.#on = new Arithmetic(this.#out, options, program.domains);
+    this.#on = new Arithmetic(this.#out, { ...options, smallerRings }, program.domains);
     this.#nonlinear = new Nonlinear(this.#on);
   }
 
@@ -101,7 +106,7 @@ class Quantiser {
       case 'subtract':
         return this.#on.subtract(node, x!, y!);
       case 'multiply':
-        return this.#on.multiply(node, x!, y!);
+        return this.#on.multiply(node, x!, y!, this.#small[index]);
       case 'divide':
         if (y!.kind !== 'constant') return this.#nonlinear.quotient(node, x!, this.#on.shared(node, y!));
         return this.#on.multiply(node, x!, {
@@ -113,13 +118,13 @@ class Quantiser {
       case 'offset':
         return this.#on.add(node, x!, { kind: 'constant', shape: [], values: Float64Array.of(node.parameters.by) });
       case 'square':
-        return this.#on.factors.square(node, this.#normed(node, x!));
+        return this.#on.factors.square(node, this.#normed(node, x!, index));
       case 'matmul':
-        return this.#on.matmul(node, x!, y!);
+        return this.#on.matmul(node, x!, y!, this.#small[index]);
       case 'sum':
         return this.#on.sum(node, x!, node.parameters.axes);
       case 'powerAttention':
-        return powerAttention(this.#on, this.#nonlinear, node, inputs);
+        return powerAttention(this.#on, this.#nonlinear, node, inputs, this.#small[index] === true);
       case 'stopGradient':
         return x!;
       case 'oneHot':
@@ -167,9 +172,11 @@ class Quantiser {
   }
 
   /** What a norm squares it multiplies as well, with as many fraction bits: see `normFraction`. */
-  #normed(node: Node, x: Value): Value {
-    if (x.kind !== 'shared' || this.#on.domain(node.scope).low === undefined) return x;
-    const factor = { ...x, factorFraction: this.#on.normFraction(node.scope, node.shape.at(-1)!) };
+  #normed(node: Node, x: Value, index: number): Value {
+    const root = this.#source.nodes[index + 2];
+    const norm = root?.operation === 'inverseSquareRoot' ? root.parameters : undefined;
+    if (x.kind !== 'shared' || (norm === undefined && this.#on.domain(node.scope).low === undefined)) return x;
+    const factor = { ...x, factorFraction: this.#on.normFraction(node.scope, node.shape.at(-1)!, norm?.table) };
     this.#values[node.inputs[0]!] = factor;
     return factor;
   }
@@ -227,8 +234,15 @@ class Quantiser {
     this.#out.scope = 'output';
     // A token is revealed as it stands: nothing of it may be dropped.
     const fraction = x.kind === 'token' ? x.fraction : Math.min(x.fraction, this.#on.ring.fraction);
-    const node = x.kind === 'token' ? x.node : this.#on.at(x, fraction);
+    const node = this.#shown(x, fraction);
     this.#out.push('reveal', [node], { name, fraction }, { shape: x.shape, state: 'pinned', fraction });
+  }
+
+  /** An output with its last fraction bits: in a smaller ring they are dropped without a message. */
+  #shown(x: SharedValue | TokenValue, fraction: number): number {
+    if (x.kind === 'token') return x.node;
+    const smaller = this.#out.modulusOf(x.node) < this.#on.ring.bits && this.#out.node(x.node).state === 'pinned';
+    return smaller && x.fraction > fraction ? this.#out.narrow(x.node, x.fraction - fraction) : this.#on.at(x, fraction);
   }
 
   /** Reshape, transpose, slice, broadcast: all are strided reads. */

@@ -73,14 +73,15 @@ function checksOf({ nodes, ring }: RingProgram): Check[] {
     const known = found.get(key);
     if (known === undefined || check.high < known.high) found.set(key, check);
   };
+  const ringOf = (wire: number): number => nodes[wire]!.modulus ?? L;
   const multiplied = multipliedWires(nodes);
   nodes.forEach((node, index) => {
     if (node.operation === 'truncate' || node.operation === 'narrow') {
       const wire = node.inputs[0]!;
       const use = multiplied[index]!;
       const most = use === 2 ? L / 2 : use === 1 ? L / 2 - 1 : L;
-      const bound = Math.min(L - 3, Math.floor(most) + node.parameters.bits);
-      const window = windowOfSums(bound, L - 3, nodes[wire]!.fraction);
+      const bound = Math.min(ringOf(wire) - 3, Math.floor(most) + node.parameters.bits);
+      const window = windowOfSums(bound, ringOf(wire) - 3, nodes[wire]!.fraction);
       if (window !== undefined) put({ wire, ...window });
     }
     if (node.operation === 'lookup') {
@@ -95,7 +96,7 @@ function checksOf({ nodes, ring }: RingProgram): Check[] {
       const { wire, shift } = source;
       // A row function has pieces over octaves; its last knot is the end of what was measured.
       if (knots.length > 16) put({ wire, high: Math.floor(Math.log2(knots.at(-1)!)) + drop + shift, low: 0 });
-      else if (bits + shift <= L) put({ wire, high: bits - 2 + shift, group: groupOfArguments, repeats });
+      else if (bits + shift <= ringOf(wire)) put({ wire, high: bits - 2 + shift, group: groupOfArguments, repeats });
     }
   });
   return [...found.values()];
@@ -181,7 +182,13 @@ class Flagging {
     state: 'pinned' | 'floating',
     scope: string,
   ): number {
-    return this.#nodes.push({ operation, inputs, parameters, shape, state, fraction: 0, scope } as unknown as RingNode) - 1;
+    // What is looked at stays in the ring of its wire.
+    const own = operation === 'project' || operation === 'reshape' || operation === 'pin';
+    const modulus = own ? this.#nodes[inputs[0]!]!.modulus : undefined;
+    const ring = modulus === undefined ? {} : { modulus };
+    return (
+      this.#nodes.push({ operation, inputs, parameters, shape, state, fraction: 0, scope, ...ring } as unknown as RingNode) - 1
+    );
   }
 
   #pinned(x: number, scope: string, width?: number): number {
@@ -190,7 +197,7 @@ class Flagging {
   }
 
   #check({ group, repeats = 1, high, low }: Check, wire: number, scope: string): void {
-    const L = this.#program.ring.bits;
+    const bits = this.#nodes[wire]!.modulus ?? this.#program.ring.bits;
     const count = size(this.#nodes[wire]!.shape);
     let looked = wire;
     if (group !== undefined) {
@@ -210,7 +217,7 @@ class Flagging {
     const drop = Math.max(0, high - windowIndexBits);
     const end = 2 ** (high - drop);
     const window: Piecewise = {
-      ...{ bits: L, drop, start: 0, coefficients: [], slopes: new Float64Array(2) },
+      ...{ bits, drop, start: 0, coefficients: [], slopes: new Float64Array(2) },
       // An index may be one too small.
       knots: Float64Array.of(low === undefined ? -end - 1 : -1, end),
       offsets: Float64Array.of(-1, 1),

@@ -80,7 +80,6 @@ class PieceReader {
 export function storedServerCorrelations(options: StoredOptions): ServerCorrelations {
   const { kernels, program, layout, source, prg } = options;
   const pieces = new PieceReader(options, 'dealerToServer', (node) => layout.serverFromDealer[node]!);
-  const { bits } = program.ring;
   const ready = new Map<number, { dealer: Uint8Array; client: Uint8Array }>();
   const take = (node: number): { dealer: Uint8Array; client: Uint8Array } => {
     const bytes = ready.get(node);
@@ -116,7 +115,7 @@ export function storedServerCorrelations(options: StoredOptions): ServerCorrelat
       kernels.free(t);
       return u;
     },
-    product: (node, length) => words(take(node).dealer, length, bits),
+    product: (node, length, width) => words(take(node).dealer, length, width),
     bit: (node, length, width) => words(take(node).dealer, length, width),
     fields(node, length, widths) {
       const { dealer } = take(node);

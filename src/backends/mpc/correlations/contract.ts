@@ -17,7 +17,7 @@ export interface ServerCorrelations {
   /** c_s with c_c + c_s = x_c · W. */
   linear(node: number, length: number, width: number): Block;
   /** q_s of squares and products. */
-  product(node: number, length: number): Block;
+  product(node: number, length: number, width: number): Block;
   /** q_s modulo 2^width of a wrap bit, q_c + q_s = m_c · b. */
   bit(node: number, length: number, width: number): Block;
   /** Several corrections of one node, each `length` words of its own width. */

@@ -1,6 +1,6 @@
 import type { Block } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
-import type { RingNodeOf } from '../../ring/index.ts';
+import { inputModulus, modulusOf, type RingNodeOf } from '../../ring/index.ts';
 import { type Held, type Machine, nothing, receive, send } from '../protocol.ts';
 import { byServer } from '../random.ts';
 import { centred } from './narrow-products.ts';
@@ -20,10 +20,10 @@ const own = {
 };
 
 /** The server's half of what is pinned: (x_s + 2^f − 1) ≫ f. */
-function shifted({ kernels, ring }: Machine, bits: number, x: Block): Block {
+function shifted({ kernels }: Machine, bits: number, x: Block, modulus: number): Block {
   const out = kernels.allocate(x.length);
   kernels.addScalar(out, x, (1n << BigInt(bits)) - 1n);
-  kernels.shiftRight(out, out, bits, ring.bits);
+  kernels.shiftRight(out, out, bits, modulus);
   return out;
 }
 
@@ -38,10 +38,10 @@ export const exchange: SecureRow<'exchange'> = {
   },
   /** Send h; where a product of narrow values reads it, of X = x + 2^{m−2}. */
   *server(party, node, x) {
-    const { kernels, ring, correlations } = party;
+    const { kernels, ring, program, correlations } = party;
     const { modulus, use } = node.parameters;
     const h = correlations.pads.bits(node.index, own.mask, size(node.shape), modulus);
-    const half = shifted(party, node.parameters.bits, x!.block!);
+    const half = shifted(party, node.parameters.bits, x!.block!, inputModulus(node, program));
     kernels.subtract(h, half, h);
     kernels.free(half);
     if (use === 'narrow' && modulus < ring.bits) kernels.addScalar(h, h, 1n << BigInt(modulus - 2));
@@ -56,6 +56,10 @@ export const exchange: SecureRow<'exchange'> = {
   }),
 };
 
+/** Bits of the ring of the value that is exchanged. */
+const floatingModulus = ({ program }: Machine, { inputs }: RingNodeOf<'exchanged'>): number =>
+  modulusOf(program.nodes[inputs[1]!]!, program);
+
 /** e modulo 2^m; of a narrow value Ê (narrow-products.ts). In place. */
 function opened(machine: Machine, { parameters }: RingNodeOf<'exchanged'>, e: Block): Held {
   machine.kernels.mask(e, e, parameters.modulus);
@@ -66,9 +70,9 @@ function opened(machine: Machine, { parameters }: RingNodeOf<'exchanged'>, e: Bl
 export const exchanged: SecureRow<'exchanged'> = {
   /** e = h + d. */
   client(party, node, h, x, y) {
-    const { kernels, ring } = party;
+    const { kernels } = party;
     const e = kernels.allocate(size(node.shape));
-    kernels.shiftRight(e, x!.block!, node.parameters.bits, ring.bits);
+    kernels.shiftRight(e, x!.block!, node.parameters.bits, floatingModulus(party, node));
     kernels.subtract(e, e, y!.block!);
     kernels.add(e, e, h!.block!);
     return opened(party, node, e);
@@ -76,7 +80,7 @@ export const exchanged: SecureRow<'exchanged'> = {
   /** The same, where d is what came for y. After an exchange in the whole ring no product asks the server for it. */
   server(party, node, h, x, y) {
     if (node.parameters.use === 'whole') return nothing;
-    const e = shifted(party, node.parameters.bits, x!.block!);
+    const e = shifted(party, node.parameters.bits, x!.block!, floatingModulus(party, node));
     party.kernels.subtract(e, y!.block!, e);
     party.kernels.add(e, e, h!.block!);
     return opened(party, node, e);

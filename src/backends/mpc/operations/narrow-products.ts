@@ -12,10 +12,10 @@ import type { Client, Dealer, SecureRow, Server } from './row.ts';
  * the dealer; M is its top bit and κ the carry of the sum. X = x + 2^{m−2} lies in [0, 2^{m−1}), so its two addends e and α wrap exactly
  * when at least one has its top bit: X = e + α − 2^m (m_e ∨ M). 3. With Ê = e − 2^m m_e − 2^{m−2} and μ = 1 − m_e:
  * x = Ê + A, A = α − 2^m μ M, α = (x_c mod 2^m) + b − 2^m κ. 4. A product is Ê_x Ê_y + Ê_x A_y + Ê_y A_x + A_x A_y, and
- * A_x A_y = α_x α_y − 2^{m_x} μ_x M_x α_y − 2^{m_y} μ_y M_y α_x, because m_x + m_y ≥ L.
+ * A_x A_y = α_x α_y − 2^{m_x} μ_x M_x α_y − 2^{m_y} μ_y M_y α_x + 2^{m_x + m_y} μ_x μ_y M_x M_y; the last is zero where m_x + m_y ≥ L.
  * A full-width operand (m = L) has e = x_s − b, α = x_c + b and no wrap.
  *
- * Correlations: shares of κ and M modulo 2^{L−m}, of α_x α_y modulo 2^L, of M α modulo 2^{L−m}.
+ * Correlations: shares of κ and M modulo 2^{L−m}, of α_x α_y modulo 2^L, of M α modulo 2^{L−m}, of M_x M_y modulo 2^{L−m_x−m_y}.
  * Adversary: as in party.ts. The client sees e, masked by b; the server sees nothing.
  * Hops: one for an opening.
  */
@@ -151,6 +151,12 @@ function takeWrapped({ kernels }: Machine, scratch: Scratch, sum: Block, m: numb
   kernels.subtract(sum, sum, q);
 }
 
+/** sum += 2^m · μ · q, for the correlation of two top bits. */
+function addWrapped(machine: Machine, scratch: Scratch, sum: Block, m: number, mu: Block, q: Block): void {
+  machine.kernels.negate(q, q);
+  takeWrapped(machine, scratch, sum, m, mu, q);
+}
+
 export const narrowSquare: SecureRow<'narrowSquare'> = {
   pads: own,
   client: (party, node, ...held) => squared(party, node, held, clientShares(party, node), true),
@@ -159,7 +165,8 @@ export const narrowSquare: SecureRow<'narrowSquare'> = {
     const scratch = new Scratch(dealer.kernels);
     const a = alpha!.block!;
     const top = topBit(dealer, scratch, a, node.parameters.modulus);
-    return emit(dealer, node, scratch, [times(dealer, scratch, a, a), times(dealer, scratch, top, a)]);
+    // M² = M.
+    return emit(dealer, node, scratch, [times(dealer, scratch, a, a), times(dealer, scratch, top, a), top]);
   },
 };
 
@@ -172,8 +179,10 @@ function squared(
 ): Held {
   const { kernels } = machine;
   const scratch = new Scratch(kernels);
-  const [alpha2, wrapped] = shares as [Block, Block];
+  const [alpha2, wrapped, both] = shares as [Block, Block, Block?];
   takeWrapped(machine, scratch, alpha2, parameters.modulus + 1, sign!.block!, wrapped);
+  // μ² = μ.
+  if (both !== undefined) addWrapped(machine, scratch, alpha2, 2 * parameters.modulus, sign!.block!, both);
   const factor = scratch.new(alpha2.length);
   kernels.add(factor, rest!.block!, rest!.block!);
   if (addsOpening) kernels.add(factor, factor, e!.block!);
@@ -192,11 +201,14 @@ export const narrowProduct: SecureRow<'narrowProduct'> = {
       [x, y],
       [y, x],
     ] as const;
+    const [mx, my] = node.parameters.moduli;
     const values = node.parameters.moduli.flatMap((modulus, side) => {
       const [mine, other] = wrapped[side]!;
       if (modulus === dealer.ring.bits) return [];
       return [times(dealer, scratch, topBit(dealer, scratch, mine, modulus), other)];
     });
+    if (mx + my < dealer.ring.bits)
+      values.push(times(dealer, scratch, topBit(dealer, scratch, x, mx), topBit(dealer, scratch, y, my)));
     return emit(dealer, node, scratch, [times(dealer, scratch, x, y), ...values]);
   },
 };
@@ -211,10 +223,16 @@ function multiplied(
   const { kernels, ring } = machine;
   const scratch = new Scratch(kernels);
   const [product, ...wrapped] = shares as [Block, ...Block[]];
-  const signs = [signX!.block!, signY!.block!];
+  const [mx, my] = parameters.moduli;
+  const signs = [signX!.block!, signY!.block!] as const;
   parameters.moduli.forEach((m, side) => {
     if (m < ring.bits) takeWrapped(machine, scratch, product, m, signs[side]!, wrapped.shift()!);
   });
+  const both = wrapped.shift();
+  if (both !== undefined) {
+    const sign = times(machine, scratch, ...signs);
+    addWrapped(machine, scratch, product, mx + my, sign, both);
+  }
   const factor = scratch.new(product.length);
   if (addsOpening) kernels.add(factor, restY!.block!, ey!.block!);
   else kernels.copy(factor, restY!.block!);

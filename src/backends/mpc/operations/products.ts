@@ -1,5 +1,6 @@
 import type { Block } from '../../../kernels/index.ts';
 import { size } from '../../../program/index.ts';
+import { modulusOf } from '../../ring/index.ts';
 import { nothing, receive, Scratch, send } from '../protocol.ts';
 import { byClient, byServer } from '../random.ts';
 import { type Client, correct, type SecureRow } from './row.ts';
@@ -12,17 +13,17 @@ const opening = {
 export const open: SecureRow<'open'> = {
   pads: opening,
   /** e ← x_s − b, from the server. */
-  *client({ kernels, ring }, node) {
+  *client({ kernels, program }, node) {
     const e = yield* receive();
     const block = kernels.allocate(size(node.shape));
-    kernels.unpack(block, e, ring.bits);
+    kernels.unpack(block, e, modulusOf(node, program));
     return { block };
   },
   /** Send e = x_s − b. */
-  *server({ kernels, ring, correlations }, node, x) {
+  *server({ kernels, program, correlations }, node, x) {
     const b = correlations.pads.words(node.index, opening.mask, size(node.shape));
     kernels.subtract(b, x!.block!, b);
-    const message = kernels.pack(b, ring.bits);
+    const message = kernels.pack(b, modulusOf(node, program));
     kernels.free(b);
     yield* send(message);
     return nothing;
@@ -49,14 +50,14 @@ export const square: SecureRow<'square'> = {
     return scratch.end(result);
   },
   /** z_s = x_s² + q_s. */
-  server({ kernels, correlations }, node, x) {
-    const result = correlations.product(node.index, size(node.shape));
+  server({ kernels, program, correlations }, node, x) {
+    const result = correlations.product(node.index, size(node.shape), modulusOf(node, program));
     kernels.multiplyAdd(result, x!.block!, x!.block!);
     return { block: result };
   },
   /** q_s = 2 x_c b − q_c. */
   dealer: (dealer, node, x, b) =>
-    correct(dealer, node, own.share, dealer.ring.bits, (out) => {
+    correct(dealer, node, own.share, modulusOf(node, dealer.program), (out) => {
       dealer.kernels.multiplyAdd(out, x!.block!, b!.block!);
       dealer.kernels.multiplyAdd(out, x!.block!, b!.block!);
     }),
@@ -80,14 +81,14 @@ export const product: SecureRow<'product'> = {
     party.kernels.multiplyAdd(result, ex!.block!, y!.block!);
     return scratch.end(result);
   },
-  server({ kernels, correlations }, node, x, y) {
-    const result = correlations.product(node.index, size(node.shape));
+  server({ kernels, program, correlations }, node, x, y) {
+    const result = correlations.product(node.index, size(node.shape), modulusOf(node, program));
     kernels.multiplyAdd(result, x!.block!, y!.block!);
     return { block: result };
   },
   /** q_s = x_c b_y + b_x y_c − q_c. */
   dealer: (dealer, node, x, y, bx, by) =>
-    correct(dealer, node, own.share, dealer.ring.bits, (out) => {
+    correct(dealer, node, own.share, modulusOf(node, dealer.program), (out) => {
       dealer.kernels.multiplyAdd(out, x!.block!, by!.block!);
       dealer.kernels.multiplyAdd(out, bx!.block!, y!.block!);
     }),
@@ -102,13 +103,13 @@ export const matrixProduct: SecureRow<'matrixProduct'> = {
     party.kernels.matmul(result, ex!.block!, y!.block!, node.parameters, true);
     return scratch.end(result);
   },
-  server({ kernels, correlations }, node, x, y) {
-    const result = correlations.product(node.index, size(node.shape));
+  server({ kernels, program, correlations }, node, x, y) {
+    const result = correlations.product(node.index, size(node.shape), modulusOf(node, program));
     kernels.matmul(result, x!.block!, y!.block!, node.parameters, true);
     return { block: result };
   },
   dealer: (dealer, node, x, y, bx, by) =>
-    correct(dealer, node, own.share, dealer.ring.bits, (out) => {
+    correct(dealer, node, own.share, modulusOf(node, dealer.program), (out) => {
       dealer.kernels.matmul(out, x!.block!, by!.block!, node.parameters, true);
       dealer.kernels.matmul(out, bx!.block!, y!.block!, node.parameters, true);
     }),

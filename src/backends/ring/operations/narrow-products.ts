@@ -19,6 +19,8 @@ export const openNarrow: RingRow<
   },
 };
 
+const positive = (widths: readonly number[]): number[] => widths.filter((width) => width > 0);
+
 /** Ê → 1 − [top bit of e], which both sides know. */
 export const openedSign: RingRow<'openedSign', { readonly modulus: number }> = { meaning: (_, __, x) => x! };
 
@@ -34,17 +36,15 @@ export const widen: RingRow<'widen', object> = { meaning: (_, __, ___, x) => x! 
 
 /** (Ê, A, sign) → (Ê + A)². */
 export const narrowSquare: RingRow<'narrowSquare', { readonly modulus: number }> = {
-  /** α², and its top bit times α. */
-  corrections: ({ parameters: { modulus } }, { ring }) => [ring.bits, ring.bits - modulus],
+  /** α², and its top bit times α; and the bit, where its square counts. */
+  corrections: ({ parameters: { modulus } }, { ring }) => positive([ring.bits, ring.bits - modulus, ring.bits - 2 * modulus]),
   meaning: (exact, node, _, x) => times(exact, node, x!, x!),
 };
 
 /** (Ê, A, sign) of x, then of y → (Ê + A)·(Ê + A), elementwise. */
 export const narrowProduct: RingRow<'narrowProduct', { readonly moduli: readonly [number, number] }> = {
-  /** α_x α_y, and the top bits times the other's α where an operand is narrow. */
-  corrections: ({ parameters: { moduli } }, { ring }) => [
-    ring.bits,
-    ...moduli.map((modulus) => ring.bits - modulus).filter((width) => width > 0),
-  ],
+  /** α_x α_y, and the top bits times the other's α where an operand is narrow; and both bits, where their product counts. */
+  corrections: ({ parameters: { moduli } }, { ring }) =>
+    positive([ring.bits, ...moduli.map((modulus) => ring.bits - modulus), ring.bits - moduli[0] - moduli[1]]),
   meaning: (exact, node, _, x, __, ___, y) => times(exact, node, x!, y!),
 };

@@ -1,16 +1,16 @@
 import { size } from '../../../program/index.ts';
 import { contract, times } from '../exact.ts';
-import type { AnyNode, AnyProgram } from '../node.ts';
+import { type AnyNode, type AnyProgram, modulusOf } from '../node.ts';
 import type { RingRow } from './row.ts';
 
 /** Masks a pinned value and gives it to the client. */
 export const open: RingRow<'open', object> = {
-  messages: ({ shape }, { ring }) => ({ serverToClient: [{ count: size(shape), width: ring.bits }] }),
+  messages: (node, program) => ({ serverToClient: [{ count: size(node.shape), width: modulusOf(node, program) }] }),
   meaning: (_, __, x) => x!,
 };
 
 /** The server's share of the product of what is masked. */
-const whole = (_: AnyNode, { ring }: AnyProgram) => [ring.bits];
+const whole = (node: AnyNode, program: AnyProgram) => [modulusOf(node, program)];
 
 /** (pinned, its opening). */
 export const square: RingRow<'square', object> = {

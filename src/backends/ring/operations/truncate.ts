@@ -1,6 +1,6 @@
 import { size } from '../../../program/index.ts';
 import { truncated } from '../exact.ts';
-import { type AnyNode, type AnyProgram, ofPinned } from '../node.ts';
+import { type AnyNode, type AnyProgram, modulusOf, ofPinned } from '../node.ts';
 import type { RingRow } from './row.ts';
 
 /** A pinned value's truncation is another protocol than a floating one's. */
@@ -24,22 +24,20 @@ export const truncate: RingRow<'truncate', { readonly bits: number }> = {
 };
 
 /**
- * Truncation into the smaller ring Z_2^(L − bits): no wrap bit, and for a pinned input no message. Its result enters only what
- * accepts narrow values: subtract, move, lookup (which looks at low bits alone) and openNarrow.
+ * Truncation from Z_2^M, the whole ring or a smaller one, into Z_2^(M − bits): no wrap bit, and for a pinned input no message. Its result enters
+ * only what accepts values of smaller rings: sums, moves, openings, linear maps and matrix products there, lookups (which look at low bits alone).
  */
 export const narrow: RingRow<'narrow', { readonly bits: number }> = {
   form,
   messages: (node, program) =>
-    ofPinned(node, program)
-      ? {}
-      : { clientToServer: [{ count: size(node.shape), width: program.ring.bits - node.parameters.bits }] },
+    ofPinned(node, program) ? {} : { clientToServer: [{ count: size(node.shape), width: modulusOf(node, program) }] },
   meaning: (exact, node, x) => truncated(exact, node, x!, node.parameters.bits),
 };
 
 /** A floating value gets a client share that was fixed before; with `width`, only its low bits stay valid. */
 export const pin: RingRow<'pin', { readonly width?: number }> = {
-  messages: ({ shape, parameters }, { ring }) => ({
-    clientToServer: [{ count: size(shape), width: parameters.width ?? ring.bits }],
+  messages: (node, program) => ({
+    clientToServer: [{ count: size(node.shape), width: node.parameters.width ?? modulusOf(node, program) }],
   }),
   meaning: (_, __, x) => x!,
 };
