@@ -1,5 +1,5 @@
 // The client for browsers as one module, dist/browser/sotto-client.js. What it imports of Node ends the build: a page has none of it.
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -16,7 +16,9 @@ const onlyUsed = {
     })),
 };
 
-await build({
+const { metafile } = await build({
+  absWorkingDir: root,
+  metafile: true,
   entryPoints: [join(root, 'src/browser/index.ts')],
   outfile: join(root, 'dist/browser/sotto-client.js'),
   bundle: true,
@@ -28,3 +30,14 @@ await build({
   plugins: [onlyUsed],
   logLevel: 'warning',
 });
+
+// Licences ask that copies carry their text, and whoever serves the module makes copies.
+const folders = new Set(
+  Object.keys(metafile.inputs).flatMap((path) => path.match(/^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+/)?.[0] ?? []),
+);
+const licences = [...folders].sort().map((folder) => {
+  const name = readdirSync(join(root, folder)).find((file) => /^licen[cs]e/i.test(file));
+  if (name === undefined) throw new Error(`${folder} is part of the page's module and has no licence file`);
+  return `${folder.replace(/^.*node_modules\//, '')}\n\n${readFileSync(join(root, folder, name), 'utf8').trim()}\n`;
+});
+writeFileSync(join(root, 'dist/browser/sotto-client.LICENSES.txt'), licences.join(`\n${'-'.repeat(80)}\n\n`));
