@@ -24,15 +24,20 @@ export const layers = [
   ['backends/mpc', portable, ['errors', 'math', 'kernels', 'program', 'backends/ring', 'backends/cost', 'net']],
   ['pictures', portable, ['errors']],
   ['models', portable, ['errors', 'math', 'program', 'backends/ring', 'pictures']],
+  [
+    'jobs',
+    portable,
+    ['errors', 'kernels', 'program', 'backends/ring', 'backends/cost', 'backends/fixed', 'backends/mpc', 'models'],
+  ],
   ['convert', portable, ['errors', 'math', 'program', 'backends/ring', 'models']],
   [
     'node',
     node,
     ['errors', 'math', 'kernels', 'kernels/lattice', 'program', 'backends/onnx', 'backends/reference', 'net', 'models'],
   ],
-  ['evaluate', node, ['errors', 'math', 'program', 'models', 'node']],
+  ['evaluate', node, ['errors', 'math', 'program', 'models', 'jobs', 'node']],
   // What is measured and learnt with, and no party of a run needs: benchmark tasks, readers of data sets, augmentation, plots.
-  ['lab', node, ['errors', 'math', 'program', 'pictures', 'models', 'node', 'evaluate']],
+  ['lab', node, ['errors', 'math', 'program', 'pictures', 'models', 'jobs', 'node', 'evaluate']],
   [
     'train',
     node,
@@ -44,6 +49,7 @@ export const layers = [
       'backends/reference',
       'pictures',
       'models',
+      'jobs',
       'convert',
       'node',
       'evaluate',
@@ -65,6 +71,7 @@ export const layers = [
       'net',
       'pictures',
       'models',
+      'jobs',
       'convert',
       'node',
     ],
@@ -85,6 +92,7 @@ const inBrowser = [
   'net',
   'pictures',
   'models',
+  'jobs',
   'party',
 ];
 layers.push(['browser', page, inBrowser]);

@@ -4,11 +4,12 @@ import { onlineFrame } from '../backends/mpc/runner.ts';
 import { SottoError } from '../errors/index.ts';
 import { type SamplingOptions, type StreamingDecoder, sampler, streamingDecoder } from '../models/index.ts';
 import type { Channel, ChannelCounters } from '../net/contract.ts';
-import { type ClientTask, runClientOn } from '../party/client.ts';
+import { runClientOn } from '../party/client.ts';
+import type { ClientTask } from '../party/client-task.ts';
 import { parseManifestHash } from '../party/known-manifests.ts';
 import type { ClientReport } from '../party/report.ts';
 import { pageStorage, storedManifests } from './manifests.ts';
-import { type Picture, picturePixels } from './picture.ts';
+import { type Picture, pageImage } from './picture.ts';
 import { pagePlatform } from './platform.ts';
 import { memoryStore } from './store.ts';
 import { pageChannel } from './websocket.ts';
@@ -57,11 +58,21 @@ export interface GenerateRequest extends Watching {
   readonly onToken?: (text: string, id: number) => void;
 }
 
-/** A picture that is to be named privately. */
-export interface ClassifyRequest extends Watching {
-  /** Decoded pixels, or what the page decodes them from; prepared in the page as the manifest says. */
-  readonly image: Picture;
-}
+/** A picture that is to be named, or a text that is to be classified, privately. */
+export type ClassifyRequest = Watching &
+  (
+    | {
+        /** Decoded pixels, or what the page decodes them from; prepared in the page as the manifest says. */
+        readonly image: Picture;
+      }
+    | {
+        readonly text: string;
+        /** The second text, of a model that is asked about two. */
+        readonly pair?: string | undefined;
+        /** What shows of the texts' length, as of a prompt's. */
+        readonly padding?: 'steps' | 'none' | undefined;
+      }
+  );
 
 /** What a page may look at while a run goes on. */
 export interface Watching {
@@ -91,8 +102,9 @@ export interface GenerateResult {
 /** What a private classification opened, and what it cost. */
 export interface ClassifyResult {
   readonly logits: readonly number[];
-  /** The largest logit's place. */
+  /** The largest logit's place, and the name that the model gives it. */
   readonly label: number;
+  readonly name: string;
   readonly report: ClientReport;
   readonly traffic: Traffic;
 }
@@ -101,7 +113,7 @@ export interface ClassifyResult {
 export interface BrowserClient {
   /** Continues a text. Rejects with a `SottoError` whose `place.party` names who failed. */
   generate(request: GenerateRequest): Promise<GenerateResult>;
-  /** Names a picture. */
+  /** Names a picture, or classifies a text. */
   classify(request: ClassifyRequest): Promise<ClassifyResult>;
 }
 
@@ -137,13 +149,15 @@ export function connectClient(settings: ClientSettings): BrowserClient {
       const text = pieces.join('') + (decoder?.end() ?? '');
       return { text, promptIds: report.promptIds, newIds: report.newIds, report, traffic };
     },
-    async classify({ image, onTraffic }) {
+    async classify({ onTraffic, ...given }) {
       let logits: number[] = [];
-      const task: ClientTask = { kind: 'classify', pixels: (manifest) => picturePixels(image, manifest) };
+      // A picture that cannot be decoded is an error of this page alone: nobody was asked yet.
+      const task: ClientTask = { kind: 'classify', ...('image' in given ? { image: await pageImage(given.image) } : given) };
       const made = await run(settings, task, onTraffic, (opened) => {
         logits = [...opened];
       });
-      return { logits, label: logits.indexOf(Math.max(...logits)), ...made };
+      const { id, label } = made.report.class!;
+      return { logits, label: id, name: label, ...made };
     },
   };
 }

@@ -1,8 +1,5 @@
 import { SottoError } from '../errors/index.ts';
-import type { Control } from '../party/control.ts';
-import { manifestPixels } from '../party/manifest.ts';
 import { loadImage, pixelLimit, type RgbImage } from '../pictures/index.ts';
-import type { Tensor } from '../program/index.ts';
 
 /**
  * A picture file (`Blob`, `File`), decoded as in Node, or anything that a canvas draws (`ImageBitmapSource`: an image's element, a canvas, an
@@ -16,12 +13,8 @@ export type Picture =
   | { readonly width: unknown; readonly height: unknown }
   | { readonly displayWidth: number; readonly displayHeight: number };
 
-/** The pixel values that the public manifest asks for: files are decoded and everything is resized by the same code as in Node. */
-export async function picturePixels(picture: Picture, manifest: Control<'manifest'>): Promise<Tensor> {
-  return await manifestPixels(manifest, await pixels(picture));
-}
-
-async function pixels(picture: Picture): Promise<RgbImage> {
+/** The picture's colours: files are decoded by the same code as in Node. */
+export async function pageImage(picture: Picture): Promise<RgbImage> {
   if (picture instanceof Blob) return await loadImage(new Uint8Array(await picture.arrayBuffer()));
   return picture instanceof ImageData ? opaque(picture) : await drawn(picture);
 }

@@ -2,10 +2,12 @@ import type { Command } from 'commander';
 import type { Setting } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
-import type { Classification } from '../models/index.ts';
+import { type Classification, classOf } from '../jobs/index.ts';
 import { checkRanges } from '../models/ranges.ts';
-import { openModel } from '../package/model.ts';
-import { classifier, classifyPixels, named } from '../package/pictures.ts';
+import { classifyTexts, classifyTextsFixed, encoder } from '../package/encoders.ts';
+import type { LoadedModel } from '../package/model.ts';
+import { classifier, classifyPixels, pixelsOf } from '../package/pictures.ts';
+import type { ClearBackend } from '../package/text.ts';
 import { type LaunchResult, launchLocal } from '../party/index.ts';
 import { openFor } from './measured.ts';
 import {
@@ -23,15 +25,16 @@ import {
   transportOption,
 } from './options.ts';
 import { progress } from './progress.ts';
+import { givenTexts, type TextFlags, textOptions } from './prompt.ts';
 import { privateFields, runTable } from './run.ts';
 import { modelFolder } from './shipped.ts';
 import { seconds, table } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
 
-interface ClassifyFlags extends RingFlags {
+interface ClassifyFlags extends RingFlags, TextFlags {
   readonly rangeFlags: boolean;
   readonly model: string;
-  readonly image: string;
+  readonly image?: string;
   readonly backend: BackendName;
   readonly setting: Setting;
   readonly transport: 'unix' | 'tcp';
@@ -41,21 +44,27 @@ interface ClassifyFlags extends RingFlags {
 }
 
 const help = `
-The picture is resized and normalised as the model's preprocessor_config.json says. With --backend mpc the client's process
-alone reads it.
+The picture is resized and normalised as the model's preprocessor_config.json says; a text, or a pair of texts, is encoded by the model's
+tokenizer. With --backend mpc the client's process alone reads it.
 
 Examples:
   $ sotto classify --model vit --image cat.png
   $ sotto classify --model vit-p4 --image cat.png --backend mpc --json
+  $ sotto classify --model bert-sst2 --text "An old man's last voyage, told well."
+  $ sotto classify --model bert-sst2 --text-file review.txt --backend mpc
 `;
 
 export function registerClassify(program: Command, terminal: Terminal): void {
   program
     .command('classify')
-    .summary('name a picture, in the clear or privately')
-    .description('Names a picture with a vision transformer, in the clear or privately.')
+    .summary('name a picture or classify a text, in the clear or privately')
+    .description('Names a picture with a vision transformer, or classifies a text with a BERT, in the clear or privately.')
     .requiredOption('--model <folder>', 'a checkpoint in the Hugging Face layout', modelFolder(terminal))
-    .requiredOption('--image <file>', 'a JPEG, PNG, WebP, GIF or BMP picture')
+    .option('--image <file>', 'a JPEG, PNG, WebP, GIF or BMP picture')
+    .addOption(textOptions('image')[0]!)
+    .addOption(textOptions('image')[1]!)
+    .addOption(textOptions('image')[2]!)
+    .addOption(textOptions('image')[3]!)
     .addOption(backendOption())
     .addOption(settingOption())
     .addOption(ringOption())
@@ -67,14 +76,24 @@ export function registerClassify(program: Command, terminal: Terminal): void {
     .addOption(jsonOption())
     .addOption(progressOption())
     .addHelpText('after', help)
-    .action((flags: ClassifyFlags) => classify(flags, terminal));
+    .action((flags: ClassifyFlags, command: Command) => {
+      const texts = givenTexts(flags);
+      if (texts !== undefined) return classify(flags, texts, terminal);
+      if (flags.image === undefined)
+        command.error("error: required option '--image <file>', '--text <text>' or '--text-file <file>' not specified", {
+          exitCode: 2,
+        });
+      return classify(flags, { image: flags.image! }, terminal);
+    });
 }
 
-async function classify(flags: ClassifyFlags, terminal: Terminal): Promise<void> {
+type Given = { readonly image: string } | NonNullable<ReturnType<typeof givenTexts>>;
+
+async function classify(flags: ClassifyFlags, given: Given, terminal: Terminal): Promise<void> {
   const start = terminal.now();
   const bar = progress(terminal, flags.progress === true);
   bar.show(`${flags.backend}: running`);
-  const { found, run, ring } = await classifyBy(flags, terminal).finally(() => bar.end());
+  const { found, labels, run, ring } = await classifyBy(flags, given, terminal).finally(() => bar.end());
   const elapsed = (terminal.now() - start) / 1000;
   const { id, label, logits } = found;
   if (flags.json) {
@@ -84,7 +103,6 @@ async function classify(flags: ClassifyFlags, terminal: Terminal): Promise<void>
     return;
   }
   const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]!).slice(0, 5);
-  const labels = (await openModel(flags.model).then(classifier)).labels;
   terminal.out(
     table(
       ['class', 'number', 'logit'],
@@ -95,24 +113,23 @@ async function classify(flags: ClassifyFlags, terminal: Terminal): Promise<void>
   terminal.error(`${seconds(elapsed)} (${flags.backend})\n`);
 }
 
-async function classifyBy(
-  flags: ClassifyFlags,
-  terminal: Terminal,
-): Promise<{ found: Classification; ring: RingParameters; run?: LaunchResult }> {
+interface Found {
+  readonly found: Classification;
+  readonly labels: readonly string[];
+  readonly ring: RingParameters;
+  readonly run?: LaunchResult;
+}
+
+async function classifyBy(flags: ClassifyFlags, given: Given, terminal: Terminal): Promise<Found> {
   const model = await openFor(flags, terminal);
-  const config = classifier(model);
+  const { labels } = 'image' in given ? classifier(model) : encoder(model);
   const ring = ringOf(flags, model.plan);
   const { backend } = flags;
-  if (backend === 'fixed' || backend === 'mpc') {
-    checkRanges(model.plan, ring, model.checkpoint.files.name);
-  }
-  if (backend !== 'mpc') {
-    const { values } = await model.pixels(flags.image);
-    return { found: await classifyPixels(model, backend, values, ring), ring };
-  }
+  if (backend === 'fixed' || backend === 'mpc') checkRanges(model.plan, ring, model.checkpoint.files.name);
+  if (backend !== 'mpc') return { found: await clearly(model, backend, given, ring), labels, ring };
   const run = await launchLocal({
     model: flags.model,
-    task: { kind: 'classify', image: flags.image },
+    task: { kind: 'classify', ...given },
     ring,
     rangeFlags: flags.rangeFlags,
     setting: flags.setting,
@@ -124,5 +141,13 @@ async function classifyBy(
   const logits = run.logits[0];
   if (logits === undefined)
     throw new SottoError('peer', 'ended without logits', { place: { party: 'client' }, remedy: 'run it again' });
-  return { found: named(config, logits), ring, run };
+  return { found: classOf(labels, logits), labels, ring, run };
+}
+
+async function clearly(model: LoadedModel, backend: ClearBackend, given: Given, ring: RingParameters): Promise<Classification> {
+  if ('image' in given) return await classifyPixels(model, backend, await pixelsOf(model, given.image), ring);
+  const text = [given.text, given.pair] as const;
+  const [found] =
+    backend === 'fixed' ? await classifyTextsFixed(model, [text], ring) : await classifyTexts(model, [text], { backend });
+  return found!;
 }

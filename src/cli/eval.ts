@@ -14,9 +14,10 @@ import { type TaskResult, type TaskSources, taskNamed, taskNames, tasks } from '
 import { checkRanges } from '../models/ranges.ts';
 import { usualFloat, withFloatBackend } from '../node/float.ts';
 import type { Device } from '../node/onnx.ts';
-import { type EncoderBackend, evaluatedEncoder, glueExamples } from '../package/encoders.ts';
+import { glueExamples } from '../package/encoders.ts';
 import {
   type EvaluationBackend,
+  evaluatedEncoder,
   evaluatedPictures,
   evaluatedText,
   preprocessorOf,
@@ -83,7 +84,7 @@ Tasks and what --data names for them:
   attention             text or pictures: how far and how widely heads look (distance, entropy in nats), by layer
   arc_easy, arc_challenge, piqa, winogrande, sciq, lambada    JSONL; prompts and scores of lm-evaluation-harness
   arc_easy_generative, arc_challenge_generative               the answer written out and matched to a choice
-  sst2, qnli, mnli      texts with a class (GLUE): .tsv, .jsonl, .json or .parquet; on onnx, reference or fixed
+  sst2, qnli, mnli      texts with a class (GLUE): .tsv, .jsonl, .json or .parquet
   humaneval             JSONL; programs run confined by bubblewrap, three seconds each (Linux alone)
   mt_bench              JSONL of two-turn questions; --judge, --judge-prompts and, for their categories, --references
   wmt22_de_en           a folder with src.de and ref.A.en, or lines of German with --references: BLEU (13a) and chrF2
@@ -92,7 +93,7 @@ Tasks and what --data names for them:
 a task for pass@k), {"completion": …} for texts, {"turns": [first, second]} for MT-Bench, {"loglikelihoods": [one a choice]},
 {"loglikelihood": …, "greedy": …} for LAMBADA, {"logprobs": [one a token]} for perplexity. Each names its row by the data's own
 task_id, question_id, idx or id, or by the row's number from 0 as doc_id; only where neither side names rows is line n the output of
-row n. Files may be packed with gzip. The key of a judge is read from SOTTO_JUDGE_KEY. With --backend mpc every predicted token or picture is a private run of three processes, so keep --limit small.
+row n. Files may be packed with gzip. The key of a judge is read from SOTTO_JUDGE_KEY. With --backend mpc every predicted token, picture or text is a private run of three processes, so keep --limit small.
 
 Intervals are of 95 %: Wilson's for shares, normal across texts for means, a seeded bootstrap over segments for BLEU and chrF.
 
@@ -233,7 +234,7 @@ function opened(flags: EvalFlags, terminal: Terminal, float: FloatBackend, watch
       pictures: await readLabelledPictures(data, classifier(await model()).labels, limit),
     }),
     glue: async (task) => ({
-      model: await evaluatedEncoder(await model(), encoderBackend(backendOf(flags, terminal, await model(), clear))),
+      model: metered(await evaluatedEncoder(await model(), backendOf(flags, terminal, await model(), clear))),
       examples: await glueExamples(task, data, limit),
     }),
     layers: async () => {
@@ -255,14 +256,6 @@ function inTheClear({ backend }: EvalFlags, what: string): void {
   throw new SottoError('usage', `the ${what} of a ${backend} run are not looked at`, {
     place: { field: '--backend' },
     remedy: 'use onnx or reference',
-  });
-}
-
-function encoderBackend(by: EvaluationBackend): EncoderBackend {
-  if (by.kind !== 'mpc') return by;
-  throw new SottoError('usage', 'texts are not classified between parties yet', {
-    place: { field: '--backend' },
-    remedy: 'use fixed: the same integers in one process',
   });
 }
 

@@ -10,7 +10,7 @@ import {
   parseManifestHash,
   plainWarning,
   type RoleReport,
-  readPixels,
+  readImage,
   runClient,
   runDealer,
   runServer,
@@ -41,7 +41,16 @@ import {
   wantedRing,
   whole,
 } from './options.ts';
-import { type PromptFlags, promptFileOption, promptOption, promptText, requirePrompt } from './prompt.ts';
+import {
+  givenTexts,
+  type PromptFlags,
+  promptFileOption,
+  promptOption,
+  promptText,
+  requirePrompt,
+  type TextFlags,
+  textOptions,
+} from './prompt.ts';
 import { modelFolder } from './shipped.ts';
 import { bytes, seconds } from './table.ts';
 import { printJson, type Terminal } from './terminal.ts';
@@ -56,6 +65,7 @@ Examples:
   $ sotto party dealer --listen tcp:127.0.0.1:7001
   $ sotto party server --listen tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --model stories-polynomial
   $ sotto party client --server tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --prompt "Once upon a time"
+  $ sotto party client --server tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --text "An old man's last voyage, told well."
   $ sotto party dealer --listen tls:0.0.0.0:7001 --authority certificates/authority.pem \\
       --certificate certificates/dealer.pem --key certificates/dealer-key.pem
 `;
@@ -158,7 +168,7 @@ function registerServer(party: Command, terminal: Terminal): void {
     });
 }
 
-interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags, PromptFlags {
+interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags, PromptFlags, TextFlags {
   readonly rangeFlags: boolean;
   readonly server: string;
   readonly dealer: string;
@@ -176,7 +186,7 @@ interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags, PromptFlags
 function registerClient(party: Command, terminal: Terminal): void {
   party
     .command('client')
-    .description('Owns the prompt or the picture and learns the answer. Needs no file of the model.')
+    .description('Owns the prompt, the picture or the text and learns the answer. Needs no file of the model.')
     .requiredOption('--server <address>', 'where the server waits')
     .addOption(dealerOption())
     .addOption(settingOption())
@@ -184,7 +194,11 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(promptOption('image'))
     .addOption(promptFileOption('image'))
     .addOption(new Option('--prompt-ids <ids>', 'the same as token numbers').argParser(tokenIds).conflicts('image'))
-    .option('--image <file>', 'the picture to name')
+    .addOption(new Option('--image <file>', 'the picture to name').conflicts(['text', 'textFile', 'pair', 'pairFile']))
+    .addOption(textOptions(...prompts)[0]!)
+    .addOption(textOptions(...prompts)[1]!)
+    .addOption(textOptions(...prompts)[2]!)
+    .addOption(textOptions(...prompts)[3]!)
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(16))
     .addOption(revealOption())
     .addOption(earlyStopOptions()[0]!)
@@ -215,12 +229,16 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(keyOption())
     .addOption(jsonOption())
     .action((flags: ClientFlags, command: Command) => {
-      if (flags.image === undefined) requirePrompt(flags, command, '--image <file>');
-      return client({ ...flags, prompt: promptText(flags) }, terminal);
+      const texts = givenTexts(flags);
+      if (flags.image === undefined && texts === undefined)
+        requirePrompt(flags, command, "--image <file>', '--text <text>', '--text-file <file>");
+      return client({ ...flags, prompt: promptText(flags) }, texts, terminal);
     });
 }
 
-async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
+const prompts = ['prompt', 'promptFile', 'promptIds'];
+
+async function client(flags: ClientFlags, texts: ReturnType<typeof givenTexts>, terminal: Terminal): Promise<void> {
   const { server, dealer, setting, state } = flags;
   checkReveal(flags);
   warnOfPlain('client', [server, dealer], terminal);
@@ -230,8 +248,8 @@ async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
     text.push(piece);
     if (!flags.json) terminal.out(piece);
   };
-  const { task, end } = taskOf(flags, say);
-  const onLogits = flags.image === undefined ? {} : { onLogits: (opened: Float64Array) => void logits.push(opened) };
+  const { task, end } = await taskOf(flags, texts, say);
+  const onLogits = task.kind === 'classify' ? { onLogits: (opened: Float64Array) => void logits.push(opened) } : {};
   const given = flags.manifestHash === undefined ? {} : { manifestHash: flags.manifestHash };
   const options = {
     server,
@@ -252,14 +270,19 @@ async function client(flags: ClientFlags, terminal: Terminal): Promise<void> {
       text: text.join(''),
       logits: logits.map((it) => [...it]),
     });
-  terminal.out(logits[0] === undefined ? '\n' : `logits ${[...logits[0]].map((value) => value.toFixed(4)).join(' ')}\n`);
+  const found = report.class === undefined ? '' : `${report.class.label}\n`;
+  terminal.out(logits[0] === undefined ? '\n' : `${found}logits ${[...logits[0]].map((value) => value.toFixed(4)).join(' ')}\n`);
   finish(report, flags, terminal);
 }
 
-function taskOf(flags: ClientFlags, say: (piece: string) => void): { task: ClientTask; end: () => void } {
-  const { image } = flags;
-  if (image !== undefined)
-    return { task: { kind: 'classify', pixels: (manifest) => readPixels(image, manifest) }, end: () => undefined };
+async function taskOf(
+  flags: ClientFlags,
+  texts: ReturnType<typeof givenTexts>,
+  say: (piece: string) => void,
+): Promise<{ task: ClientTask; end: () => void }> {
+  const { image, padding } = flags;
+  if (texts !== undefined) return { task: { kind: 'classify', ...texts, padding }, end: () => undefined };
+  if (image !== undefined) return { task: { kind: 'classify', image: await readImage(image) }, end: () => undefined };
   let decoder: ReturnType<typeof streamingDecoder> | undefined;
   const task: ClientTask = {
     kind: 'generate',
@@ -267,7 +290,7 @@ function taskOf(flags: ClientFlags, say: (piece: string) => void): { task: Clien
     newTokens: flags.maxNewTokens,
     reveal: flags.reveal,
     earlyStop: flags.earlyStop,
-    padding: flags.padding,
+    padding,
     ...(flags.embedding === undefined ? {} : { embedding: embeddingFrom(flags.embedding) }),
     ...(flags.temperature > 0 ? { sample: sampler(samplingOf(flags)) } : {}),
     onPrompt: (ids, tokenizer) => {

@@ -110,7 +110,7 @@ function serveCommand(program: Command, terminal: Terminal): Command {
     .addOption(
       new Option(
         '--prepare-tokens <shape>',
-        'a shape to make bundles for: its tokens, with :token where no logits are revealed and :padded for texts of secret length, or picture; with :no-flags for clients that want no range flags; may be given again',
+        'a shape to make bundles for: its tokens, with :token where no logits are revealed and :padded for texts of secret length, text:n for texts that are classified, or picture; with :no-flags for clients that want no range flags; may be given again',
       )
         .argParser((text: string, shapes: Shape[]) => [...shapes, shapeOf(text)])
         .default([], 'none'),
@@ -284,10 +284,17 @@ function shapeOf(text: string): Shape {
   const flags = text.endsWith(':no-flags') ? {} : ({ rangeFlags: true } as const);
   const rest = text.replace(/:no-flags$/, '');
   if (rest === 'picture') return { task: 'classify', promptTokens: 1, newTokens: 1, ...flags };
+  const positions = /^text:(\d{1,6})(:padded)?$/.exec(rest);
+  if (positions !== null && Number(positions[1]) >= 1) {
+    const padded = positions[2] === undefined ? {} : ({ padded: true } as const);
+    return { task: 'classify', promptTokens: Number(positions[1]), newTokens: 1, ...padded, ...flags };
+  }
   const parts = /^(\d{1,6}):(\d{1,6})(:token)?(:padded)?$/.exec(rest);
   const [promptTokens, newTokens] = [Number(parts?.[1]), Number(parts?.[2])];
   if (parts === null || promptTokens < 1 || newTokens < 1)
-    throw new InvalidArgumentError('Expected the tokens of prompt and text, such as 16:32, or picture.');
+    throw new InvalidArgumentError(
+      'Expected the tokens of prompt and text, such as 16:32, the tokens of a text to classify, such as text:32, or picture.',
+    );
   const reveal = parts[3] === undefined ? {} : ({ reveal: 'token' } as const);
   const padded = parts[4] === undefined ? {} : ({ padded: true } as const);
   return { task: 'generate', promptTokens, newTokens, ...reveal, ...padded, ...flags };

@@ -1,16 +1,12 @@
+import { openClassifier, openGenerator, type PictureClassifier, type TextGenerator } from '../jobs/index.ts';
 import {
   boundWeights,
-  greedy,
   type LlamaConfig,
   type Logits,
-  openClassifier,
-  openGenerator,
-  type PictureClassifier,
   type Plan,
   type Preprocessor,
   preprocess,
   type RgbImage,
-  type TextGenerator,
   type Tokenizer,
   traceLlama,
   type VitConfig,
@@ -27,9 +23,6 @@ export interface FloatParts<C> {
 
 /** Positions of a batch; a longer one would keep large intermediate values for no gain. */
 const batchPositions = 2048;
-
-/** Ends a text that `ended` calls complete. */
-class Complete extends Error {}
 
 /** A Llama on a float backend. Programs are compiled for a few lengths, the powers of two, and kept. */
 export class FloatTextModel implements TextModel {
@@ -60,21 +53,7 @@ export class FloatTextModel implements TextModel {
 
   async write({ promptIds, newTokens, ended }: Parameters<TextModel['write']>[0]): Promise<number[]> {
     this.#generator ??= await openGenerator(this.#parts);
-    const newIds: number[] = [];
-    try {
-      await this.#generator.generate({
-        promptIds,
-        maxNewTokens: newTokens,
-        sample: greedy,
-        onToken: (id) => {
-          newIds.push(id);
-          if (ended?.(newIds)) throw new Complete();
-        },
-      });
-    } catch (error) {
-      if (!(error instanceof Complete)) throw error;
-    }
-    return newIds;
+    return [...(await this.#generator.generate({ promptIds, maxNewTokens: newTokens, ended })).newIds];
   }
 
   /** Frees all compiled programs. What is asked for afterwards compiles them again. */

@@ -1,5 +1,5 @@
 export { type BertOutput, traceBert, traceBertPrivate } from './bert.ts';
-
+export { boundWeights } from './bound.ts';
 export {
   type Checkpoint,
   type CheckpointContents,
@@ -8,8 +8,6 @@ export {
   openCheckpoint,
   writeCheckpoint,
 } from './checkpoint.ts';
-export { type Classification, classifyFloat, type FloatVision, openClassifier, type PictureClassifier } from './classify.ts';
-export { type EncodedText, type FloatEncoder, openTextClassifier, type TextClassifier } from './classify-text.ts';
 export {
   type ActivationName,
   type BertConfig,
@@ -24,15 +22,6 @@ export { layoutOf } from './families/index.ts';
 export { type ByteRange, type Files, memoryFiles } from './files.ts';
 export { type FoldedTensor, foldWeights, type ReadTensor } from './fold.ts';
 export { type ModelFolder, openModelFolder } from './folder.ts';
-export {
-  boundWeights,
-  type FloatModel,
-  type GeneratedIds,
-  type GenerationRequest,
-  generateFloat,
-  openGenerator,
-  type TextGenerator,
-} from './generate.ts';
 export {
   type LlamaOutput,
   llama,

@@ -39,11 +39,10 @@ export interface Tokenizer {
 export async function loadTokenizer(files: Files): Promise<Tokenizer> {
   const path = 'tokenizer.json';
   const configPath = 'tokenizer_config.json';
-  const early = (await files.exists(path)) ? undefined : await earlyVocabulary(files);
-  const definition = early === undefined ? await readJsonObject(files, path, tokenizerLimitBytes) : {};
+  const early = await earlyDefinition(files);
+  const definition = early ?? (await readJsonObject(files, path, tokenizerLimitBytes));
   const config = (await files.exists(configPath)) ? await readJsonObject(files, configPath, tokenizerLimitBytes) : {};
   const file = fileLabel(files, early === undefined ? path : 'vocab.txt');
-  if (early !== undefined) Object.assign(definition, wordPieceDefinition(early, config, file));
   checkDefinition(definition, file);
   if (early === undefined) definition.added_tokens = namedTokens(definition, config, fileLabel(files, configPath));
   const template = flaggedTemplate(definition, config, fileLabel(files, configPath));
@@ -63,6 +62,15 @@ export async function loadTokenizer(files: Files): Promise<Tokenizer> {
   };
   const pipeline = guarded('loading the tokenizer', () => new Pipeline(definition, file));
   return wrap(pipeline, config, file, guarded);
+}
+
+/** What tokenizer.json would say of a folder that has BERT's vocab.txt in its place; undefined for every other folder. */
+export async function earlyDefinition(files: Files): Promise<Record<string, unknown> | undefined> {
+  const configPath = 'tokenizer_config.json';
+  const early = (await files.exists('tokenizer.json')) ? undefined : await earlyVocabulary(files);
+  if (early === undefined) return undefined;
+  const config = (await files.exists(configPath)) ? await readJsonObject(files, configPath, tokenizerLimitBytes) : {};
+  return wordPieceDefinition(early, config, fileLabel(files, 'vocab.txt'));
 }
 
 /** vocab.txt of a folder that BERT's first tools wrote; undefined where there is none. Byte pairs without tokenizer.json are refused. */

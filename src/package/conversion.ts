@@ -1,5 +1,6 @@
 import { type Conversion, convertCheckpoint, type Initialisation, type LayerReport } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
+import { beginPicture } from '../jobs/index.ts';
 import {
   type Files,
   isPolynomial,
@@ -134,8 +135,10 @@ export async function calibrationPixels(
   const pixels: Tensor[] = [];
   for (let start = 0; start < pictures.length; start += batch) {
     const values = new Float32Array(batch * count);
-    for (const [at, picture] of pictures.slice(start, start + batch).entries())
-      values.set(await pixelsOf(model, config, picture), at * count);
+    for (const [at, picture] of pictures.slice(start, start + batch).entries()) {
+      const job = beginPicture({ config }, { pixels: await pixelsOf(model, picture) });
+      values.set(job.input('pixels').values, at * count);
+    }
     pixels.push({ shape, values });
   }
   return { pixels };

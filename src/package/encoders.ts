@@ -1,22 +1,22 @@
-import { simulate } from '../backends/fixed/index.ts';
-import { quantise, type RingParameters, wordBitsOf } from '../backends/ring/index.ts';
+import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Metrics } from '../evaluate/metric.ts';
-import { createWasmKernels } from '../kernels/index.ts';
-import { readRows } from '../lab/data/index.ts';
-import { evaluateGlue, type GlueExample, type GlueModel, type GlueTask, glueExample } from '../lab/tasks/glue.ts';
-import { traceBertPrivate } from '../models/bert.ts';
 import {
-  type BertConfig,
+  beginText,
   type Classification,
   type EncodedText,
-  greedy,
   openTextClassifier,
+  type Rehearsed,
+  runFixed,
+  runRehearsed,
   type TextClassifier,
-} from '../models/index.ts';
+} from '../jobs/index.ts';
+import { readRows } from '../lab/data/index.ts';
+import { evaluateGlue, type GlueExample, type GlueTask, glueExample } from '../lab/tasks/glue.ts';
+import type { BertConfig } from '../models/index.ts';
 import { usualFloat, withFloatBackend } from '../node/float.ts';
-import type { FloatBackend, Tensor } from '../program/index.ts';
-import { type LoadedModel, requireMeasured } from './model.ts';
+import type { FloatBackend } from '../program/index.ts';
+import { type LoadedModel, privateModel, rehearsal, requireMeasured } from './model.ts';
 
 /** The encoder of a model that classifies texts. Throws a `model` error for other architectures. */
 export function encoder(model: LoadedModel): BertConfig {
@@ -28,7 +28,7 @@ export function encoder(model: LoadedModel): BertConfig {
 }
 
 /** A text, or a pair of texts of which the model is asked about both. */
-export type TextPair = readonly [first: string, second?: string];
+export type TextPair = readonly [first: string, second?: string | undefined];
 
 export interface EncoderRun {
   readonly backend?: 'onnx' | 'reference';
@@ -63,19 +63,6 @@ async function encodeTexts(model: LoadedModel, texts: readonly TextPair[]): Prom
   return texts.map(([first, second]) => tokenizer.encodePair!(first, second));
 }
 
-/** What a text classifier is run on for an evaluation. */
-export type EncoderBackend =
-  | { readonly kind: 'float'; readonly backend: FloatBackend }
-  | { readonly kind: 'fixed'; readonly ring: RingParameters };
-
-/** A classifier of texts of up to 128 tokens for the text tasks. The caller closes it. */
-export async function evaluatedEncoder(model: LoadedModel, by: EncoderBackend): Promise<GlueModel> {
-  const { labels } = encoder(model);
-  const tokenizer = await model.tokenizer();
-  const classifier = by.kind === 'float' ? await floatClassifier(model, by.backend, {}) : fixedClassifier(model, by.ring);
-  return { labels, tokenizer, classifier };
-}
-
 /** The first `limit` labelled rows of a GLUE task's file (.tsv, .jsonl, .json or .parquet). */
 export async function glueExamples(task: GlueTask, file: string, limit = Number.POSITIVE_INFINITY): Promise<GlueExample[]> {
   const examples: GlueExample[] = [];
@@ -99,13 +86,15 @@ export async function evaluateGlueFile(
   return await withClassifier(model, run, (classifier) => evaluateGlue(task, examples, { labels, tokenizer, classifier }));
 }
 
-const mostTokens = (config: BertConfig, wanted = 128): number =>
+/** The most tokens of a text. */
+export const mostTokens = (config: BertConfig, wanted = 128): number =>
   Math.min(wanted, config.maxPositionEmbeddings - config.firstPosition);
 
-async function floatClassifier(
+/** A classifier of texts on a float backend. The caller closes it. */
+export async function floatClassifier(
   model: LoadedModel,
   backend: FloatBackend,
-  { batch = 8, tokens }: EncoderRun,
+  { batch = 8, tokens }: EncoderRun = {},
 ): Promise<TextClassifier> {
   const config = encoder(model);
   const weights = await model.weights();
@@ -127,33 +116,36 @@ async function withClassifier<T>(
   });
 }
 
-/** One program a length of text, as in a private run: there is no padding. */
-function fixedClassifier(model: LoadedModel, ring: RingParameters): TextClassifier {
+/** A classifier of texts in the exact integers. One program a length of text: nobody is there from whom a length is hidden. */
+export function fixedClassifier(model: LoadedModel, ring: RingParameters): TextClassifier {
   const config = encoder(model);
   requireMeasured(model);
-  const classify = async ({ ids, types }: EncodedText): Promise<Classification> => {
-    const program = quantise(traceBertPrivate(config, model.plan, { tokens: ids.length }), ring);
-    const weights = await model.privateWeights();
-    const inputs: Record<string, Tensor> = {
-      prompt: { shape: [ids.length], values: Int32Array.from(ids) },
-      types: { shape: [ids.length], values: Int32Array.from(types) },
-    };
-    const outputs = await simulate(program, {
-      kernels: createWasmKernels(wordBitsOf(ring.bits)),
-      weights: async (name) => weights.get(name)!,
-      inputs: async (name) => inputs[name]!,
-    });
-    const logits = outputs.get('logits')!.values as Float64Array;
-    const id = greedy(logits);
-    return { id, label: config.labels[id]!, logits };
-  };
   return {
     tokens: mostTokens(config),
     async classify(texts) {
       const made: Classification[] = [];
-      for (const text of texts) made.push(await classify(text));
+      for (const text of texts) made.push(await runFixed(privateModel(model), beginText({ config }, text), ring));
       return made;
     },
     close: async () => {},
   };
+}
+
+export interface RehearsedText extends Classification, Omit<Rehearsed<Classification>, 'answer'> {}
+
+/**
+ * The whole protocol on one text or pair of texts, with client, server and dealer in this process. Throws a `range` error where a value
+ * left the range in which it is exact, unless `rangeFlags` is false.
+ */
+export async function rehearseTexts(
+  model: LoadedModel,
+  [text, pair]: TextPair,
+  ring: RingParameters,
+  rangeFlags = true,
+): Promise<RehearsedText> {
+  const config = encoder(model);
+  requireMeasured(model);
+  const job = beginText({ config, tokenizer: await model.tokenizer() }, { text, pair });
+  const { answer, ...costs } = await runRehearsed(privateModel(model), job, rehearsal(ring, rangeFlags));
+  return { ...answer, ...costs };
 }

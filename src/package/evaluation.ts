@@ -13,13 +13,16 @@ import {
   type RunCost,
   type TextModel,
 } from '../evaluate/index.ts';
+import { type Classification, classOf, type TextAsk } from '../jobs/index.ts';
 import { type PictureStream, readCifar, readIdx, readPictureFolder, readPictureTar } from '../lab/data/index.ts';
+import type { GlueModel } from '../lab/tasks/glue.ts';
 import { type Logits, type Preprocessor, parsePreprocessor, type RgbImage } from '../models/index.ts';
 import { readJson } from '../models/json.ts';
 import { temporaryFolder } from '../node/temporary.ts';
 import { type LaunchOptions, type LaunchResult, launchLocal } from '../party/index.ts';
 import { encodePng } from '../pictures/index.ts';
 import type { FloatBackend } from '../program/index.ts';
+import { encoder, fixedClassifier, floatClassifier, mostTokens } from './encoders.ts';
 import type { LoadedModel } from './model.ts';
 import { classifier, classifyPixels } from './pictures.ts';
 import { fixedScorer, writer, writeText } from './text.ts';
@@ -166,6 +169,27 @@ function privatePictures(model: LoadedModel, by: Private): Runs<PictureModel> {
       }
     },
   };
+}
+
+/** A classifier of texts of up to 128 tokens for the text tasks on any backend. */
+export async function evaluatedEncoder(model: LoadedModel, by: EvaluationBackend): Promise<GlueModel> {
+  const { labels } = encoder(model);
+  const tokenizer = await model.tokenizer();
+  if (by.kind === 'float') return { labels, tokenizer, classifier: await floatClassifier(model, by.backend) };
+  if (by.kind === 'fixed') return { labels, tokenizer, classifier: fixedClassifier(model, by.ring) };
+  return { labels, tokenizer, ...privateEncoder(model, by) };
+}
+
+/** Three processes a text. */
+function privateEncoder(model: LoadedModel, by: Private): Pick<GlueModel, 'classifier' | 'costs'> {
+  const config = encoder(model);
+  const meter = meterOf(model, by);
+  const classify = (texts: readonly TextAsk[]): Promise<Classification[]> =>
+    inTurn(texts, async (text) => {
+      const logits = firstLogits(await meter.run({ kind: 'classify', ...text }));
+      return classOf(config.labels, Float64Array.from(logits));
+    });
+  return { costs: () => meter.costs, classifier: { tokens: mostTokens(config), classify, close: async () => {} } };
 }
 
 async function inTurn<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {

@@ -10,15 +10,8 @@ import {
 } from '../backends/cost/index.ts';
 import { privateProgram as privateRing, type RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
-import {
-  type ModelConfig,
-  type ModelShape,
-  type Plan,
-  traceBertPrivate,
-  traceLlamaPrivate,
-  traceShape,
-  traceVitPrivate,
-} from '../models/index.ts';
+import { jobProgram } from '../jobs/index.ts';
+import { type ModelShape, type Plan, traceShape } from '../models/index.ts';
 import type { Network } from '../net/shaped.ts';
 import type { Program } from '../program/index.ts';
 import type { LoadedModel } from './model.ts';
@@ -71,13 +64,8 @@ export function forecastModel(
   { run, plan = model.plan, ...options }: ForecastOptions & { plan?: Plan },
 ): RunForecast {
   const { config } = model;
-  return forecastProgram(privateProgram(config, plan, run), options);
-}
-
-function privateProgram(config: ModelConfig, plan: Plan, run: RunLength): Program {
-  if (config.family === 'llama') return traceLlamaPrivate(config, plan, run);
-  if (config.family === 'bert') return traceBertPrivate(config, plan, { tokens: run.promptTokens, padded: run.padded });
-  return traceVitPrivate(config, plan);
+  const task = config.family === 'llama' ? 'generate' : 'classify';
+  return forecastProgram(jobProgram(config, plan, { task, ...run }), options);
 }
 
 /** The same for dimensions without weights. */

@@ -4,8 +4,8 @@
  */
 import type { Costs } from '../backends/cost/index.ts';
 import { type RingParameters, usualRing } from '../backends/ring/index.ts';
+import type { Classification } from '../jobs/index.ts';
 import {
-  type Classification,
   type Files,
   type ModelConfig,
   memoryFiles,
@@ -26,7 +26,7 @@ import { type ConvertOptions, convertModel, writeConversion } from './conversion
 import { forecastModel, type RunForecast } from './forecast.ts';
 import { type CalibrateOptions, calibrationSamples, measuredModel } from './measure.ts';
 import { type LoadedModel, openModel, requireMeasured } from './model.ts';
-import { classifier, classifyPixels, type Picture, pixelsOf, rehearsePicture } from './pictures.ts';
+import { classifyPixels, type Picture, pixelsOf, rehearsePicture } from './pictures.ts';
 import { type ClearBackend, fittingTokens, rehearseText, type TextRequest, writer, writeText } from './text.ts';
 
 export { type ErrorKind, errorKinds, type Place, SottoError } from '../errors/index.ts';
@@ -217,12 +217,12 @@ class FolderModel implements Model {
   async classifyPrivately(picture: Picture, { ring, rangeFlags }: { ring?: RingParameters; rangeFlags?: boolean } = {}) {
     const model = await this.#measured(ring);
     const [pixels, used] = [await this.#pixels(picture), ring ?? ringFor({}, model.plan)];
-    const { measured, ...rest } = await rehearsePicture(model, pixels, used, rangeFlags);
+    const { measured, ledgers: _, ...rest } = await rehearsePicture(model, pixels, used, rangeFlags);
     return { ...rest, ...measured };
   }
 
   async #pixels(picture: Picture): Promise<Float32Array | Float64Array> {
-    return await pixelsOf(this.#model, classifier(this.#model), picture);
+    return await pixelsOf(this.#model, picture);
   }
 
   forecast({ promptTokens, newTokens = 1, ring, plan, rangeFlags }: Parameters<Model['forecast']>[0]): RunForecast {

@@ -1,5 +1,7 @@
 import { readFile } from 'node:fs/promises';
+import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
+import type { PrivateModel, RehearsalSettings } from '../jobs/index.ts';
 import {
   type Checkpoint,
   companionFiles,
@@ -18,6 +20,7 @@ import {
 import { readJson } from '../models/json.ts';
 import { isMeasured } from '../models/ranges.ts';
 import { folderFiles } from '../node/files.ts';
+import { nodePlatform } from '../party/platform.ts';
 import { loadImage } from '../pictures/index.ts';
 import type { Tensor } from '../program/index.ts';
 
@@ -99,3 +102,17 @@ export function requireMeasured(model: LoadedModel): void {
     remedy: 'calibrate it first: `sotto calibrate`, or calibrate() of a loaded model',
   });
 }
+
+/** What the server of a private run has of a model; its tensors are read when the first of them is needed. */
+export const privateModel = (model: LoadedModel): PrivateModel => ({
+  config: model.config,
+  plan: model.plan,
+  weight: async (name) => (await model.privateWeights()).get(name)!,
+});
+
+/** Three roles of this process. */
+export const rehearsal = (ring: RingParameters, rangeFlags?: boolean): RehearsalSettings => ({
+  ring,
+  rangeFlags,
+  platform: () => nodePlatform(ring.bits),
+});

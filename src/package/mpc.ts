@@ -28,6 +28,8 @@ export {
 } from '../backends/ring/index.ts';
 export type { RingNode } from '../backends/ring/operations/index.ts';
 export type { Direction } from '../backends/ring/sizes.ts';
+export type { EncodedText, Prompt, TextAsk } from '../jobs/index.ts';
+export type { PaddingPolicy } from '../jobs/lengths.ts';
 export type { Block, WordBits } from '../kernels/contract.ts';
 export { createWasmKernels, type RingKernels, type WasmOptions } from '../kernels/index.ts';
 export type { TreeKernels } from '../kernels/trees.ts';
@@ -38,7 +40,7 @@ export type { AskPolicy, Reveal } from '../party/asking.ts';
 export type { BundleHeader, BundleOwner, StoredHeader } from '../party/bundle-header.ts';
 export type { BundleEntry, BundleExpectation, BundleReader, BundleStore, BundleWriter } from '../party/bundles.ts';
 export type { Measuring } from '../party/calibration.ts';
-export type { EmbeddingSource } from '../party/client.ts';
+export type { EmbeddingSource, PictureTask, TextTask, WriteTask } from '../party/client-task.ts';
 export type { Control, ControlType, RunRequest } from '../party/control.ts';
 export {
   type ClientOptions,
@@ -51,7 +53,6 @@ export {
   launchLocal,
   modelManifestHash,
   openBundleStore,
-  type PaddingPolicy,
   type Role,
   type RoleReport,
   runClient,

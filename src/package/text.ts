@@ -1,34 +1,15 @@
-import { type Costs, forecast } from '../backends/cost/index.ts';
 import { simulate } from '../backends/fixed/index.ts';
-import { type Rehearsal, rehearse } from '../backends/mpc/index.ts';
-import {
-  isFlag,
-  outOfRange,
-  privateProgram,
-  quantise,
-  type RingParameters,
-  type RingProgram,
-  Withheld,
-  wordBitsOf,
-} from '../backends/ring/index.ts';
+import { quantise, type RingParameters, type RingProgram, wordBitsOf } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
+import { beginWrite, generateFloat, type Job, type Rehearsed, runFixed, runRehearsed, type Written } from '../jobs/index.ts';
 import { createWasmKernels } from '../kernels/index.ts';
-import {
-  type GeneratedIds,
-  generateFloat,
-  greedy,
-  type LlamaConfig,
-  type Logits,
-  type Sampler,
-  traceLlamaPrivate,
-} from '../models/index.ts';
+import { type LlamaConfig, type Sampler, traceLlamaPrivate } from '../models/index.ts';
 import { type EmbeddingTable, embeddingTable, embeddingTensor } from '../models/public-embedding.ts';
 import { checkVocabulary } from '../models/vocabulary.ts';
 import { type FloatName, withFloatBackend } from '../node/float.ts';
 import type { Device } from '../node/onnx.ts';
-import { nodePlatform } from '../party/platform.ts';
-import type { FloatBackend, Program, Tensor } from '../program/index.ts';
-import { type LoadedModel, requireMeasured } from './model.ts';
+import type { FloatBackend } from '../program/index.ts';
+import { type LoadedModel, privateModel, rehearsal, requireMeasured } from './model.ts';
 
 /** Where a text is computed in the clear: two float backends, and the exact integers of a private run. */
 export type ClearBackend = FloatName | 'fixed';
@@ -59,18 +40,29 @@ export function writer(model: LoadedModel): LlamaConfig {
 }
 
 /** Writes a text in the clear. */
-export async function writeText(model: LoadedModel, backend: ClearBackend, request: TextRequest): Promise<GeneratedIds> {
-  if (backend === 'fixed') return await simulateText(model, request);
-  const write = async (float: FloatBackend): Promise<GeneratedIds> =>
+export async function writeText(model: LoadedModel, backend: ClearBackend, request: TextRequest): Promise<Written> {
+  const config = writer(model);
+  if (backend === 'fixed') {
+    requireMeasured(model);
+    return await runFixed(privateModel(model), await writing(model, request), request.ring);
+  }
+  const { newTokens, reveal: _, device, ring: __, rangeFlags: ___, ...rest } = request;
+  const write = async (float: FloatBackend): Promise<Written> =>
     generateFloat({
-      config: writer(model),
+      config,
       plan: model.plan,
       weights: await model.weights(),
       backend: float,
-      maxNewTokens: request.newTokens,
-      ...request,
+      maxNewTokens: newTokens,
+      ...rest,
     });
-  return await withFloatBackend(backend, write, request.device);
+  return await withFloatBackend(backend, write, device);
+}
+
+/** What is written under a private program, by the client's table where the plan says that it is public. */
+async function writing(model: LoadedModel, { promptIds, ...ask }: TextRequest): Promise<Job<Written>> {
+  const config = writer(model);
+  return beginWrite({ config, table: await clientTable(model, config) }, { ...ask, prompt: { ids: promptIds } });
 }
 
 /** How many tokens fit behind a prompt: the last one needs no position. Throws an `input` error where the prompt does not fit. */
@@ -84,96 +76,10 @@ export function fittingTokens(config: LlamaConfig, promptTokens: number, newToke
   return Math.min(newTokens, limit - promptTokens + 1);
 }
 
-/** The client's side of a private program that writes: its inputs by name, and what its outputs become. */
-class Writing {
-  readonly newIds: number[] = [];
-  readonly logits: Logits[] = [];
-  readonly #request: TextRequest;
-  readonly #ends: readonly number[];
-
-  readonly #table: EmbeddingTable | undefined;
-
-  constructor(config: LlamaConfig, request: TextRequest, table: EmbeddingTable | undefined) {
-    this.#table = table;
-    this.#request = request;
-    this.#ends = config.eosTokenIds;
-  }
-
-  get ended(): boolean {
-    return this.#ends.includes(this.newIds.at(-1) ?? -1);
-  }
-
-  input(name: string): Tensor {
-    const { promptIds } = this.#request;
-    const ids = name === 'prompt' ? promptIds : [this.newIds.at(-1)!];
-    return this.#table?.rows(ids) ?? { shape: [ids.length], values: Int32Array.from(ids) };
-  }
-
-  /** Logits, or where no more is revealed the token itself. Gives what shows it. */
-  output(opened: Float64Array): () => void {
-    if (this.ended) return () => undefined;
-    const { sample = greedy, keepLogits = false, reveal = 'logits', onToken } = this.#request;
-    const id = reveal === 'token' ? opened[0]! : sample(opened);
-    if (keepLogits && reveal === 'logits') this.logits.push(opened);
-    this.newIds.push(id);
-    return () => onToken?.(id);
-  }
-
-  result(fitted: number): GeneratedIds {
-    const { promptIds, newTokens } = this.#request;
-    const stopped = this.ended ? 'eos' : fitted < newTokens ? 'context' : 'length';
-    return { ids: [...promptIds, ...this.newIds], newIds: this.newIds, stopped, logits: this.logits };
-  }
-}
-
-/** Ends a simulation whose text is complete. */
-class TextEnded extends Error {}
-
-interface PrivateText {
-  readonly program: Program;
-  readonly writing: Writing;
-  readonly newTokens: number;
-  readonly weight: (name: string) => Promise<Tensor>;
-}
-
-async function preparePrivately(model: LoadedModel, request: TextRequest): Promise<PrivateText> {
-  const config = writer(model);
-  requireMeasured(model);
-  checkIds(config, request.promptIds);
-  const newTokens = fittingTokens(config, request.promptIds.length, request.newTokens);
-  const run = { promptTokens: request.promptIds.length, newTokens, reveal: request.reveal } as const;
-  const program = traceLlamaPrivate(config, model.plan, run);
-  const weights = await model.privateWeights();
-  return {
-    program,
-    writing: new Writing(config, request, await clientTable(model, config)),
-    newTokens,
-    weight: async (name) => weights.get(name)!,
-  };
-}
-
 /** The client's table, where the plan says that it is public. */
 async function clientTable(model: LoadedModel, { hiddenSize }: LlamaConfig): Promise<EmbeddingTable | undefined> {
   if (model.plan.embedding === undefined) return undefined;
   return embeddingTable((await model.weights()).get(embeddingTensor)!.values as Float32Array, hiddenSize);
-}
-
-async function simulateText(model: LoadedModel, request: TextRequest): Promise<GeneratedIds> {
-  const { program, writing, newTokens, weight } = await preparePrivately(model, request);
-  try {
-    await simulate(quantise(program, request.ring), {
-      kernels: createWasmKernels(wordBitsOf(request.ring.bits)),
-      weights: weight,
-      inputs: async (name) => {
-        if (writing.ended) throw new TextEnded();
-        return writing.input(name);
-      },
-      onOutput: (_, value) => writing.output(value.values as Float64Array)(),
-    });
-  } catch (error) {
-    if (!(error instanceof TextEnded)) throw error;
-  }
-  return writing.result(newTokens);
 }
 
 /**
@@ -186,7 +92,7 @@ export function fixedScorer(model: LoadedModel, ring: RingParameters): (ids: Int
   const kernels = createWasmKernels(wordBitsOf(ring.bits));
   let known: { readonly tokens: number; readonly program: RingProgram } | undefined;
   return async (ids) => {
-    checkIds(config, [...ids]);
+    checkVocabulary(ids, config.vocabSize, 'prompt');
     if (known?.tokens !== ids.length) {
       const whole = { promptTokens: ids.length, newTokens: 1, everyPosition: true };
       known = { tokens: ids.length, program: quantise(traceLlamaPrivate(config, model.plan, whole), ring) };
@@ -203,43 +109,15 @@ export function fixedScorer(model: LoadedModel, ring: RingParameters): (ids: Int
   };
 }
 
-export interface RehearsedText extends GeneratedIds {
-  /** As counted on the channels, and as forecast from the program alone: equal. */
-  readonly measured: Costs;
-  readonly forecast: Costs;
-  readonly ledgers: Pick<Rehearsal, 'client' | 'server'>;
-}
+export interface RehearsedText extends Written, Omit<Rehearsed<Written>, 'answer'> {}
 
 /**
  * The whole protocol with client, server and dealer in this process. A text that ends early runs on to its length unseen: what the
  * run sends depends on the lengths alone. Throws a `range` error, at the run's end, where a value left the range in which it is exact.
  */
 export async function rehearseText(model: LoadedModel, request: TextRequest): Promise<RehearsedText> {
-  const { program: own, writing, newTokens, weight } = await preparePrivately(model, request);
-  const program = privateProgram(own, request.ring, { rangeFlags: request.rangeFlags !== false });
-  const withheld = new Withheld(program);
-  let left = false;
-  const platform = () => nodePlatform(request.ring.bits);
-  const { measured, client, server } = await rehearse({
-    program,
-    platforms: { client: platform(), server: platform(), dealer: platform() },
-    weight,
-    input: async (name) => writing.input(name),
-    output: (name, { values }) => {
-      if (!isFlag(name)) withheld.add(writing.output(values as Float64Array));
-      else if (values[0] === 0) withheld.told();
-      else left = true;
-    },
-  });
-  if (left) throw outOfRange();
-  return { ...writing.result(newTokens), measured, forecast: forecast(program).total, ledgers: { client, server } };
-}
-
-function checkIds(config: LlamaConfig, ids: readonly number[]): void {
-  if (ids.length === 0)
-    throw new SottoError('input', 'the prompt is empty', {
-      place: { field: 'prompt' },
-      remedy: 'give at least the beginning-of-text token',
-    });
-  checkVocabulary(ids, config.vocabSize, 'prompt');
+  requireMeasured(model);
+  const job = await writing(model, request);
+  const { answer, ...costs } = await runRehearsed(privateModel(model), job, rehearsal(request.ring, request.rangeFlags));
+  return { ...answer, ...costs };
 }

@@ -159,7 +159,6 @@ export async function logPolicy(
   log(bounded ? 'info' : 'warn', 'policy', { reveal: reveal.join(','), clientCertificates, ...bounds });
   const ring: RingParameters = model.plan.ring ?? { bits: 64, fraction: 16 };
   const { family } = model.config;
-  if (family === 'bert') return;
   for (const each of family === 'llama' ? reveal : (['logits'] as const)) {
     const shown = each === 'token' ? { reveal: each } : {};
     const task = family === 'llama' ? 'generate' : 'classify';

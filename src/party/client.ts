@@ -8,17 +8,14 @@ import {
   type Ledger,
   type Platform,
 } from '../backends/mpc/index.ts';
+import { isFlag } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
-import { type ModelConfig, parseModelConfig } from '../models/config.ts';
-import { greedy, type LlamaConfig, planOf, type Sampler } from '../models/index.ts';
-import type { PublicEmbedding } from '../models/plan.ts';
-import type { EmbeddingTable } from '../models/public-embedding.ts';
+import type { Job, Standing } from '../jobs/job.ts';
 import { ringFor } from '../models/ranges.ts';
-import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Channel } from '../net/contract.ts';
-import type { Tensor } from '../program/index.ts';
 import { attending } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
+import { beginTask, type ClientTask, type Outcome, requestOf } from './client-task.ts';
 import {
   type Control,
   greet,
@@ -34,46 +31,10 @@ import {
 import { knock } from './knock.ts';
 import { acceptManifest, type KnownManifests } from './known-manifests.ts';
 import { openBeside, runLive } from './live.ts';
-import { checkManifest, checkSize, manifestHash, manifestTokenizer, type TracedRun, traceRun } from './manifest.ts';
-import { type Fault, Opened } from './opened.ts';
-import { type PaddingPolicy, preparePrompt, type ReadPrompt } from './prompt.ts';
+import { checkManifest, checkSize, manifestHash, openManifest, type TracedRun, traceModel } from './manifest.ts';
 import { refusalOf } from './refusals.ts';
 import { type ClientReport, firstWords, PhaseMeter, roleReport, watchFirst } from './report.ts';
 import { freshTicket, type RunStore, runBundle, runName, sessionOf } from './session.ts';
-
-/** What the client wants: a text continued, or a picture named. */
-export type ClientTask =
-  | {
-      readonly kind: 'generate';
-      readonly prompt: { readonly text: string } | { readonly ids: readonly number[] };
-      readonly newTokens: number;
-      /** `token`: the likeliest token of each step is all that is opened; no sampler then. `logits` where absent. */
-      readonly reveal?: 'logits' | 'token' | undefined;
-      /** What shows of the prompt's length. `steps` where absent, unless the manifest's hash is given or the prompt is ids: `none`. */
-      readonly padding?: PaddingPolicy | undefined;
-      /** The table of a model whose embedding is public. */
-      readonly embedding?: EmbeddingSource | undefined;
-      readonly sample?: Sampler;
-      /**
-       * Ends the run where the text ends, which then shows to the server: how many tokens it has, by rules that the server's own
-       * configuration makes. Absent or false, the run goes to its scheduled end, whatever was opened.
-       */
-      readonly earlyStop?: boolean | undefined;
-      /** The prompt's tokens, before the run. */
-      readonly onPrompt?: (ids: readonly number[], tokenizer: Tokenizer) => void;
-      /** Each new token as it is opened. */
-      readonly onToken?: (id: number) => void;
-    }
-  | {
-      readonly kind: 'classify';
-      /** The picture as the manifest's preprocessor makes it, (1, C, S, S). */
-      readonly pixels: (manifest: Control<'manifest'>) => Promise<Tensor>;
-    };
-
-/**
- * Where a client has the public table of embeddings from; what it gives is checked against the hash that the manifest declares.
- */
-export type EmbeddingSource = (config: LlamaConfig, declared: PublicEmbedding) => Promise<EmbeddingTable>;
 
 /** One private run as its client: who with, in which ring, and what for. */
 export interface ClientOptions {
@@ -115,15 +76,17 @@ class TextEnded extends Error {}
  * error only when the run has ended as it would have without.
  */
 export async function runClientOn(host: ClientHost, options: ClientOptions): Promise<ClientReport> {
-  const { report, fault } = await runToItsEnd(host, options);
-  if (fault !== undefined) throw fault.error;
-  return report;
+  const { report, job } = await runToItsEnd(host, options);
+  try {
+    return { ...report, ...job.answer() };
+  } catch (error) {
+    throw named(error, report.run);
+  }
 }
 
-async function runToItsEnd(
-  host: ClientHost,
-  options: ClientOptions,
-): Promise<{ report: ClientReport; fault: Fault | undefined }> {
+type Measured = Omit<ClientReport, keyof Outcome>;
+
+async function runToItsEnd(host: ClientHost, options: ClientOptions): Promise<{ report: Measured; job: Job<Outcome> }> {
   const { setting = 'dealer' } = options;
   const opened: Channel[] = [];
   let over = false;
@@ -146,13 +109,17 @@ async function runToItsEnd(
     );
     checkManifest(manifest);
     await acceptManifest({ server: options.server, given: options.manifestHash }, manifestHash(manifest), host.manifests);
-    const prepared = await prepareTask(options, manifest);
-    checkSize(manifest.config, prepared.run);
-    const traced = traceRun(manifest.config, prepared.run);
+    const model = openManifest(manifest);
+    const { task, onLogits, rangeFlags = true } = options;
+    const job = await beginTask(task, model, { trusted: options.manifestHash !== undefined, onLogits });
+    const request = requestOf(job, ringFor(options.ring, model.plan), rangeFlags);
+    checkSize(model.config, request);
+    const traced = traceModel(model, request);
     server.allow?.(largestFrameBytes(traced.ringProgram, 'serverToClient'));
     const { ticket, nonce } = freshTicket();
-    await sendControl(server, { type: 'request', run: prepared.run, program: traced.hash, nonce });
-    await prepared.begin();
+    await sendControl(server, { type: 'request', run: request, program: traced.hash, nonce });
+    // Neither how long a tokenizer takes nor that it fails shows in the request.
+    job.read();
     const agreed = await receiveSession(server);
     run = runName(agreed.bundle);
     sameProgram('server', agreed.program, traced.hash);
@@ -175,10 +142,10 @@ async function runToItsEnd(
     const { channel: dealer } = await attending(server, (attention) => attention.guard(knockingAtDealer()));
     await sendControl(dealer, { type: 'join', bundle: agreed.bundle, program: traced.hash, ticket: shown });
     const beside = (): Promise<Channel> => openBeside(server, () => enter(options.server, 'server'));
-    const report = await runPhases(host, options, { server, dealer, beside }, agreed, traced, prepared);
-    return { report, fault: named(prepared.opened.fault, run) };
+    const report = await runPhases(host, options, { server, dealer, beside }, { agreed, traced, request, job });
+    return { report, job };
   } catch (error) {
-    named({ error }, run);
+    named(error, run);
     await Promise.all(opened.map((channel) => refuse(channel, refusalOf(error))));
     throw error;
   } finally {
@@ -188,137 +155,64 @@ async function runToItsEnd(
 }
 
 /** The same, with the name of the run in it. */
-function named(fault: Fault | undefined, run: string | undefined): Fault | undefined {
-  if (fault?.error instanceof SottoError) fault.error.run = run;
-  return fault;
+function named(error: unknown, run: string | undefined): unknown {
+  if (error instanceof SottoError) error.run = run;
+  return error;
 }
 
-/** The client's inputs by name, and what its outputs do. */
-interface Prepared {
-  readonly run: RunRequest;
-  /** Reads what the request must not wait for. */
-  readonly begin: () => Promise<void>;
-  readonly promptIds: () => readonly number[];
-  readonly input: (name: string) => Promise<Tensor>;
-  readonly opened: Opened;
+/** What was agreed on, and what it is for. */
+interface Run {
+  readonly agreed: Control<'session'>;
+  readonly traced: TracedRun;
+  readonly request: RunRequest;
+  readonly job: Job<Outcome>;
 }
 
-async function prepareTask(options: ClientOptions, manifest: Control<'manifest'>): Promise<Prepared> {
-  const { task } = options;
-  const ring = ringFor(options.ring, planOf(parseModelConfig(manifest.config)));
-  const watched = options.rangeFlags === false ? {} : ({ rangeFlags: true } as const);
-  if (task.kind === 'classify') {
-    const pixels = await task.pixels(manifest);
-    const run: RunRequest = { task: 'classify', promptTokens: 1, newTokens: 1, ring, ...watched };
-    const opened = new Opened((logits) => ({ show: () => options.onLogits?.(logits) }));
-    return { run, begin: async () => undefined, promptIds: () => [], input: async () => pixels, opened };
-  }
-  const config = parseModelConfig(manifest.config);
-  if (config.family !== 'llama')
-    throw new SottoError('usage', `a ${config.family} does not generate`, { remedy: 'use classify' });
-  const tokenizer = await manifestTokenizer(manifest);
-  const table = await publicTable(task.embedding, manifest);
-  const { reveal = 'logits', newTokens } = task;
-  const trusted = options.manifestHash !== undefined || 'ids' in task.prompt;
-  const padding = task.padding ?? (trusted ? 'none' : 'steps');
-  const prompt = await preparePrompt({ prompt: task.prompt, newTokens, padding, config, tokenizer });
-  if (reveal === 'token' && task.sample !== undefined)
-    throw new SottoError('usage', 'a token is drawn from logits, and none are revealed', {
-      place: { field: 'reveal' },
-      remedy: 'leave the temperature out, or reveal logits',
-    });
-  const asked = { ...prompt.asked, newTokens, ring, ...watched, ...(reveal === 'token' ? { reveal } : {}) };
-  const run: RunRequest = { task: 'generate', ...asked };
-  const ends = endIds(config);
-  const opened = new Opened((values) => {
-    const id = reveal === 'logits' ? (task.sample ?? greedy)(values) : values[0]!;
-    if (!isToken(id, config)) throw noToken();
-    const show = (): void => {
-      if (reveal === 'logits') options.onLogits?.(values);
-      task.onToken?.(id);
-    };
-    return { id, last: ends.has(id), show };
-  });
-  let read: ReadPrompt = { ids: [], fed: [], input: () => undefined };
-  const begin = async (): Promise<void> => {
-    read = await prompt.read();
-    if (read.fault !== undefined) return opened.fail(read.fault);
-    try {
-      task.onPrompt?.(read.ids, tokenizer);
-    } catch (error) {
-      // The server's decoder failed on the text, which must show no more than if its encoder had.
-      if (padding === 'none') throw error;
-      opened.fail({ error });
-    }
+/**
+ * The client's side of the run's inputs and outputs. Where the job is done, and the client's policy lets that show, the server is told and the
+ * run ends; nowhere else does anything that was opened change what is sent.
+ */
+function jobRun(job: Job<Outcome>, server: Channel, mayStop: boolean): Pick<ClientRun, 'input' | 'output'> {
+  let standing: Standing = 'more';
+  /** How many outputs came, shown or not. */
+  let tokens = 0;
+  return {
+    async input(name) {
+      if (mayStop && standing === 'done') {
+        await sendControl(server, { type: 'stop', tokens });
+        throw new TextEnded();
+      }
+      return job.input(name);
+    },
+    output(name, value) {
+      if (!isFlag(name)) tokens++;
+      standing = job.take(name, value);
+    },
   };
-  // A length that shows may as well be wrong before anything is asked for.
-  if (padding === 'none') await begin();
-  const input = async (name: string): Promise<Tensor> => {
-    const padded = read.input(name);
-    if (padded !== undefined) return padded;
-    const ids = name === 'prompt' ? read.fed : [opened.next];
-    return table?.rows(ids) ?? { shape: [ids.length], values: Int32Array.from(ids) };
-  };
-  return { run, begin: async () => (padding === 'none' ? undefined : await begin()), promptIds: () => read.ids, input, opened };
-}
-
-const isToken = (id: number, { vocabSize }: LlamaConfig): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;
-
-/** Says nothing of the value: who wrote a model so that it opens this may read the error. */
-const noToken = (): SottoError =>
-  new SottoError('peer', 'gave a result that is no token of its vocabulary', {
-    place: { party: 'server' },
-    remedy: 'check the ranges of the plan; the server may also have lied',
-  });
-
-/** The table that the client feeds rows of, where the manifest says that it is public. */
-async function publicTable(
-  source: EmbeddingSource | undefined,
-  manifest: Control<'manifest'>,
-): Promise<EmbeddingTable | undefined> {
-  const config = parseModelConfig(manifest.config);
-  const { embedding } = planOf(config);
-  if (config.family !== 'llama' || embedding === undefined) return undefined;
-  if (source !== undefined) return await source(config, embedding);
-  throw new SottoError('usage', "the model's embedding is public, and the client has no table", {
-    place: { party: 'client', field: '--embedding' },
-    remedy: 'name the safetensors file that was published with the model',
-  });
 }
 
 async function runPhases(
   host: ClientHost,
   options: ClientOptions,
   channels: { server: Channel; dealer: Channel; beside: () => Promise<Channel> },
-  agreed: Control<'session'>,
-  traced: TracedRun,
-  prepared: Prepared,
-): Promise<ClientReport> {
-  const platform = host.platform(prepared.run.ring.bits);
+  { agreed, traced, request, job }: Run,
+): Promise<Measured> {
+  const platform = host.platform(request.ring.bits);
   const session = sessionOf(traced.ringProgram, agreed);
   const meter = new PhaseMeter([channels.server, channels.dealer], platform.now);
   const maskSeed = await meter.measure('setup', () => clientSetup(platform, session, channels));
   let saw = '';
-  const { opened, input, promptIds } = prepared;
   const { task } = options;
-  opened.begin(traced.ringProgram);
-  const mayStop = task.kind === 'generate' && task.earlyStop === true;
+  job.watch(traced.ringProgram);
   const run = {
     channel: watchFirst(channels.server, (payload) => {
       saw = firstWords(payload);
     }),
-    input: async (name) => {
-      if (mayStop && opened.ended) {
-        await sendControl(channels.server, { type: 'stop', tokens: opened.count });
-        throw new TextEnded();
-      }
-      return await input(name);
-    },
-    output: (name, value) => opened.take(name, value),
+    ...jobRun(job, channels.server, task.kind === 'generate' && task.earlyStop === true),
   } satisfies Omit<ClientRun, 'bundle'>;
   const fromBundle = async (): Promise<Ledger | undefined> => {
     const store = await host.store();
-    const header = { id: agreed.bundle, program: traced.hash, ring: prepared.run.ring, createdFor: 'client' } as const;
+    const header = { id: agreed.bundle, program: traced.hash, ring: request.ring, createdFor: 'client' } as const;
     return await runBundle(store, header, channels.server, TextEnded, {
       fill: async (sink) => {
         try {
@@ -348,10 +242,5 @@ async function runPhases(
     run: runName(agreed.bundle),
     ...roleReport('client', { meter, ledger, peakKernelBytes: platform.kernels.peakBytes, saw }),
     forecast: forecast(traced.ringProgram, options.setting).total,
-    promptIds: promptIds(),
-    newIds: opened.newIds,
-    stopped: opened.ended ? 'eos' : 'length',
   };
 }
-
-const endIds = (config: ModelConfig): ReadonlySet<number> => new Set(config.family === 'llama' ? config.eosTokenIds : []);

@@ -5,6 +5,7 @@ import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Setting } from '../backends/cost/index.ts';
 import { type ErrorKind, type Place, SottoError } from '../errors/index.ts';
+import type { TextAsk } from '../jobs/classify.ts';
 import type { SamplingOptions } from '../models/index.ts';
 import { embeddingFile } from '../models/public-embedding.ts';
 import { folderFiles } from '../node/files.ts';
@@ -27,7 +28,8 @@ export interface LaunchOptions {
         readonly earlyStop?: boolean | undefined;
         readonly sampling?: SamplingOptions | undefined;
       }
-    | { readonly kind: 'classify'; readonly image: string };
+    | { readonly kind: 'classify'; readonly image: string }
+    | ({ readonly kind: 'classify' } & TextAsk);
   readonly ring: { readonly bits: number; readonly fraction: number };
   /** See ClientOptions. */
   readonly rangeFlags?: boolean | undefined;

@@ -2,21 +2,14 @@ import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
 import { privateProgram, type RingProgram } from '../backends/ring/index.ts';
 import { printable, SottoError } from '../errors/index.ts';
+import { jobProgram } from '../jobs/program.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
 import { type Files, memoryFiles } from '../models/files.ts';
-import {
-  type Plan,
-  parsePreprocessor,
-  planOf,
-  preprocess,
-  type RgbImage,
-  traceLlamaPrivate,
-  traceVitPrivate,
-} from '../models/index.ts';
+import { type Plan, type Preprocessor, parsePreprocessor, planOf } from '../models/index.ts';
 import { isObject, readJson } from '../models/json.ts';
 import { publicConfig, publicFile, publicFiles } from '../models/public-config.ts';
-import { loadTokenizer, type Tokenizer } from '../models/tokenizer.ts';
-import { type Program, programHash, type Tensor } from '../program/index.ts';
+import { earlyDefinition, loadTokenizer, type Tokenizer } from '../models/tokenizer.ts';
+import { type Program, programHash } from '../program/index.ts';
 import type { Control, RunRequest } from './control.ts';
 
 /** Of a tokenizer, and of the settings beside it. */
@@ -29,6 +22,9 @@ export async function readManifest(files: Files, config: Record<string, unknown>
     if (!(await files.exists(name))) continue;
     contents[name] = JSON.stringify(publicFile(name, await readJson(files, name, publicFileBytes)));
   }
+  // Clients read one form of tokenizer, whatever the folder has.
+  const early = await earlyDefinition(files);
+  if (early !== undefined) contents['tokenizer.json'] = JSON.stringify(early);
   return { type: 'manifest', config: publicConfig(config), files: contents };
 }
 
@@ -67,23 +63,30 @@ function canonical(value: unknown, depth = 0): string {
   return `{${entries.join(',')}}`;
 }
 
-/** The manifest's files, for the loaders that read folders. */
-export function manifestFiles(manifest: Control<'manifest'>): Files {
+/** A manifest as a client reads it, once. */
+export interface OpenManifest {
+  readonly config: ModelConfig;
+  readonly plan: Plan;
+  /** The server's tokenizer; what it decodes to is printable, since it ends on a terminal or a page. */
+  tokenizer(): Promise<Tokenizer>;
+  /** What makes pixels of a picture. */
+  preprocessor(): Promise<Preprocessor>;
+}
+
+/** Parses what `checkManifest` let pass. Throws `model` and `input` errors. */
+export function openManifest({ config: raw, files: texts }: Pick<Control<'manifest'>, 'config' | 'files'>): OpenManifest {
   const encoder = new TextEncoder();
-  return memoryFiles(Object.fromEntries(Object.entries(manifest.files).map(([name, text]) => [name, encoder.encode(text)])));
-}
-
-/** The server's tokenizer; what it decodes to is printable, since it ends on a terminal or a page. */
-export async function manifestTokenizer(manifest: Control<'manifest'>): Promise<Tokenizer> {
-  const tokenizer = await loadTokenizer(manifestFiles(manifest));
-  return { ...tokenizer, decode: (ids) => printable(tokenizer.decode(ids)) };
-}
-
-/** A picture's pixel values (C, H, W) as the model's preprocessor makes them. */
-export async function manifestPixels(manifest: Control<'manifest'>, image: RgbImage): Promise<Tensor> {
-  const preprocessor = parsePreprocessor(await readJson(manifestFiles(manifest), 'preprocessor_config.json', 2 ** 20));
-  const config = parseModelConfig(manifest.config);
-  return preprocess(image, preprocessor, config.family === 'vit' ? config.numChannels : 3);
+  const files = memoryFiles(Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, encoder.encode(text)])));
+  const config = parseModelConfig(raw);
+  return {
+    config,
+    plan: planOf(config),
+    async tokenizer() {
+      const tokenizer = await loadTokenizer(files);
+      return { ...tokenizer, decode: (ids) => printable(tokenizer.decode(ids)) };
+    },
+    preprocessor: async () => parsePreprocessor(await readJson(files, 'preprocessor_config.json', 2 ** 20)),
+  };
 }
 
 /** What the parties run. */
@@ -102,23 +105,12 @@ export interface TracedRun extends RunProgram {
 
 export function traceRun(rawConfig: Record<string, unknown>, run: RunRequest): TracedRun {
   const config = parseModelConfig(rawConfig);
-  const plan = planOf(config);
-  const { promptTokens, newTokens, reveal, padded } = run;
-  if (config.family === 'bert')
-    throw new SottoError('usage', `a ${config.layout} is not served between parties yet`, {
-      place: { field: 'model_type' },
-      remedy: 'serve a llama or a vit; `sotto forecast` counts what a private run of this one would cost',
-    });
-  if ((run.task === 'generate') !== (config.family === 'llama'))
-    throw new SottoError('usage', `a ${config.family} does not ${run.task}`, {
-      remedy: `use ${config.family === 'llama' ? 'generate' : 'classify'}`,
-    });
-  if (padded === true && run.task !== 'generate')
-    throw new SottoError('usage', 'a picture has no length to hide', { remedy: 'leave padding out' });
-  const program =
-    config.family === 'llama'
-      ? traceLlamaPrivate(config, plan, { promptTokens, newTokens, reveal, padded })
-      : traceVitPrivate(config, plan);
+  return traceModel({ config, plan: planOf(config) }, run);
+}
+
+/** The same of a configuration that is parsed. */
+export function traceModel({ config, plan }: Pick<OpenManifest, 'config' | 'plan'>, run: RunRequest): TracedRun {
+  const program = jobProgram(config, plan, run);
   const flags = run.rangeFlags === true ? { rangeFlags: true } : {};
   const identity = JSON.stringify({ program: programHash(program), ring: run.ring, ...flags, protocol: 'dealer/1' });
   const hash = bytesToHex(sha256(new TextEncoder().encode(identity)));
@@ -130,8 +122,7 @@ const mostStatements = 2 ** 14;
 const mostElements = 2 ** 27;
 
 /** Whether a run is of a size that this client takes, by its shapes alone. Throws a `peer` error before anything is allocated. */
-export function checkSize(rawConfig: Record<string, unknown>, { promptTokens, newTokens }: RunRequest): void {
-  const config = parseModelConfig(rawConfig);
+export function checkSize(config: ModelConfig, { promptTokens, newTokens }: RunRequest): void {
   const tokens = config.family === 'vit' ? (config.imageSize / config.patchSize) ** 2 + 1 : promptTokens;
   const width = Math.max(config.hiddenSize, config.numAttentionHeads * config.headDim, 2 * config.intermediateSize);
   const once = config.family === 'vit' ? config.numChannels * config.patchSize ** 2 : config.vocabSize;

@@ -2,6 +2,7 @@ import { bytesToHex } from '@noble/hashes/utils.js';
 import type { Costs } from '../backends/cost/index.ts';
 import type { Ledger } from '../backends/mpc/index.ts';
 import type { Channel } from '../net/contract.ts';
+import type { Outcome } from './client-task.ts';
 
 /** A party of a run. The helper is a dealer that makes correlations while the run goes on. */
 export type Role = 'client' | 'server' | 'dealer' | 'helper';
@@ -34,13 +35,10 @@ export interface RoleReport {
 }
 
 /** The client's report also has the forecast that it made from the public program. */
-export interface ClientReport extends RoleReport {
+export interface ClientReport extends RoleReport, Outcome {
   /** The run's name in the logs of all its parties. */
   readonly run: string;
   readonly forecast: Costs;
-  readonly promptIds: readonly number[];
-  readonly newIds: readonly number[];
-  readonly stopped: 'eos' | 'length';
 }
 
 const scopesOf = (ledger: Ledger): ScopeReport[] => [...ledger.scopes].map(([scope, record]) => ({ scope, ...record }));

@@ -3,7 +3,6 @@ import { SottoError } from '../errors/index.ts';
 import { sampler } from '../models/index.ts';
 import { streamingDecoder } from '../models/tokenizer.ts';
 import { runClient } from './client-node.ts';
-import type { Control } from './control.ts';
 import { runDealer } from './dealer.ts';
 import { embeddingFrom } from './embedding.ts';
 import type { RoleEvent, RoleOrder } from './launch.ts';
@@ -25,10 +24,10 @@ async function obey(order: RoleOrder): Promise<RoleReport> {
   const { task } = order;
   const onLogits = order.sendLogits ? { onLogits: (logits: Float64Array) => void tell({ type: 'logits', logits }) } : {};
   if (task.kind === 'classify') {
-    // Only who reads a picture loads the library for it.
-    const { readPixels } = await import('./pixels.ts');
-    const pixels = (manifest: Control<'manifest'>) => readPixels(task.image, manifest);
-    return await runClient({ ...order, ...onLogits, task: { kind: 'classify', pixels } });
+    if (!('image' in task)) return await runClient({ ...order, ...onLogits, task });
+    // Only who reads a picture loads the decoders for it.
+    const { readImage } = await import('./image.ts');
+    return await runClient({ ...order, ...onLogits, task: { kind: 'classify', image: await readImage(task.image) } });
   }
   let decoder: ReturnType<typeof streamingDecoder> | undefined;
   const report = await runClient({

@@ -1,4 +1,5 @@
 import { SottoError } from '../errors/index.ts';
+import { beginWrite, compileTexts, type Job, mapJob, writeTogether } from '../jobs/index.ts';
 import { type Pseudorandom, pseudorandom } from '../math/index.ts';
 import type { Context } from '../models/block.ts';
 import type { LlamaConfig } from '../models/config.ts';
@@ -6,7 +7,7 @@ import { writesText } from '../models/families/index.ts';
 import type { Files } from '../models/files.ts';
 import { llama, openModelFolder, type Plan, rotaryRows } from '../models/index.ts';
 import { greedy } from '../models/sample.ts';
-import { compileStep, type FloatBackend, type Program, type Ref, type Tensor, trace } from '../program/index.ts';
+import { type FloatBackend, type Program, type Ref, type Tensor, trace } from '../program/index.ts';
 import type { Weights } from './loop.ts';
 
 export interface Writing {
@@ -35,39 +36,33 @@ export async function write(
 ): Promise<Int32Array[]> {
   const { texts, length, batch = Math.min(64, texts), weights, backend } = options;
   const program = traceWriter(config, plan, { batch, capacity: length });
-  const state = new Map<string, Tensor>();
-  for (const node of program.nodes)
-    if (node.operation === 'input' && node.parameters.name.startsWith('cache.'))
-      state.set(node.parameters.name, zeros(node.shape));
-  const step = await compileStep(backend, program, { state, bound: weights });
-  const written: Int32Array[] = Array.from({ length: texts });
+  const step = await compileTexts(backend, program, { weights });
+  const jobs = function* () {
+    for (let number = 0; number < texts; number++) yield draft(config, options, number);
+  };
+  const run = (ids: Int32Array, positions: readonly number[]) =>
+    step.run(positionFeeds(config, { capacity: length, positions }).set('ids', { shape: [batch, 1], values: ids }));
   try {
-    // Every row goes on with the next text where one ends. What an earlier one left in the cache lies behind the mask until it is overwritten.
-    const rows = Array.from({ length: batch }, (_, row) => new Draft(options, row));
-    let begun = batch;
-    for (let left = texts; left > 0; ) {
-      const ids = Int32Array.from(rows, (row) => row.ids[row.position] ?? 0);
-      const feeds = positionFeeds(config, { capacity: length, positions: rows.map(({ position }) => position) });
-      const { values } = (await step.run(feeds.set('ids', { shape: [batch, 1], values: ids }))).get('logits')!;
-      for (const [at, row] of rows.entries()) {
-        if (row.number >= texts) continue;
-        row.extend((values as Float32Array | Float64Array).subarray(at * config.vocabSize, (at + 1) * config.vocabSize));
-        if (!row.done) continue;
-        written[row.number] = Int32Array.from(row.ids);
-        rows[at] = new Draft(options, begun++);
-        left--;
-      }
-    }
+    return await writeTogether({ batch, run }, jobs());
   } finally {
     await step.close();
   }
-  return written;
 }
 
-const zeros = (shape: readonly number[]): Tensor => ({
-  shape,
-  values: new Float32Array(shape.reduce((product, extent) => product * extent, 1)),
-});
+/** One of the texts as a job; an id that ends it is left out. */
+function draft(config: LlamaConfig, { prompt, length, temperature, seed, stopIds }: Writing, number: number): Job<Int32Array> {
+  const random = pseudorandom(seed, number);
+  const job = beginWrite(
+    { config },
+    {
+      prompt: { ids: prompt },
+      newTokens: Math.max(0, length - prompt.length),
+      sample: (logits) => choose(logits, temperature, random),
+      ends: stopIds,
+    },
+  );
+  return mapJob(job, ({ ids, stopped }) => Int32Array.from(stopped === 'eos' ? ids.slice(0, -1) : ids));
+}
 
 /** One token of `batch` texts, each at a position of its own; the caches are state. */
 function traceWriter(config: LlamaConfig, plan: Plan, { batch, capacity }: { batch: number; capacity: number }): Program {
@@ -117,36 +112,6 @@ function positionFeeds(
     ['mask', { shape: [batch, 1, 1, capacity], values: mask }],
     ['inverseLength', { shape: [batch, 1, 1, 1], values: Float32Array.from(positions, (position) => 1 / (position + 1)) }],
   ]);
-}
-
-/** A text under way. */
-class Draft {
-  readonly number: number;
-  readonly ids: number[];
-  /** Of the token that is read next. */
-  position = 0;
-  done = false;
-  readonly #random: Pseudorandom;
-  readonly #options: Writing;
-
-  constructor(options: Writing, number: number) {
-    this.number = number;
-    this.ids = [...options.prompt];
-    this.#random = pseudorandom(options.seed, number);
-    this.#options = options;
-  }
-
-  /** Takes the logits at the position, where they say what comes after the last id. */
-  extend(logits: Float32Array | Float64Array): void {
-    const { temperature, stopIds, length } = this.#options;
-    this.position++;
-    if (this.position === this.ids.length && this.position < length) {
-      const id = choose(logits, temperature, this.#random);
-      if (stopIds.includes(id)) this.done = true;
-      else this.ids.push(id);
-    }
-    if (this.position + 1 >= length) this.done = true;
-  }
 }
 
 function choose(logits: Float32Array | Float64Array, temperature: number, random: Pseudorandom): number {

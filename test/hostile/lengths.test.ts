@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { SottoError } from '../../src/errors/index.ts';
-import { positionsFor } from '../../src/party/prompt.ts';
+import { positionsFor } from '../../src/jobs/lengths.ts';
 import { temporary, vocabularySize } from '../party/models.ts';
 import { type Json, type Outcome, run, writeHostile } from './parties.ts';
 
@@ -114,7 +114,9 @@ describe('an honest server', () => {
 });
 
 it('makes steps of the bytes alone, and room for a token a byte and four more', () => {
-  expect([1, 12, 13, 20, 21, 28, 29, 44, 45, 60, 400].map(positionsFor)).toEqual([16, 16, 24, 24, 32, 32, 48, 48, 64, 64, 512]);
+  expect([1, 12, 13, 20, 21, 28, 29, 44, 45, 60, 400].map((bytes) => positionsFor(bytes))).toEqual([
+    16, 16, 24, 24, 32, 32, 48, 48, 64, 64, 512,
+  ]);
   for (let bytes = 0; bytes < 3000; bytes++) {
     expect(positionsFor(bytes)).toBeGreaterThanOrEqual(bytes + 4);
     expect(positionsFor(bytes + 1)).toBeGreaterThanOrEqual(positionsFor(bytes));

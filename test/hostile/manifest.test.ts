@@ -11,7 +11,7 @@ import { listen } from '../../src/node/sockets.ts';
 import { type Control, greet, sendControl } from '../../src/party/control.ts';
 import { acceptManifest, type KnownManifests, parseManifestHash } from '../../src/party/known-manifests.ts';
 import { knownManifests } from '../../src/party/known-manifests-node.ts';
-import { checkManifest, checkSize, manifestHash, manifestTokenizer, readManifest, traceRun } from '../../src/party/manifest.ts';
+import { checkManifest, checkSize, manifestHash, openManifest, readManifest, traceRun } from '../../src/party/manifest.ts';
 import { root as checkout } from '../cli/command.ts';
 import { llamaFields, temporary } from '../party/models.ts';
 import { type Json, run, watchedClient, writeHostile } from './parties.ts';
@@ -45,7 +45,7 @@ describe('a manifest', () => {
     const { config } = await openCheckpoint(folderFiles(path));
     const asked = { task: 'generate', promptTokens: 3, newTokens: 2, ring: { bits: 64, fraction: 16 } } as const;
     expect(traceRun(manifest.config, asked).hash).toBe(traceRun(config, asked).hash);
-    const [own, published] = [await manifestTokenizer(manifest), await loadTokenizer(folderFiles(path))];
+    const [own, published] = [await openManifest(manifest).tokenizer(), await loadTokenizer(folderFiles(path))];
     for (const text of ['One day, a dog named Max', '  two\n\nlines ', 'ünïcode 日本 👩‍👩‍👧', '</s><s>'])
       expect(own.encode(text)).toEqual(published.encode(text));
   });
@@ -252,10 +252,12 @@ describe('a configuration that asks for gigantic shapes', () => {
       ],
     ];
     for (const [fields, promptTokens, newTokens] of shapes)
-      checkSize(
-        { model_type: 'llama', ...fields },
-        { task: 'generate', promptTokens, newTokens, ring: { bits: 64, fraction: 16 } },
-      );
+      checkSize(parseModelConfig({ model_type: 'llama', ...fields }), {
+        task: 'generate',
+        promptTokens,
+        newTokens,
+        ring: { bits: 64, fraction: 16 },
+      });
   });
 });
 

@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
+import { openTextClassifier } from '../../src/jobs/index.ts';
 import { bert } from '../../src/models/bert.ts';
-import { openTextClassifier } from '../../src/models/classify-text.ts';
 import { parseBertConfig } from '../../src/models/config.ts';
 import { parsePlan } from '../../src/models/plan.ts';
 import { randomBertWeights } from '../../src/models/weights.ts';

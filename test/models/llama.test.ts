@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
-import { generateFloat } from '../../src/models/generate.ts';
+import { generateFloat } from '../../src/jobs/index.ts';
 import { traceLlama, traceLlamaPrivate } from '../../src/models/llama.ts';
 import { exactPlan, type Plan, parsePlan } from '../../src/models/plan.ts';
 import { publicEmbedding } from '../../src/models/public-embedding.ts';
@@ -212,7 +212,7 @@ describe('generation', () => {
     await expect(attempt([])).rejects.toMatchObject({ kind: 'input', place: { field: 'prompt' } });
     await expect(attempt(Array(33).fill(1))).rejects.toMatchObject({ kind: 'input', place: { field: 'prompt' } });
     await expect(attempt([30])).rejects.toMatchObject({ kind: 'input', place: { field: 'prompt' } });
-    await expect(attempt([1], Number.NaN)).rejects.toMatchObject({ kind: 'input', place: { field: 'maxNewTokens' } });
+    await expect(attempt([1], Number.NaN)).rejects.toMatchObject({ kind: 'input', place: { field: 'newTokens' } });
   });
 
   it('names the tensor that the weights lack', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
-import { classifyFloat } from '../../src/models/classify.ts';
+import { classifyFloat } from '../../src/jobs/index.ts';
 import { exactPlan, type Plan, parsePlan } from '../../src/models/plan.ts';
 import { patches, traceVit, traceVitPrivate } from '../../src/models/vit.ts';
 import { privateWeightShapes, randomVitWeights } from '../../src/models/weights.ts';

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { forecast } from '../../src/backends/cost/index.ts';
 import { referenceBackend } from '../../src/backends/reference/index.ts';
 import { quantise } from '../../src/backends/ring/index.ts';
-import { generateFloat } from '../../src/models/generate.ts';
+import { generateFloat } from '../../src/jobs/index.ts';
 import { traceLlamaPrivate } from '../../src/models/llama.ts';
 import { exactPlan } from '../../src/models/plan.ts';
 import { randomLlamaWeights } from '../../src/models/weights.ts';

@@ -13,7 +13,7 @@ import {
   refuse,
   sendControl,
 } from '../../src/party/control.ts';
-import { manifestTokenizer, traceRun } from '../../src/party/manifest.ts';
+import { openManifest, traceRun } from '../../src/party/manifest.ts';
 import { Objection, Refused, refusalOf, TurnedAway } from '../../src/party/refusals.ts';
 import { temporary, writeLlama } from './models.ts';
 
@@ -231,7 +231,8 @@ describe('what is traced from a peer’s words', () => {
     );
     await fc.assert(
       fc.asyncProperty(contents, fc.constantFrom('tokenizer.json', '../x', 'y'), async (text, name) => {
-        await manifestTokenizer({ type: 'manifest', config: {}, files: { [name]: text } }).catch((error) => {
+        const manifest = openManifest({ config, files: { [name]: text } });
+        await manifest.tokenizer().catch((error: unknown) => {
           if (!(error instanceof SottoError)) throw error;
         });
       }),

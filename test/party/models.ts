@@ -78,6 +78,48 @@ export async function writeVit(folder: string): Promise<string> {
   return picture;
 }
 
+const pieces = [
+  'the',
+  'film',
+  'tree',
+  'bird',
+  'is',
+  'great',
+  'bad',
+  'small',
+  '##ly',
+  '!',
+  '?',
+  'a',
+  'b',
+  'c',
+  '##a',
+  '##b',
+  '##c',
+];
+/** WordPiece as early folders have it: no tokenizer.json. */
+export const encoderVocabulary = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', ...pieces];
+
+/** A polynomial BERT that classifies texts and pairs, with a vocab.txt and nothing else of a tokenizer. */
+export async function writeBert(folder: string, fields: Record<string, unknown> = {}): Promise<void> {
+  const config = {
+    model_type: 'bert',
+    hidden_size: 12,
+    intermediate_size: 18,
+    num_hidden_layers: 2,
+    num_attention_heads: 3,
+    vocab_size: encoderVocabulary.length,
+    max_position_embeddings: 64,
+    id2label: { 0: 'negative', 1: 'neutral', 2: 'positive' },
+    sotto: tinyPlan(2, 12),
+    ...fields,
+  };
+  await write(folder, config, {
+    'vocab.txt': encoderVocabulary.join('\n'),
+    'tokenizer_config.json': { tokenizer_class: 'BertTokenizer', do_lower_case: true },
+  });
+}
+
 async function write(folder: string, config: Record<string, unknown>, extra: object, seed = 17): Promise<void> {
   const parsed = parseModelConfig(config);
   const tensors = [...randomModelWeights(parsed, seed, planOf(parsed))].map(([name, { shape, values }]) => ({
@@ -85,7 +127,9 @@ async function write(folder: string, config: Record<string, unknown>, extra: obj
     shape,
     values: values as Float32Array,
   }));
-  const files = Object.fromEntries(Object.entries(extra).map(([name, value]) => [name, JSON.stringify(value)]));
+  const files = Object.fromEntries(
+    Object.entries(extra).map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)]),
+  );
   await writeCheckpoint(folderFiles(folder), { config, tensors, extra: files });
 }
 
@@ -122,6 +166,7 @@ export async function expected(
     onOutput: (_, value) => {
       logits.push(value.values as Float64Array);
       ids.push(greedy(value.values as Float64Array));
+      return true;
     },
   });
   const margins = logits.map((values) => {

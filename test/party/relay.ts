@@ -7,7 +7,7 @@ import { type FaultPlan, faultyPipe } from '../../src/net/faulty.ts';
 import { encodeFrameHeader, frameHeaderBytes } from '../../src/net/frame.ts';
 import { ownModule, processFlags } from '../../src/node/own-module.ts';
 import { type BundleEntry, openBundleStore } from '../../src/party/bundles.ts';
-import type { ClientTask } from '../../src/party/client.ts';
+import type { ClientTask } from '../../src/party/client-task.ts';
 import { type ClientReport, type Role, type RoleReport, runClient, runDealer, runServer } from '../../src/party/index.ts';
 import type { RoleEvent, RoleOrder } from '../../src/party/launch.ts';
 

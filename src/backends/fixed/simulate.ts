@@ -12,8 +12,11 @@ export interface SimulationOptions {
   readonly weights: (name: string) => Promise<Tensor>;
   /** The client's tensors: real numbers or indices. Asked for after every output before it was given. */
   readonly inputs: (name: string) => Promise<Tensor>;
-  /** Each output by name, as real numbers of the program's shape, before the inputs that may depend on it are asked for. */
-  readonly onOutput?: (name: string, value: Tensor) => void;
+  /**
+   * Each output by name, as real numbers of the program's shape, before the inputs that may depend on it are asked for. False where nothing
+   * more is needed: the simulation ends.
+   */
+  readonly onOutput?: (name: string, value: Tensor) => boolean;
   /** Nearest rounding where it is not given. */
   readonly offsets?: RoundingOffsets;
 }
@@ -38,12 +41,13 @@ export async function simulate(program: RingProgram, options: SimulationOptions)
   const { kernels } = options;
   const outputs = new Map<string, Tensor>();
   let given: Tensor | undefined;
+  let wanted = true;
   const exact = {
     ...{ kernels, program, offsets: options.offsets, guard: new RangeGuard(kernels, program.ring) },
     source: () => given!,
     output: (name: string, value: Tensor) => {
       outputs.set(name, value);
-      options.onOutput?.(name, value);
+      wanted = options.onOutput?.(name, value) ?? true;
     },
   };
   const uses = new Int32Array(program.nodes.length);
@@ -51,7 +55,7 @@ export async function simulate(program: RingProgram, options: SimulationOptions)
   const held = new BlockCounts(kernels);
   const values: (FixedValue | undefined)[] = [];
   try {
-    for (let index = 0; index < program.nodes.length; index++) {
+    for (let index = 0; index < program.nodes.length && wanted; index++) {
       const node = program.nodes[index]!;
       const inputs = node.inputs.map((input) => values[input]!);
       const row = rowOf(node);

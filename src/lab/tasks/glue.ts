@@ -1,7 +1,8 @@
 import { SottoError } from '../../errors/index.ts';
 import { type Metrics, share } from '../../evaluate/metric.ts';
+import type { RunCost } from '../../evaluate/model.ts';
+import type { EncodedText, TextClassifier } from '../../jobs/index.ts';
 import { isGeneric } from '../../models/class-names.ts';
-import type { EncodedText, TextClassifier } from '../../models/classify-text.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
 
 interface GlueFormat {
@@ -140,6 +141,7 @@ export interface GlueModel {
   readonly labels: readonly string[];
   readonly tokenizer: Tokenizer;
   readonly classifier: TextClassifier;
+  readonly costs?: () => readonly RunCost[];
 }
 
 /** Classifies the examples and scores them. */
