@@ -1,4 +1,4 @@
-// The example page: one private text, what it cost, and what each party saw. Everything private is in sotto-client.js.
+// The example page: one private text continued or classified, what it cost, and what each party saw. Everything private is in sotto-client.js.
 import { connectClient } from './sotto-client.js';
 
 const at = (id) => document.getElementById(id);
@@ -14,7 +14,16 @@ const settings = await fetch('settings.json').then(
   (answer) => (answer.ok ? answer.json() : {}),
   () => ({}),
 );
-for (const party of ['server', 'dealer']) if (settings[party]) at(party).value = settings[party];
+for (const field of ['server', 'dealer', 'task']) if (settings[field]) at(field).value = settings[field];
+
+function showTask() {
+  const classifies = at('task').value === 'classify';
+  at('length').hidden = classifies;
+  at('second').hidden = !classifies;
+  show('start', classifies ? 'Classify privately' : 'Continue privately');
+}
+at('task').addEventListener('change', showTask);
+showTask();
 
 const phases = ['connect', 'material', 'run', 'done'];
 function enter(phase) {
@@ -56,24 +65,35 @@ async function start() {
   // Of the model at the server that the page was set up for. At another one the first manifest is remembered.
   const pinned = server === settings.server && settings.manifestHash ? { manifestHash: settings.manifestHash } : {};
   const client = connectClient({ server, dealer, ...pinned });
-  const result = await client.generate({
-    prompt: at('prompt').value,
-    newTokens: Number(at('tokens').value),
-    onPrompt: (text) => append(text, 'asked'),
-    onToken: (text) => {
-      tokens++;
-      append(text, 'token');
-      show('done', tokens);
-      show('pace', `${((performance.now() - began) / 1000 / tokens).toFixed(2)} s`);
-    },
-    onTraffic: (traffic) => {
-      const next = traffic.serverSaw !== '' ? 'run' : traffic.dealer.receivedFrames > 0 ? 'material' : 'connect';
-      if (next !== phase && next === 'run') began = performance.now();
-      if (next !== phase) enter((phase = next));
-      // Both directions; what is left open at the end is the last answer.
-      showTraffic(traffic);
-    },
-  });
+  const onTraffic = (traffic) => {
+    const next = traffic.serverSaw !== '' ? 'run' : traffic.dealer.receivedFrames > 0 ? 'material' : 'connect';
+    if (next !== phase && next === 'run') began = performance.now();
+    if (next !== phase) enter((phase = next));
+    // Both directions; what is left open at the end is the last answer.
+    showTraffic(traffic);
+  };
+  const words = at('prompt').value;
+  const generate = () =>
+    client.generate({
+      prompt: words,
+      newTokens: Number(at('tokens').value),
+      onPrompt: (text) => append(text, 'asked'),
+      onToken: (text) => {
+        tokens++;
+        append(text, 'token');
+        show('done', tokens);
+        show('pace', `${((performance.now() - began) / 1000 / tokens).toFixed(2)} s`);
+      },
+      onTraffic,
+    });
+  const classify = async () => {
+    const pair = at('pair').value;
+    for (const text of [words, pair]) if (text !== '') append(`${text} `, 'asked');
+    const found = await client.classify({ text: words, ...(pair === '' ? {} : { pair }), onTraffic });
+    append(found.name, 'token');
+    return found;
+  };
+  const result = await (at('task').value === 'classify' ? classify() : generate());
   const { forecast, hops } = result.report;
   showTraffic(result.traffic);
   show('hops', hops);
@@ -87,7 +107,7 @@ at('request').addEventListener('submit', (event) => {
   at('start').disabled = true;
   // For who drives this page from outside.
   window.outcome = start()
-    .then(({ text, promptIds, newIds, report }) => ({ text, promptIds, newIds, seconds: report.seconds }))
+    .then(({ text, promptIds, newIds, name, logits, report }) => ({ text, promptIds, newIds, name, logits, seconds: report.seconds }))
     .catch((error) => {
       // By the run's name the parties' logs say what they saw of it.
       const { place = {}, reason = String(error), remedy = '', run } = error;

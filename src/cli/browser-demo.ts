@@ -2,7 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
 import { temporaryFolder } from '../node/temporary.ts';
-import { modelManifestHash } from '../party/index.ts';
+import { manifestHash } from '../party/index.ts';
+import { openServed } from '../party/model.ts';
 import { servePage } from './page.ts';
 import { painter, type Terminal } from './terminal.ts';
 
@@ -22,7 +23,7 @@ export async function browserDemo({ model, port }: BrowserDemoOptions, terminal:
   state.beforeSignal(() => {
     for (const party of parties) party.stop();
   });
-  const places: { server?: string; dealer?: string; manifestHash?: string } = {};
+  const places: { server?: string; dealer?: string; manifestHash?: string; task?: string } = {};
   const page = await servePage(terminal.packageFolder, port, () => places).catch(async (error: unknown) => {
     await state.remove();
     throw error;
@@ -35,7 +36,9 @@ export async function browserDemo({ model, port }: BrowserDemoOptions, terminal:
       return await Promise.race([party.address, stopped.then(() => Promise.reject(new Interrupted()))]);
     };
     places.dealer = await start('dealer', ['dealer', '--listen', 'ws:127.0.0.1:0']);
-    places.manifestHash = await modelManifestHash(model);
+    const { manifest, config } = await openServed(model);
+    places.manifestHash = manifestHash(manifest);
+    places.task = config.family === 'llama' ? 'generate' : 'classify';
     places.server = await start('server', ['serve', '--model', model, '--listen', 'ws:127.0.0.1:0', '--dealer', places.dealer]);
     terminal.styled(
       `${paint('bold', page.origin)}  open this in a browser: the page is the client\n` +

@@ -7,10 +7,12 @@ import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { type Page as Site, servePage } from '../../src/cli/page.ts';
 import { parsePreprocessor, preprocess } from '../../src/models/preprocess.ts';
 import { type CertificateSet, makeCertificates, writeCertificates } from '../../src/node/certificates.ts';
+import { classifyTextsFixed } from '../../src/package/encoders.ts';
+import { openModel } from '../../src/package/model.ts';
 import { runClient } from '../../src/party/index.ts';
 import { loadImage } from '../../src/pictures/index.ts';
 import { golden, hashOf, unread } from '../formats/golden-pictures.ts';
-import { expected, farthest, temporary, writeVit } from '../party/models.ts';
+import { expected, farthest, temporary, writeBert, writeVit } from '../party/models.ts';
 import { chromium, type Party, root as packageFolder, startParty } from './parties.ts';
 
 const executablePath = chromium();
@@ -111,6 +113,8 @@ describe.skipIf(executablePath === undefined)('a page in Chromium', () => {
     page.evaluate('window.outcome') as Promise<{
       text?: string;
       newIds?: number[];
+      name?: string;
+      logits?: number[];
       seconds?: Record<string, number>;
       party?: string;
       reason?: string;
@@ -171,6 +175,33 @@ describe.skipIf(executablePath === undefined)('a page in Chromium', () => {
     const right = await expected(vision, { task: 'classify', newTokens: 1, ring: { bits: 64, fraction: 16 } }, pixels);
     expect(farthest([Float64Array.from(logits)], right.logits)).toBeLessThan(0.05);
     await page.close();
+  });
+
+  it('classifies a text, and a pair of texts, like the simulation', async () => {
+    const folder = join(root, 'bert');
+    mkdirSync(folder);
+    await writeBert(folder);
+    const model = await openModel(folder);
+    for (const [text, pair] of [
+      ['the film is greatly bad !', ''],
+      ['a small bird ?', 'the tree is bad'],
+    ] as const) {
+      const { dealer, server } = await parties({ dealer: 'ws:127.0.0.1:0', server: 'ws:127.0.0.1:0' }, {}, folder);
+      const { page, said } = await openPage({ server: server.address, dealer: dealer.address });
+      await page.selectOption('#task', 'classify');
+      await page.fill('#prompt', text);
+      await page.fill('#pair', pair);
+      await press(page);
+      const texts = pair === '' ? ([text] as const) : ([text, pair] as const);
+      const [right] = await classifyTextsFixed(model, [texts], { bits: 64, fraction: 16 });
+      const result = await outcome(page);
+      expect(result).toMatchObject({ name: right!.label });
+      expect(farthest([Float64Array.from(result.logits!)], [right!.logits])).toBeLessThan(0.05);
+      expect(await page.textContent('#text')).toBe(`${[...texts, right!.label].join(' ')}`);
+      expect(said.filter((line) => !line.includes('404'))).toEqual([]);
+      expect([await server.ended, await dealer.ended]).toEqual([0, 0]);
+      await page.close();
+    }
   });
 
   it('reads pictures to the bytes that Pillow gives, by the same decoder as Node', async () => {

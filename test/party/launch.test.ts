@@ -217,6 +217,7 @@ describe.concurrent('three processes', () => {
     expect(keys('client')).toEqual([
       'dealer',
       'manifestHash',
+      'rangeFlags',
       'ring',
       'role',
       'sendLogits',

@@ -1,4 +1,4 @@
-import { statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { connect as tlsConnect, createServer as tlsServer } from 'node:tls';
@@ -8,8 +8,10 @@ import type { Channel } from '../../src/net/contract.ts';
 import { type CertificateSet, makeCertificates, writeCertificates } from '../../src/node/certificates.ts';
 import { connect, type Listener, listen } from '../../src/node/sockets.ts';
 import { loadCredentials, type TlsCredentials, type TlsFiles, type TlsRole } from '../../src/node/tls.ts';
+import { classifyTextsFixed } from '../../src/package/encoders.ts';
+import { openModel } from '../../src/package/model.ts';
 import { runClient, runDealer, runServer } from '../../src/party/index.ts';
-import { expected, temporary, writeLlama } from './models.ts';
+import { expected, temporary, writeBert, writeLlama } from './models.ts';
 
 const { path: root, remove } = temporary();
 const model = join(root, 'model');
@@ -91,6 +93,30 @@ describe('a private run over TLS', () => {
     }
     expect(report.hops).toBe(report.forecast.online.hops);
   });
+});
+
+it('classifies a pair of texts over TLS for a client that has its manifest of the server alone', async () => {
+  const encoder = join(root, 'encoder');
+  mkdirSync(encoder);
+  await writeBert(encoder);
+  const listenOn = { listen: 'tls:127.0.0.1:0', ...patience };
+  const dealer = await waitingOn((onListening) => runDealer({ ...listenOn, tls: filesOf('dealer'), onListening }));
+  const state = join(root, 'encoder-server');
+  const served = { model: encoder, dealer: dealer.address, state, tls: filesOf('server') };
+  const server = await waitingOn((onListening) => runServer({ ...listenOn, ...served, onListening }));
+  const [text, pair] = ['a small bird ?', 'the tree is bad'];
+  const report = await runClient({
+    ...{ server: server.address, dealer: dealer.address, state: join(root, 'encoder-client'), ...patience },
+    tls: { authority: join(folder, 'authority.pem') },
+    task: { kind: 'classify', text, pair },
+  });
+  const model = await openModel(encoder);
+  const [right] = await classifyTextsFixed(model, [[text, pair]], { bits: 64, fraction: 16 });
+  // Of secret length: the positions are those of the bytes.
+  expect(report.class).toEqual({ id: right!.id, label: right!.label });
+  expect(report.sentBytes.online).toBe(report.forecast.online.clientToServerBytes);
+  expect(((await server.done) as typeof report).sentBytes.online).toBe(report.forecast.online.serverToClientBytes);
+  await dealer.done;
 });
 
 interface Meeting {
