@@ -44,10 +44,10 @@ export async function loadTokenizer(files: Files): Promise<Tokenizer> {
   const config = (await files.exists(configPath)) ? await readJsonObject(files, configPath, tokenizerLimitBytes) : {};
   const file = fileLabel(files, early === undefined ? path : 'vocab.txt');
   checkDefinition(definition, file);
-  if (early === undefined) definition.added_tokens = namedTokens(definition, config, fileLabel(files, configPath));
+  definition.added_tokens = namedTokens(definition, config, fileLabel(files, configPath));
   const template = flaggedTemplate(definition, config, fileLabel(files, configPath));
   if (template !== undefined) definition.post_processor = template;
-  if (early === undefined) Object.assign(definition, flaggedParts(definition, config, fileLabel(files, configPath)));
+  Object.assign(definition, flaggedParts(definition, config, fileLabel(files, configPath)));
   const guarded = <T>(what: string, work: () => T): T => {
     try {
       return work();
