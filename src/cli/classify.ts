@@ -51,7 +51,7 @@ Examples:
   $ sotto classify --model vit --image cat.png
   $ sotto classify --model vit-p4 --image cat.png --backend mpc --json
   $ sotto classify --model bert-sst2 --text "An old man's last voyage, told well."
-  $ sotto classify --model bert-sst2 --text-file review.txt --backend mpc
+  $ sotto classify --model bert-sst2 --text-file review.txt --backend mpc --ring 32
 `;
 
 export function registerClassify(program: Command, terminal: Terminal): void {

@@ -59,13 +59,13 @@ const help = `
 Each party is a process of its own and serves one run: start the dealer, then the server, then the client. The client also comes to
 \`sotto serve\` and \`sotto dealer\`, which stand for many. Addresses are unix:/path/to/socket, tcp:host:port and tls:host:port; ws: and
 wss:host:port/path for browsers. unix, tcp and ws are neither encrypted nor authenticated; tls and wss are TLS 1.3 with
-certificates of one authority, each naming its party's role (\`sotto certificates\` makes a set to try it with).
+certificates of one authority, each naming its party's role (\`sotto certificates\` makes a set to try it with). A client of a vision
+transformer gives --image FILE in place of a prompt, one of a BERT --text TEXT.
 
 Examples:
   $ sotto party dealer --listen tcp:127.0.0.1:7001
   $ sotto party server --listen tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --model stories-polynomial
   $ sotto party client --server tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --prompt "Once upon a time"
-  $ sotto party client --server tcp:127.0.0.1:7002 --dealer tcp:127.0.0.1:7001 --text "An old man's last voyage, told well."
   $ sotto party dealer --listen tls:0.0.0.0:7001 --authority certificates/authority.pem \\
       --certificate certificates/dealer.pem --key certificates/dealer-key.pem
 `;

@@ -142,6 +142,7 @@ beforeAll(async () => {
   mkdirSync(join(folder, 'photos'));
   for (const name of ['cat.png', 'photos/1.png', 'photos/2.png']) writeFileSync(join(folder, name), picture);
   writeFileSync(join(folder, 'reviews.txt'), 'the film is great\nbad film\n');
+  writeFileSync(join(folder, 'review.txt'), 'the film is great\n');
   for (const name of ['stories.txt', 'corpus.txt']) writeFileSync(join(folder, name), stories.join('<|endoftext|>'));
   writeFileSync(join(folder, 'lambada.jsonl'), '{"text":"Once upon a time"}\n');
   writeFileSync(join(folder, 'scores.jsonl'), '{"loglikelihood":-1,"greedy":true}\n');
@@ -157,7 +158,7 @@ const measures = 'sotto cost --measure-machine mine.json';
 const of = (command: string): string[] => all.filter((example) => example.command === command).map(({ line }) => line);
 const once = (line: string): boolean => matching(standing, line) === undefined && line !== measures;
 // What one example writes another one reads.
-const order = ['certificates', 'convert'];
+const order = ['certificates', 'convert', 'calibrate'];
 const single = [...new Set(all.map(({ line }) => bare(line)))]
   .filter((line) => once(line) && !line.includes('party client'))
   .sort(
