@@ -9,6 +9,15 @@ const { main } = await import('../dist/cli/main.js').catch((error) => {
   process.exit(1);
 });
 const { patientWriter } = await import('../dist/cli/lines.js');
+// npx hands on no signal that it alone is given: what it started ends with it, as if it had been told itself.
+if (process.env.npm_command === 'exec') {
+  const starter = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === starter) return;
+    clearInterval(watch);
+    process.kill(process.pid, 'SIGTERM');
+  }, 500).unref();
+}
 const errors = patientWriter(process.stderr);
 // A reader that has seen enough (`sotto … | head`) is no failure.
 process.stdout.on('error', (error) => process.exit(error.code === 'EPIPE' ? 0 : 1));

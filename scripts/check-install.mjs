@@ -33,6 +33,7 @@ if (!registryAnswers()) {
   console.log('SKIPPED: no npm registry answers here, so that nothing can be installed');
   process.exit(0);
 }
+console.log(`  Node ${process.version}`);
 const work = mkdtempSync(join(tmpdir(), 'sotto-install-'));
 try {
   const [{ filename, files }] = JSON.parse(run(root, 'npm', 'pack', '--json', '--ignore-scripts', '--pack-destination', work));
