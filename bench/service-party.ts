@@ -52,7 +52,14 @@ async function run({ role, directory, model, promptIds, newTokens, count }: Serv
   } as const;
   let service: Service;
   if (role === 'dealer') service = await serveDealer({ ...common, maximumMaskedBytes: 2 ** 32, maximumBundles: 1000 });
-  else service = await serveModel({ ...common, model, dealer: address('dealer'), prepare: { count, shapes: [shape] } });
+  else
+    service = await serveModel({
+      ...common,
+      model,
+      dealer: address('dealer'),
+      prepare: { count, shapes: [shape] },
+      policy: { reveal: ['logits', 'token'] },
+    });
   process.once('SIGTERM', () => void service.drain(0).then(() => process.exit(0)));
   if (role === 'dealer' || count === 0) tell({ type: 'ready' });
 }

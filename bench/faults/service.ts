@@ -94,6 +94,7 @@ export async function stand(bed: Bed, setting: Setting): Promise<Standing> {
   services.push(
     await serveModel({
       ...common,
+      policy: { reveal: ['logits', 'token'] },
       model: bed.models.whole,
       listen: [`unix:${directory}/s`],
       dealer: between.address,

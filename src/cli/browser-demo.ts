@@ -39,7 +39,9 @@ export async function browserDemo({ model, port }: BrowserDemoOptions, terminal:
     const { manifest, config } = await openServed(model);
     places.manifestHash = manifestHash(manifest);
     places.task = config.family === 'llama' ? 'generate' : 'classify';
-    places.server = await start('server', ['serve', '--model', model, '--listen', 'ws:127.0.0.1:0', '--dealer', places.dealer]);
+    // Everybody here is of this machine, and the page draws from logits.
+    const reached = ['--reveal', 'both', '--listen', 'ws:127.0.0.1:0'];
+    places.server = await start('server', ['serve', '--model', model, ...reached, '--dealer', places.dealer]);
     terminal.styled(
       `${paint('bold', page.origin)}  open this in a browser: the page is the client\n` +
         `  ${paint('magenta', 'server')}  ${places.server}\n  ${paint('yellow', 'dealer')}  ${places.dealer}\n` +

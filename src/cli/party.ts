@@ -25,7 +25,6 @@ import {
   originOption,
   type RingFlags,
   rangeFlagsOptions,
-  revealOption,
   ringOption,
   type SamplingFlags,
   samplingOf,
@@ -200,7 +199,12 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(textOptions(...prompts)[2]!)
     .addOption(textOptions(...prompts)[3]!)
     .addOption(new Option('--max-new-tokens <n>', 'tokens to write at most').argParser(whole(1, 1_000_000)).default(16))
-    .addOption(revealOption())
+    .addOption(
+      new Option(
+        '--reveal <what>',
+        'of each step to this client: all logits, or the likeliest token alone (default: token, and logits where a temperature draws from them)',
+      ).choices(['logits', 'token']),
+    )
     .addOption(earlyStopOptions()[0]!)
     .addOption(earlyStopOptions()[1]!)
     .addOption(
@@ -228,11 +232,13 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(certificateOption())
     .addOption(keyOption())
     .addOption(jsonOption())
-    .action((flags: ClientFlags, command: Command) => {
+    .action((flags: Omit<ClientFlags, 'reveal'> & Partial<ClientFlags>, command: Command) => {
       const texts = givenTexts(flags);
       if (flags.image === undefined && texts === undefined)
         requirePrompt(flags, command, "--image <file>', '--text <text>', '--text-file <file>");
-      return client({ ...flags, prompt: promptText(flags) }, texts, terminal);
+      // What a server reveals unless it is told otherwise.
+      const { reveal = flags.temperature > 0 ? 'logits' : 'token' } = flags;
+      return client({ ...flags, reveal, prompt: promptText(flags) }, texts, terminal);
     });
 }
 

@@ -37,7 +37,7 @@ Examples:
       --certificate certificates/dealer.pem --key certificates/dealer-key.pem
   $ sotto serve --model stories-polynomial --listen tls:0.0.0.0:7002 --dealer tls:127.0.0.1:7001 \\
       --authority certificates/authority.pem --certificate certificates/server.pem --key certificates/server-key.pem \\
-      --prepare 4 --prepare-tokens 16:16 --metrics 127.0.0.1:9100
+      --prepare 4 --prepare-tokens 16:16:token --metrics 127.0.0.1:9100
 `;
 
 interface StandingFlags extends TlsFlags {
@@ -118,7 +118,7 @@ function serveCommand(program: Command, terminal: Terminal): Command {
     .addOption(
       new Option('--reveal <what>', 'what clients may ask to see of each step: all logits, the likeliest token alone, or either')
         .choices(['both', 'logits', 'token'])
-        .default('both'),
+        .default('token'),
     )
     .addOption(
       new Option(
@@ -163,7 +163,7 @@ async function serve(flags: ServeFlags, terminal: Terminal): Promise<void> {
   if (count > 0 !== prepareTokens.length > 0)
     throw new SottoError('usage', 'material made ahead needs both a number of bundles and their shapes', {
       place: { field: '--prepare' },
-      remedy: 'write --prepare 4 --prepare-tokens 16:32',
+      remedy: 'write --prepare 4 --prepare-tokens 16:32:token',
     });
   const shapes = prepareTokens.map((shape) => ({ ...shape, ring }));
   const common = standing(flags, terminal);

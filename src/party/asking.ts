@@ -2,6 +2,7 @@ import { forecast, type Setting } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { sourceOf } from '../node/strangers.ts';
+import type { BudgetFile, Left } from './budgets.ts';
 import type { RunRequest } from './control.ts';
 import type { Log } from './log.ts';
 import type { RunProgram } from './manifest.ts';
@@ -31,7 +32,14 @@ export interface AskPolicy {
   readonly clientCertificates?: boolean | undefined;
 }
 
+/** What an operator who says nothing lets clients ask: of a text the likeliest tokens alone. */
+export const usualPolicy: AskPolicy = { reveal: ['token'] };
+/** Whatever a model can answer: of a party that its operator starts for one client's run. */
 export const openPolicy: AskPolicy = { reveal: ['logits', 'token'] };
+
+/** What a run opens of each step. A classifier has one answer, so that serving it at all is the operator's choice. */
+export const isRevealed = ({ reveal }: AskPolicy, run: Pick<RunRequest, 'task' | 'reveal'>): boolean =>
+  run.task !== 'generate' || reveal.includes(run.reveal ?? 'logits');
 
 /** Throws where the policy asks clients for certificates and this one shows none. */
 export function checkCertificate(client: Channel, { clientCertificates }: Pick<AskPolicy, 'clientCertificates'>): void {
@@ -61,30 +69,62 @@ export class Asking {
   readonly #tokens: Budget;
   readonly #flags: Budget;
 
-  /** `now` in milliseconds. */
-  constructor(policy: AskPolicy, now: () => number) {
+  readonly #file: BudgetFile | undefined;
+  readonly #wall: () => number;
+
+  /** `now` in milliseconds; `wall`, with the file that keeps what certificates have used up, since 1970. Anonymous clients are in memory alone. */
+  constructor(policy: AskPolicy, now: () => number, { file, wall = Date.now }: Kept = {}) {
     this.#policy = policy;
-    this.#tokens = new Budget('the tokens that are opened', now);
-    this.#flags = new Budget('the bits of range flags that are told', now);
+    this.#file = file;
+    this.#wall = wall;
+    const before = (of: Left['of']) => (certificate: string) => {
+      const found = file?.find(of, certificate);
+      // A clock that went back gives nothing.
+      return found && { left: found.left, at: now() - Math.max(0, wall() - found.at) };
+    };
+    this.#tokens = new Budget('the tokens that are opened', now, before('tokens'));
+    this.#flags = new Budget('the bits of range flags that are told', now, before('flagBits'));
   }
 
-  /** Throws `TurnedAway` where this client may not have this run, or not yet; counts it otherwise. */
-  take(client: Channel, run: RunRequest): void {
-    const { reveal, tokensPerHour, anonymousTokensPerHour, flagBitsPerHour } = this.#policy;
-    if (!reveal.includes(run.reveal ?? 'logits'))
+  /** Throws `TurnedAway` where no client may have this run. */
+  check(run: RunRequest): void {
+    const { reveal, flagBitsPerHour } = this.#policy;
+    if (!isRevealed(this.#policy, run))
       throw new TurnedAway('reveal', `${run.reveal ?? 'logits'} were asked for, and ${reveal.join(' and ')} are revealed here`);
+    if (run.rangeFlags === true && flagBitsPerHour === 0)
+      throw new TurnedAway('reveal', 'range flags were asked for, and are not told here');
+  }
+
+  /**
+   * Throws `TurnedAway` where this client may not have this run, or not yet; counts it otherwise, a certificate's on the disk before it returns.
+   */
+  async take(client: Channel, run: RunRequest): Promise<void> {
+    this.check(run);
+    const { tokensPerHour, anonymousTokensPerHour, flagBitsPerHour } = this.#policy;
     const outputs = run.task === 'classify' ? 1 : run.newTokens;
     const who = whoIs(client);
-    const most = client.security?.certificate === undefined ? anonymousTokensPerHour : tokensPerHour;
+    const certificate = client.security?.certificate;
+    const most = certificate === undefined ? anonymousTokensPerHour : tokensPerHour;
     const tokens = most === undefined ? undefined : this.#tokens.open(who, { asked: outputs, most, longest: most });
     const flagged = run.rangeFlags === true ? flagBitsPerHour : undefined;
-    if (flagged === 0) throw new TurnedAway('reveal', 'range flags were asked for, and are not told here');
     const asked = flagBits(outputs);
     const flags = flagged === undefined ? undefined : this.#flags.open(who, { asked, most: flagged, longest: 2 ** flagged - 1 });
     // Who is refused for one has spent nothing of the other.
     if (tokens !== undefined) tokens.left -= outputs;
     if (flags !== undefined) flags.left -= asked;
+    if (certificate === undefined || this.#file === undefined) return;
+    const at = this.#wall();
+    const changed = [
+      ...(tokens === undefined ? [] : [{ of: 'tokens' as const, certificate, left: tokens.left, at }]),
+      ...(flags === undefined ? [] : [{ of: 'flagBits' as const, certificate, left: flags.left, at }]),
+    ];
+    if (changed.length > 0) await this.#file.keep(changed);
   }
+}
+
+interface Kept {
+  readonly file?: BudgetFile | undefined;
+  readonly wall?: () => number;
 }
 
 interface Spending {
@@ -99,11 +139,14 @@ interface Spending {
 class Budget {
   readonly #what: string;
   readonly #now: () => number;
+  readonly #before: (certificate: string) => Bucket | undefined;
   readonly #buckets = new Map<string, Bucket>();
 
-  constructor(what: string, now: () => number) {
+  /** `before`: what a certificate had left when it was last here. */
+  constructor(what: string, now: () => number, before: (certificate: string) => Bucket | undefined) {
     this.#what = what;
     this.#now = now;
+    this.#before = before;
   }
 
   /** What is left to this client, which is as much as it asks for. Throws `TurnedAway` where it is not. */
@@ -128,16 +171,19 @@ class Budget {
       // Who has been away for an hour has all of it again.
       for (const [name, { at }] of this.#buckets) if (now - at >= hourMilliseconds) this.#buckets.delete(name);
     const name = this.#buckets.size < mostBuckets ? who : 'everybody else';
-    const bucket = this.#buckets.get(name) ?? { left: most, at: now };
+    const certificate = name.startsWith(certified) ? this.#before(name.slice(certified.length)) : undefined;
+    const bucket = this.#buckets.get(name) ?? certificate ?? { left: most, at: now };
     this.#buckets.set(name, bucket);
     return bucket;
   }
 }
 
+const certified = 'certificate ';
+
 /** Whom a party takes a peer for where it shares something out: its certificate, or else where it comes from. */
 export function whoIs({ security, source }: Channel): string {
   const certificate = security?.certificate;
-  return certificate === undefined ? `from ${placeOf(source)}` : `certificate ${certificate}`;
+  return certificate === undefined ? `from ${placeOf(source)}` : `${certified}${certificate}`;
 }
 
 /** The source that strangers are counted by, too; everybody on this machine is one. */
@@ -166,6 +212,20 @@ export async function logPolicy(
     const { ringProgram } = await trace({ task, promptTokens: 1, newTokens: 1, ring, ...shown, ...watched });
     const { offline } = forecast(ringProgram, setting).total;
     const offlineBytes = offline.clientSentBytes + offline.serverSentBytes + offline.dealerSentBytes;
-    log('info', 'forecast', { reveal: each, promptTokens: 1, newTokens: 1, offlineBytes });
+    log('info', 'forecast', { reveal: each, promptTokens: 1, newTokens: 1, offlineBytes, ...readBy(model, each) });
   }
+}
+
+/** Bits of a weight, for how much of a matrix a client reads. */
+const weightBits = 16;
+
+/** What a client that lies reads of the last matrix (docs/threat-model.md): bits a step, and steps until it has all of it. */
+function readBy({ config }: ServedModel, reveal: Reveal): { bitsPerToken: number; tokensToRead: number } {
+  const outputs = config.family === 'llama' ? config.vocabSize : config.labels.length;
+  // A set of logits is one linear equation for each of its words, whatever their precision.
+  const bitsPerToken = reveal === 'logits' ? weightBits * outputs : Math.max(1, Math.log2(outputs));
+  return {
+    bitsPerToken: Math.ceil(bitsPerToken),
+    tokensToRead: Math.ceil((config.hiddenSize * weightBits * outputs) / bitsPerToken),
+  };
 }

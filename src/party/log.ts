@@ -18,6 +18,8 @@ export interface LogFields {
   readonly flagBitsPerHour?: number;
   readonly clientCertificates?: boolean;
   readonly offlineBytes?: number;
+  readonly bitsPerToken?: number;
+  readonly tokensToRead?: number;
   readonly sentBytes?: number;
   readonly receivedBytes?: number;
   readonly seconds?: number;

@@ -6,11 +6,12 @@ import { checkRanges } from '../models/ranges.ts';
 import type { Channel } from '../net/contract.ts';
 import { connect } from '../node/sockets.ts';
 import type { TlsCredentials } from '../node/tls.ts';
-import { Asking, type AskPolicy, checkCertificate, logPolicy, openPolicy } from './asking.ts';
+import { type Ahead, makingAhead } from './ahead.ts';
+import { Asking, type AskPolicy, checkCertificate, isRevealed, logPolicy, usualPolicy } from './asking.ts';
 import { attending, patienceMilliseconds } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import { freshBundleId, systemMinutes } from './bundle-id.ts';
-import { type BundleStore, openBundleStore } from './bundles.ts';
+import type { BundleStore } from './bundles.ts';
 import type { Measuring } from './calibration.ts';
 import {
   type Control,
@@ -28,13 +29,12 @@ import { knock } from './knock.ts';
 import { DealerLink } from './link.ts';
 import { type LinkToken, linkTokenFor } from './link-token.ts';
 import { runLive } from './live.ts';
-import { lockState } from './lock.ts';
 import type { RunProgram } from './manifest.ts';
 import { loadModel, type ServedModel } from './model.ts';
 import type { OneRun } from './one-run.ts';
 import { placeOrder, sessionFor } from './orders.ts';
 import { nodePlatform } from './platform.ts';
-import { type Half, Prepared } from './prepared.ts';
+import type { Half } from './prepared.ts';
 import { Rendezvous } from './rendezvous.ts';
 import { openRunStore, serverKeptBytes } from './run-store.ts';
 import { serverRun, TextEnded } from './server-run.ts';
@@ -51,7 +51,7 @@ export interface ServeOptions extends ServiceOptions {
   readonly setting: Setting;
   /** For a dealer on a plain address: what both know; the usual file where absent. */
   readonly linkToken?: LinkToken | undefined;
-  /** What clients may ask for; anything within the limits where absent. */
+  /** What clients may ask for; of texts the likeliest tokens alone where absent. */
   readonly policy?: AskPolicy | undefined;
   /** Bundles, claims, seeds of masked copies. One process at a time. */
   readonly state: string;
@@ -74,6 +74,17 @@ export async function serveModel(options: ServeOptions): Promise<Service> {
       place: { field: '--prepare' },
       remedy: 'leave it out, or use a dealer',
     });
+  const { policy = usualPolicy } = options;
+  const idle = options.prepare.shapes.find((shape) => !isRevealed(policy, shape));
+  if (idle !== undefined)
+    throw new SottoError(
+      'usage',
+      `${idle.reveal ?? 'logits'} are not revealed, and material for runs that reveal them would lie idle`,
+      {
+        place: { field: '--prepare-tokens' },
+        remedy: `name shapes ${idle.reveal === 'token' ? 'without' : 'with'} :token, or change --reveal`,
+      },
+    );
   return await standServer(options);
 }
 
@@ -107,9 +118,9 @@ export async function standServer(options: ServeOptions, once?: OneRun): Promise
   const ahead = once === undefined ? await makingAhead(parts) : undefined;
   const runs = await openRunStore({ state: options.state, party: 'server', keptBytes: serverKeptBytes });
   log('info', 'manifest', { manifest: `sha256:${model.manifestHash}` });
-  const { policy = openPolicy } = options;
+  const { policy = usualPolicy } = options;
   if (once === undefined) await logPolicy(log, { policy, model, setting }, (run) => tracing.trace(model.manifest.config, run));
-  const asking = new Asking(policy, now);
+  const asking = new Asking(policy, now, { file: ahead?.budgets });
   const server = new Server({ ...parts, policy, asking, ahead, runs, forOneRun: once !== undefined });
   const service = await stand(options, {
     role: 'server',
@@ -124,7 +135,7 @@ export async function standServer(options: ServeOptions, once?: OneRun): Promise
       await ahead?.prepared.stop();
       await link.close(once?.failure);
       await tracing.close();
-      await ahead?.unlock();
+      await ahead?.close();
     },
   });
   void link.keep();
@@ -165,35 +176,7 @@ function connectorTo(options: ServeOptions, credentials: TlsCredentials | undefi
   };
 }
 
-/** What a server has for its halves of material made ahead; its state is this process's own until `unlock`. */
-interface Ahead {
-  readonly prepared: Prepared;
-  readonly store: BundleStore;
-  readonly unlock: () => Promise<void>;
-}
-
-async function makingAhead({ options, model, sessions, link, toDealer, tracing }: SharedParts): Promise<Ahead> {
-  const { state, prepare, log } = options;
-  const { metrics, admission } = sessions;
-  const trace = (run: RunRequest): Promise<RunProgram> => tracing.trace(model.manifest.config, run);
-  for (const shape of prepare.shapes) {
-    admission.check(shape);
-    checkRanges(model.plan, shape.ring, model.folder);
-    await trace(shape);
-  }
-  const store = await openBundleStore(state, 'server');
-  const unlock = await lockState(state, 'server');
-  const prepared = await Prepared.open({
-    ...{ model, state, store, ...prepare, trace, metrics, log },
-    copyFor: (run, traced) => link.copyFor(run, traced),
-    connect: toDealer,
-    idle: () => admission.active === 0,
-  });
-  metrics.registry.gauge('sotto_bundles_available', "Halves of material made ahead, the server's.", () => [[{}, prepared.count]]);
-  log('info', 'state', { count: prepared.count });
-  return { prepared, store, unlock };
-}
-
+/** What a server's parts have in common. */
 interface SharedParts {
   readonly options: ServeOptions;
   readonly model: ServedModel;
@@ -232,12 +215,15 @@ class Server {
   }
 
   async arrived(channel: Channel, { beside }: Control<'hello'>): Promise<void> {
-    const { sessions, options, policy } = this.#parts;
+    const { sessions, options, policy, asking } = this.#parts;
     checkCertificate(channel, policy);
     if (beside === undefined) {
       // Until it has asked for a run that it may have it is a stranger among strangers, and sits nowhere.
       const request = await this.#requested(channel);
-      const check = (): void => sessions.admission.check(request.run);
+      const check = (): void => {
+        sessions.admission.check(request.run);
+        asking.check(request.run);
+      };
       void sessions.run(options.setting, channel, (session) => this.#serve(session, channel, request), check);
       return;
     }
@@ -254,7 +240,7 @@ class Server {
     const { run } = request;
     session.note({ promptTokens: run.promptTokens, newTokens: run.newTokens });
     const asked = { run, clientNonce: request.nonce, traced: await this.#trace(client, request) };
-    asking.take(client, run);
+    await asking.take(client, run);
     client.allow?.(largestFrameBytes(asked.traced.ringProgram, 'clientToServer'));
     if (options.setting === 'helper') return await this.#withHelper(session, client, asked);
     const half = await ahead?.prepared.take(asked.traced);

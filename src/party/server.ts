@@ -1,5 +1,6 @@
 import type { Setting } from '../backends/cost/index.ts';
 import type { TlsFiles } from '../node/tls.ts';
+import { openPolicy } from './asking.ts';
 import type { Measuring } from './calibration.ts';
 import type { LinkToken } from './link-token.ts';
 import { OneRun, oneRunTracing, oneSeat } from './one-run.ts';
@@ -42,6 +43,7 @@ export async function runServer(options: ServerOptions): Promise<RoleReport> {
       ...oneSeat(timeoutMilliseconds),
       ...options,
       setting,
+      policy: openPolicy,
       listen: [options.listen],
       prepare: { count: 0, shapes: [] },
       tracing: oneRunTracing(timeoutMilliseconds),

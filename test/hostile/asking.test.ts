@@ -1,9 +1,10 @@
-import { mkdirSync } from 'node:fs';
+import { appendFileSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Channel } from '../../src/net/contract.ts';
 import { makeCertificates, writeCertificates } from '../../src/node/certificates.ts';
 import { Asking, placeOf } from '../../src/party/asking.ts';
+import { BudgetFile } from '../../src/party/budgets.ts';
 import { runClient, type ServeOptions } from '../../src/party/index.ts';
 import { temporary, writeLlama } from '../party/models.ts';
 import { type Honest, honest } from './place.ts';
@@ -41,7 +42,8 @@ const ask = (at: Honest, newTokens: number, more: object = {}, reveal: 'logits' 
 
 describe('an operator’s policy', () => {
   it('says what is revealed, and is told at the start with what it costs', async () => {
-    const at = await place({ policy: { reveal: ['token'] } });
+    // What an operator gets who says nothing.
+    const at = await place({ policy: undefined });
     expect(await ask(at, 1)).toMatchObject({ code: 'reveal', kind: 'resource' });
     expect(await ask(at, 1, {}, 'token')).toBe(1);
     expect(at.lines.find(({ event }) => event === 'policy')).toMatchObject({ level: 'warn', reveal: 'token' });
@@ -51,6 +53,19 @@ describe('an operator’s policy', () => {
       .map(({ reveal, offlineBytes }) => [reveal, offlineBytes]);
     expect(costs.map(([reveal]) => reveal)).toEqual(['logits', 'token']);
     expect(costs[1]![1]).toBeGreaterThan(costs[0]![1] as number);
+    // Width 16, 280 words: all logits are 280 equations, 16 bits each; a word of 280 is 8.1 bits.
+    const read = open.lines.filter(({ event }) => event === 'forecast').map((line) => [line.bitsPerToken, line.tokensToRead]);
+    expect(read).toEqual([
+      [4480, 16],
+      [9, Math.ceil((16 * 16 * 280) / Math.log2(280))],
+    ]);
+  });
+
+  it('makes nothing ahead that it would not serve', async () => {
+    const shapes = [{ task: 'generate', promptTokens: 1, newTokens: 1, ring } as const];
+    await expect(place({ policy: undefined, prepare: { count: 1, shapes } })).rejects.toMatchObject({
+      ...{ kind: 'usage', place: { field: '--prepare-tokens' } },
+    });
   });
 
   it('bounds the tokens of everybody from one address, also of who goes in the middle of a run', async () => {
@@ -93,47 +108,102 @@ describe('budgets', () => {
     ({ source, ...(certificate === undefined ? {} : { security: { certificate } }) }) as Channel;
   const run = (newTokens: number) => ({ task: 'generate', promptTokens: 1, newTokens, ring }) as const;
 
-  it('fill again by the hour, by certificate wherever it comes from, and by address otherwise', () => {
+  it('fill again by the hour, by certificate wherever it comes from, and by address otherwise', async () => {
     let now = 0;
     const asking = new Asking({ reveal: ['logits'], tokensPerHour: 10, anonymousTokensPerHour: 2 }, () => now);
-    asking.take(from('10.0.0.1', 'aa'), run(10));
-    expect(() => asking.take(from('10.0.0.2', 'aa'), run(1))).toThrow(/used up/);
-    asking.take(from('10.0.0.1', 'bb'), run(10));
-    asking.take(from('10.0.0.1'), run(2));
-    expect(() => asking.take(from('::ffff:10.0.0.1'), run(1))).toThrow(/used up/);
-    asking.take(from('10.0.0.2'), run(2));
+    await asking.take(from('10.0.0.1', 'aa'), run(10));
+    await expect(asking.take(from('10.0.0.2', 'aa'), run(1))).rejects.toThrow(/used up/);
+    await asking.take(from('10.0.0.1', 'bb'), run(10));
+    await asking.take(from('10.0.0.1'), run(2));
+    await expect(asking.take(from('::ffff:10.0.0.1'), run(1))).rejects.toThrow(/used up/);
+    await asking.take(from('10.0.0.2'), run(2));
     now = 3_600_000 / 2;
-    asking.take(from('10.0.0.1', 'aa'), run(5));
-    expect(() => asking.take(from('10.0.0.1', 'aa'), run(1))).toThrow(/used up/);
-    asking.take(from('10.0.0.1'), run(1));
-    expect(() => asking.take(from('10.0.0.1'), run(1))).toThrow(/used up/);
+    await asking.take(from('10.0.0.1', 'aa'), run(5));
+    await expect(asking.take(from('10.0.0.1', 'aa'), run(1))).rejects.toThrow(/used up/);
+    await asking.take(from('10.0.0.1'), run(1));
+    await expect(asking.take(from('10.0.0.1'), run(1))).rejects.toThrow(/used up/);
   });
 
-  it('are bounded in memory: a flood of addresses shares one', () => {
+  it('are bounded in memory: a flood of addresses shares one', async () => {
     const asking = new Asking({ reveal: ['logits'], anonymousTokensPerHour: 1 }, () => 0);
-    for (let k = 0; k < 2 ** 16; k++) asking.take(from(`10.${k >> 8}.${k & 255}.1`), run(1));
-    asking.take(from('11.0.0.1'), run(1));
-    expect(() => asking.take(from('11.0.0.2'), run(1))).toThrow(/used up/);
+    for (let k = 0; k < 2 ** 16; k++) await asking.take(from(`10.${k >> 8}.${k & 255}.1`), run(1));
+    await asking.take(from('11.0.0.1'), run(1));
+    await expect(asking.take(from('11.0.0.2'), run(1))).rejects.toThrow(/used up/);
   });
 
-  it('bound what range flags tell, in bits, and who is refused for them has spent no token', () => {
+  it('bound what range flags tell, in bits, and who is refused for them has spent no token', async () => {
     let now = 0;
     const policy = { reveal: ['logits'], anonymousTokensPerHour: 100, flagBitsPerHour: 4 } as const;
     const asking = new Asking(policy, () => now);
     const flagged = (newTokens: number) => ({ ...run(newTokens), rangeFlags: true }) as const;
     // Sixteen things need more than four bits, fifteen do not.
-    expect(() => asking.take(from('10.0.0.1'), flagged(16))).toThrow(/were asked for/);
-    asking.take(from('10.0.0.1'), flagged(7));
-    asking.take(from('10.0.0.1'), flagged(1));
-    expect(() => asking.take(from('10.0.0.1'), flagged(1))).toThrow(/used up/);
-    asking.take(from('10.0.0.2'), flagged(1));
-    asking.take(from('10.0.0.1'), run(92));
-    expect(() => asking.take(from('10.0.0.1'), run(1))).toThrow(/used up/);
+    await expect(asking.take(from('10.0.0.1'), flagged(16))).rejects.toThrow(/were asked for/);
+    await asking.take(from('10.0.0.1'), flagged(7));
+    await asking.take(from('10.0.0.1'), flagged(1));
+    await expect(asking.take(from('10.0.0.1'), flagged(1))).rejects.toThrow(/used up/);
+    await asking.take(from('10.0.0.2'), flagged(1));
+    await asking.take(from('10.0.0.1'), run(92));
+    await expect(asking.take(from('10.0.0.1'), run(1))).rejects.toThrow(/used up/);
     now = 3_600_000 / 4;
-    asking.take(from('10.0.0.1'), flagged(1));
+    await asking.take(from('10.0.0.1'), flagged(1));
     const none = new Asking({ reveal: ['logits'], flagBitsPerHour: 0 }, () => 0);
-    none.take(from('10.0.0.1'), run(1000));
-    expect(() => none.take(from('10.0.0.1'), flagged(1))).toThrow(/not told here/);
+    await none.take(from('10.0.0.1'), run(1000));
+    await expect(none.take(from('10.0.0.1'), flagged(1))).rejects.toThrow(/not told here/);
+  });
+
+  it('of certificates outlive the process, however it ended; those of addresses do not', async () => {
+    const folder = join(root, 'budgets');
+    mkdirSync(folder, { mode: 0o700 });
+    const policy = { reveal: ['logits'], tokensPerHour: 10, anonymousTokensPerHour: 10, flagBitsPerHour: 10 } as const;
+    let wall = 1_700_000_000_000;
+    /** A process of its own clock, which nobody closes. */
+    const started = async (): Promise<Asking> => {
+      const file = await BudgetFile.open(folder, () => wall);
+      return new Asking(policy, () => wall - 1_690_000_000_000, { file, wall: () => wall });
+    };
+    const [one, two] = ['aa', 'bb'].map((byte) => byte.repeat(32)) as [string, string];
+    const first = await started();
+    await first.take(from('10.0.0.1', one), run(10));
+    await first.take(from('10.0.0.1'), run(10));
+    await first.take(from('10.0.0.1', two), { ...run(3), rangeFlags: true });
+    const second = await started();
+    await expect(second.take(from('10.0.0.9', one), run(1))).rejects.toThrow(/used up/);
+    await expect(second.take(from('10.0.0.9', two), run(8))).rejects.toThrow(/used up/);
+    await second.take(from('10.0.0.1'), run(10));
+    // A crash in the middle of a line: that run was never given.
+    appendFileSync(join(folder, 'budgets'), `{"of":"tokens","certificate":"${two}","left":-1`);
+    // A clock that goes back gives nothing; one that goes on gives what it would have.
+    wall -= 86_400_000;
+    await expect((await started()).take(from('10.0.0.9', one), run(1))).rejects.toThrow(/used up/);
+    wall += 86_400_000 + 3_600_000 / 2;
+    const third = await started();
+    await third.take(from('10.0.0.9', one), run(5));
+    await expect(third.take(from('10.0.0.9', one), run(1))).rejects.toThrow(/used up/);
+    await third.take(from('10.0.0.9', two), run(10));
+    writeFileSync(join(folder, 'budgets'), 'no budget\n');
+    await expect(started()).rejects.toMatchObject({ kind: 'input', reason: 'line 1 is no budget' });
+  });
+
+  it('of certificates lie in a file that does not grow for ever', async () => {
+    const folder = join(root, 'long');
+    mkdirSync(folder, { mode: 0o700 });
+    let wall = 1_700_000_000_000;
+    const file = await BudgetFile.open(folder, () => wall);
+    const at = (certificate: string, left: number) =>
+      ({ of: 'tokens', certificate: certificate.repeat(32), left, at: wall }) as const;
+    await file.keep([at('cc', 1)]);
+    wall += 3_600_001;
+    // Many at once, as one line each, to be quick.
+    for (let k = 0; k < 10; k++) await file.keep(Array.from({ length: 1000 }, (_, n) => at('aa', n)));
+    await file.keep([at('bb', 5)]);
+    expect(statSync(join(folder, 'budgets')).size).toBeLessThan(5000 * 150);
+    await file.close();
+    const again = await BudgetFile.open(folder, () => wall);
+    expect(again.find('tokens', 'aa'.repeat(32))?.left).toBe(999);
+    expect(again.find('tokens', 'bb'.repeat(32))?.left).toBe(5);
+    // Who has everything back again is forgotten.
+    expect(again.find('tokens', 'cc'.repeat(32))).toBeUndefined();
+    await again.close();
   });
 
   it('take a network of IPv6 for one place', () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { aesPrg, hkdf } from '../../src/node/randomness.ts';
 import { openChunk, sealChunk, sealedChunkBytes } from '../../src/node/sealed.ts';
+import { freshBundleId, systemMinutes } from '../../src/party/bundle-id.ts';
 import { openBundleStore } from '../../src/party/bundles.ts';
 import { sendControl } from '../../src/party/control.ts';
 import { runClient } from '../../src/party/index.ts';
@@ -110,7 +111,7 @@ describe('a client that is killed', () => {
 });
 
 describe('material that is longer than memory has room for', () => {
-  const header = { id: 'ab'.repeat(16), program: 'cd'.repeat(32), ring, createdFor: 'client' } as const;
+  const header = { id: freshBundleId(systemMinutes()), program: 'cd'.repeat(32), ring, createdFor: 'client' } as const;
   const text = new TextEncoder().encode('a pad that lies in the clear, sixteen bytes and more. ');
 
   it('lies sealed in a file that has no name, and comes back exactly, in ranges of any kind', async () => {

@@ -39,7 +39,7 @@ beforeAll(async () => {
   ]);
   server = await startStanding([
     ...['serve', '--model', model, '--listen', 'tls:127.0.0.1:0', '--listen', 'ws:127.0.0.1:0', '--dealer', dealer.addresses[0]!],
-    ...[...words('server'), '--state', join(root, 's'), ...patience],
+    ...[...words('server'), '--state', join(root, 's'), '--reveal', 'both', ...patience],
   ]);
 });
 afterAll(async () => {

@@ -41,7 +41,8 @@ export async function honest(
   const server = await serveModel({
     ...common,
     ...{ model, listen: ['tcp:127.0.0.1:0'], dealer: dealer.addresses[0]!, setting: 'dealer' },
-    ...{ state: join(directory, 'server'), prepare: { count: 0, shapes: [] }, ...options.server },
+    ...{ state: join(directory, 'server'), prepare: { count: 0, shapes: [] } },
+    ...{ policy: { reveal: ['logits', 'token'] }, ...options.server },
   });
   const end = async (): Promise<void> => {
     await server.drain(0);

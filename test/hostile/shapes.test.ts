@@ -19,7 +19,7 @@ it('requests of 330 bytes for any run leave health, memory and other clients alo
   parties.push(await startStanding(['dealer', '--listen', sockets.dealer, '--state', join(root, 'd')]));
   const server = await startStanding([
     ...['serve', '--model', model, '--listen', sockets.server, '--dealer', sockets.dealer, '--state', join(root, 's')],
-    ...['--max-memory', '700'],
+    ...['--max-memory', '700', '--reveal', 'both'],
   ]);
   parties.push(server);
   const ring = { bits: 64, fraction: 16 };

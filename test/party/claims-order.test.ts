@@ -124,7 +124,13 @@ it.each([0, 1])(
       maximumBundles: 8,
     } as const;
     const dealer = await serveDealer({ ...common(directory), ...dealing, listen: [`unix:${directory}/d`] });
-    const own = { model, state: join(directory, 'server'), setting: 'dealer', prepare: { count, shapes } } as const;
+    const own = {
+      model,
+      state: join(directory, 'server'),
+      setting: 'dealer',
+      prepare: { count, shapes },
+      policy: { reveal: ['logits', 'token'] },
+    } as const;
     const listening = { listen: [`unix:${directory}/s`], dealer: `unix:${directory}/d` };
     const prepared = vi.fn<(event: string) => void>();
     const log = (_: unknown, event: string): void => prepared(event);

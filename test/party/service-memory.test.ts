@@ -40,7 +40,7 @@ it('a session that is over leaves no kernels behind, well or not', { timeout: 60
   const dealing = { listen: [d], state: join(root, 'dealer'), maximumMaskedBytes: 2 ** 30, maximumBundles: 10 };
   const dealer = await serveDealer({ ...common, ...dealing });
   const serving = { listen: [s], dealer: d, model, state: join(root, 'server'), prepare: { count: 0, shapes: [] } };
-  const server = await serveModel({ ...common, ...serving });
+  const server = await serveModel({ ...common, ...serving, policy: { reveal: ['logits', 'token'] } });
   const run = (onLogits: () => void) =>
     runClient({
       rangeFlags: false,

@@ -64,6 +64,7 @@ const startServer = (): Process =>
     'serve',
     '--model',
     model,
+    ...['--reveal', 'both'],
     '--listen',
     address('s'),
     '--dealer',

@@ -83,7 +83,8 @@ const serverOf = (directory: string, lines: Record<string, unknown>[], options: 
       dealer: `unix:${directory}/d`,
       setting: 'dealer',
     },
-    ...{ state: join(directory, 'server'), prepare: { count: 0, shapes: [] }, ...options },
+    ...{ state: join(directory, 'server'), prepare: { count: 0, shapes: [] } },
+    ...{ policy: { reveal: ['logits', 'token'] }, ...options },
   });
 
 async function place(
