@@ -4,7 +4,7 @@ import type { Channel } from '../net/contract.ts';
 import { Objection, type Refusal, Refused, refusalSchema, roles } from './refusals.ts';
 
 /** The version of everything that parties say to each other: control messages, streams, protocol. */
-export const protocolVersion = 'sotto/5';
+export const protocolVersion = 'sotto/6';
 /** The frame kind of control messages: JSON before and after the phases, and in the middle of a run only `stop`. */
 export const controlFrame = 0;
 

@@ -21,7 +21,7 @@ const hex = (bytes: number) => '0a'.repeat(bytes);
 const run = { task: 'generate', promptTokens: 3, newTokens: 2, ring: { bits: 64, fraction: 16 } } as const;
 const nonces = { client: hex(16), server: hex(16), dealer: hex(16) };
 const messages: { [T in ControlType]: Control<T> } = {
-  hello: { type: 'hello', version: 'sotto/5', role: 'client', beside: hex(16) },
+  hello: { type: 'hello', version: 'sotto/6', role: 'client', beside: hex(16) },
   waiting: { type: 'waiting', ahead: 2 },
   manifest: { type: 'manifest', config: { model_type: 'llama' }, files: { 'tokenizer.json': '{}' } },
   request: { type: 'request', run, program: hex(32), nonce: hex(16) },

@@ -5,6 +5,7 @@ import type { RingBuilder } from './builder.ts';
 import { exactBits, foldConstants, maxAbs, uniformPowerOfTwo } from './constants.ts';
 import { Factors } from './factors.ts';
 import type { RingParameters } from './types.ts';
+import type { Use } from './uses.ts';
 import type { ConstantValue, ServerValue, SharedValue, Site, Value } from './value.ts';
 
 /**
@@ -61,6 +62,14 @@ export class Arithmetic {
   weightFraction({ weight = 0 }: ServerValue): number {
     const { fraction } = this.ring;
     return fraction + Math.min(fraction, Math.max(0, -2 - weight));
+  }
+
+  /**
+   * Weights of a map whose result is dropped into smaller rings, where its last bits cost nothing: their rounding is most of an error in rings of few bits,
+   * so they have up to four fraction bits more, as far as the ring has room beside the operand's and the result's integers.
+   */
+  finerFraction(own: number, operand: number, headBits: number): number {
+    return Math.max(own, Math.min(own + 4, this.ring.bits - 2 - headBits - operand));
   }
 
   /**
@@ -276,11 +285,11 @@ export class Arithmetic {
     return this.wire(this.out.push('multiplyConstant', [wide], { values, constantShape: y.shape }, result), headBits);
   }
 
-  /** `small`: whether the result may live in a smaller ring than the whole one. */
-  matmul(node: Site, x: Value, y: Value, small = false): Value {
+  /** `use`: what reads the result. */
+  matmul(node: Site, x: Value, y: Value, use: Use = 'whole'): Value {
     if (x.kind === 'constant' || y.kind === 'constant') this.fail(node, 'with a public matrix', 'make it a weight of the server');
     if (x.kind === 'server' && y.kind === 'shared') this.fail(node, 'with the server on the left', 'transpose both operands');
-    if (y.kind === 'server') return this.linear(node, this.shared(node, x), y, small);
+    if (y.kind === 'server') return this.linear(node, this.shared(node, x), y, use);
     const left = this.operand(this.shared(node, x));
     const right = this.operand(this.shared(node, y));
     const [m, k] = left.shape.slice(-2) as [number, number];
@@ -294,12 +303,14 @@ export class Arithmetic {
     return this.wire(made, this.options.integerBits);
   }
 
-  linear(node: Site, x: SharedValue, weights: ServerValue, small = false): Value {
+  linear(node: Site, x: SharedValue, weights: ServerValue, use: Use): Value {
     if (weights.shape.length !== 2) this.fail(node, 'with a batch of server matrices', 'use one matrix a product');
     const [k, n] = weights.shape as [number, number];
-    const fine = this.weightFraction(weights);
+    const own = this.weightFraction(weights);
     // Small weights make small values: what the fraction gains, the head does not need.
-    const headBits = this.options.integerBits - (fine - this.ring.fraction);
+    const headBits = this.options.integerBits - (own - this.ring.fraction);
+    const small = use !== 'whole' && this.options.smallerRings === true;
+    const fine = small || use !== 'taken' ? own : this.finerFraction(own, Math.min(x.fraction, x.factorFraction), headBits);
     const left = small ? this.smallOperand(x, fine, headBits) : this.operand(x);
     const m = size(left.shape) / k;
     const flat = this.out.reshape(left.node, [m, k]);

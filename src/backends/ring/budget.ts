@@ -31,15 +31,9 @@ export interface QuantiseOptions {
   readonly smallerRings?: boolean | undefined;
 }
 
-/**
- * Whether a map by weights has room for its result beside 2F fraction bits in the ring that a product's last F bits leave, where numbers have up to
- * `headBits` integer bits.
- */
-export const hasSmallerRings = (
-  { bits, fraction }: RingParameters,
-  { integerBits }: QuantiseOptions,
-  headBits: number,
-): boolean => headBits <= integerBits && 3 * fraction + integerBits + 2 <= bits;
+/** Whether a map by weights has room for its result beside 2F fraction bits in the ring that a product's last F bits leave. */
+export const hasSmallerRings = ({ bits, fraction }: RingParameters, { integerBits }: QuantiseOptions): boolean =>
+  3 * fraction + integerBits + 2 <= bits;
 
 export const defaultQuantisation = (ring: RingParameters): QuantiseOptions =>
   ring.bits >= 48

@@ -36,11 +36,9 @@ export class RingBuilder {
     parameters: RingNodeOf<P>['parameters'],
     result: { shape: Shape; state: State; fraction: number; modulus?: number },
   ): number {
-    const modulus = result.modulus ?? this.#ofInputs(operation, inputs, parameters);
+    const { modulus = this.#ofInputs(operation, inputs, parameters), ...own } = result;
     const smaller = modulus < this.ring.bits ? { modulus } : {};
-    return (
-      this.nodes.push({ operation, inputs, parameters, scope: this.scope, ...result, ...smaller } as unknown as RingNode) - 1
-    );
+    return this.nodes.push({ operation, inputs, parameters, scope: this.scope, ...own, ...smaller } as unknown as RingNode) - 1;
   }
 
   /** Bits of the ring that a value lives in. */

@@ -34,7 +34,7 @@ export class Factors {
   /** `small`: whether a map by weights that reads the product may have a smaller ring. */
   product(node: Site, x: SharedValue, y: SharedValue, small = false): SharedValue {
     const { options } = this.#arithmetic;
-    const factors = small ? this.#sparing(x, y) : ([x, y] as const);
+    const factors = small && options.smallerRings === true ? this.#sparing(x, y) : ([x, y] as const);
     return this.#arithmetic.wire(this.multiplied(node.shape, ...this.#pair(...factors)), options.integerBits);
   }
 

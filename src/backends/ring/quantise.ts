@@ -8,7 +8,7 @@ import { moveConstant } from './constants.ts';
 import { exactComposites, Nonlinear } from './nonlinear.ts';
 import { guardBits, withRangeFlags } from './range-flags.ts';
 import type { RingParameters, RingProgram } from './types.ts';
-import { normedBits, takenFromSmaller } from './uses.ts';
+import { normedBits, type Use, usesOf } from './uses.ts';
 import type { ServerValue, SharedValue, TokenValue, Value } from './value.ts';
 
 /**
@@ -56,8 +56,8 @@ class Quantiser {
   readonly #on: Arithmetic;
   readonly #nonlinear: Nonlinear;
   readonly #values: Value[] = [];
-  /** By node of the source: whether its value may live in a smaller ring. */
-  readonly #small: readonly boolean[];
+  /** By node of the source: what reads its value. */
+  readonly #uses: readonly Use[];
 
   constructor(program: Program, ring: RingParameters, options: QuantiseOptions) {
     this.#source = lower(
@@ -65,8 +65,11 @@ class Quantiser {
       new Set(['reciprocal', 'inverseSquareRoot', 'embedding', 'powerAttention', ...exactComposites]),
     );
     this.#owners = owners(this.#source);
-    const smallerRings = hasSmallerRings(ring, options, normedBits(this.#source, program.domains));
-    this.#small = smallerRings ? takenFromSmaller(this.#source, (node) => this.#owners[node] === 'server') : [];
+    const roomy = normedBits(this.#source, program.domains) <= options.integerBits;
+    const smallerRings = roomy && hasSmallerRings(ring, options);
+    const uses = usesOf(this.#source, (node) => this.#owners[node] === 'server');
+    // Numbers that a norm may meet and that are larger than what a ring is taken to have room for leave nothing of it for others.
+    this.#uses = roomy ? uses : uses.map(() => 'whole');
     this.#out = new RingBuilder(ring);
     this.#on = new Arithmetic(this.#out, { ...options, smallerRings }, program.domains);
     this.#nonlinear = new Nonlinear(this.#on);
@@ -106,7 +109,7 @@ class Quantiser {
       case 'subtract':
         return this.#on.subtract(node, x!, y!);
       case 'multiply':
-        return this.#on.multiply(node, x!, y!, this.#small[index]);
+        return this.#on.multiply(node, x!, y!, this.#uses[index] !== 'whole');
       case 'divide':
         if (y!.kind !== 'constant') return this.#nonlinear.quotient(node, x!, this.#on.shared(node, y!));
         return this.#on.multiply(node, x!, {
@@ -120,11 +123,11 @@ class Quantiser {
       case 'square':
         return this.#on.factors.square(node, this.#normed(node, x!, index));
       case 'matmul':
-        return this.#on.matmul(node, x!, y!, this.#small[index]);
+        return this.#on.matmul(node, x!, y!, this.#uses[index]);
       case 'sum':
         return this.#on.sum(node, x!, node.parameters.axes);
       case 'powerAttention':
-        return powerAttention(this.#on, this.#nonlinear, node, inputs, this.#small[index] === true);
+        return powerAttention(this.#on, this.#nonlinear, node, inputs, this.#uses[index] !== 'whole');
       case 'stopGradient':
         return x!;
       case 'oneHot':

@@ -1,23 +1,28 @@
 import type { Domains, Node, NodeOf, Program } from '../../program/index.ts';
 
-/** What is the same in a smaller ring: moves and sums. */
-const passes: ReadonlySet<Node['operation']> = new Set([
-  ...(['reshape', 'transpose', 'slice', 'broadcast', 'concat', 'add', 'subtract'] as const),
-]);
+const moves: ReadonlySet<Node['operation']> = new Set(['reshape', 'transpose', 'slice', 'broadcast', 'concat']);
+/** What is the same in a smaller ring. */
+const passes: ReadonlySet<Node['operation']> = new Set([...moves, 'add', 'subtract']);
 
 /**
- * For every node of a lowered program, whether all that reads its value takes it from a smaller ring as well as from the whole one: squares,
- * elementwise products, maps by weights, outputs. Matrix products of two secrets, functions and public factors want its upper bits.
+ * What reads a value of a lowered program. `whole`: something that wants all bits of the ring. `taken`: only what takes it from a smaller one as well,
+ * squares, elementwise products, maps by weights, through sums and moves. `shown`: the same, and it is an output as it is. Matrix products of
+ * two secrets, functions and public factors want the whole ring.
  */
-export function takenFromSmaller({ nodes }: Program, isServers: (node: number) => boolean): boolean[] {
+export type Use = 'whole' | 'taken' | 'shown';
+
+export function usesOf({ nodes, outputs }: Program, isServers: (node: number) => boolean): Use[] {
   const taken = nodes.map(() => true);
+  const shown = nodes.map(() => false);
+  for (const [, index] of outputs) shown[index] = true;
   for (let index = nodes.length - 1; index >= 0; index--) {
     const node = nodes[index]!;
     node.inputs.forEach((input, at) => {
       if (!takes(node, at, (other) => isServers(node.inputs[other]!), taken[index]!)) taken[input] = false;
+      if (shown[index]! && moves.has(node.operation)) shown[input] = true;
     });
   }
-  return taken;
+  return nodes.map((_, index) => (!taken[index]! ? 'whole' : shown[index]! ? 'shown' : 'taken'));
 }
 
 function takes({ operation }: Node, at: number, isServers: (input: number) => boolean, itself: boolean): boolean {
