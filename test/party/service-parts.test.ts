@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -7,6 +7,7 @@ import { memoryPair } from '../../src/net/memory.ts';
 import { Admission, type Ticket } from '../../src/party/admission.ts';
 import { checkBundleHeader } from '../../src/party/bundle-header.ts';
 import { CopyRecords, freshCopy } from '../../src/party/copies.ts';
+import { linkTokenFor } from '../../src/party/link-token.ts';
 import { errorFields, logger } from '../../src/party/log.ts';
 import { Rendezvous } from '../../src/party/rendezvous.ts';
 import { temporary } from './models.ts';
@@ -246,5 +247,23 @@ describe('a line of the log', () => {
     expect(lines[0]).not.toMatch(/secret|tale|oops/);
     log('warn', 'x', { reason: 'two\nlines' });
     expect(lines[1]!.split('\n')).toHaveLength(2);
+  });
+});
+
+describe('the secret of a link', () => {
+  it('is read from a file of this user alone, and is long enough', async () => {
+    const file = join(root, 'link-token');
+    const secret = '0123456789abcdef'.repeat(4);
+    writeFileSync(file, `${secret}\n`, { mode: 0o600 });
+    const plain = [`unix:${root}/dealer`];
+    expect(await linkTokenFor(plain, file)).toEqual(new TextEncoder().encode(secret));
+    for (const mode of [0o640, 0o604, 0o620]) {
+      chmodSync(file, mode);
+      await expect(linkTokenFor(plain, file)).rejects.toMatchObject({ name: 'SottoError', place: { file } });
+    }
+    chmodSync(file, 0o600);
+    writeFileSync(file, secret.slice(0, 31));
+    await expect(linkTokenFor(plain, file)).rejects.toMatchObject({ name: 'SottoError', place: { file } });
+    expect(await linkTokenFor(['tls:127.0.0.1:1'], file)).toBeUndefined();
   });
 });

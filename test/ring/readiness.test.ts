@@ -2,8 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { rehearse } from '../../src/backends/mpc/index.ts';
 import type { NumberedNode, Protocol } from '../../src/backends/mpc/protocol.ts';
 import { onlineFrame } from '../../src/backends/mpc/runner.ts';
-import { quantise, type RingProgram, readiness, type Side, schedule } from '../../src/backends/ring/index.ts';
-import type { Tensor } from '../../src/program/index.ts';
+import { rowOf } from '../../src/backends/ring/declared.ts';
+import { quantise, ReadyNodes, type RingProgram, readiness, type Side, schedule } from '../../src/backends/ring/index.ts';
+import { type Tensor, Tracer } from '../../src/program/index.ts';
 import { models, planNamed, weightsOf } from '../goldens/models.ts';
 import { unbufferedEnds, within } from '../mpc/channels.ts';
 import { suite } from '../mpc/conformance.ts';
@@ -110,5 +111,37 @@ describe.each(programs.filter(({ name }) => /^llama|^vit|^bert|cache/.test(name)
     });
     const { outputs } = await within(20_000, run);
     expect(outputs.size).toBeGreaterThan(0);
+  });
+});
+
+describe("a client's input", () => {
+  it('waits for every output that is revealed before it, in whichever order they come', () => {
+    const ops = new Tracer();
+    const first = ops.input('first', [2], 'client');
+    const outputs = new Map([
+      ['square', ops.square(first)],
+      ['double', ops.scale(first, 2)],
+    ]);
+    const second = ops.square(ops.input('second', [2], 'client'));
+    const program = quantise({ nodes: ops.nodes, outputs: new Map([...outputs, ['next', second]]) }, ring);
+    const { nodes } = program;
+    const input = nodes.findLastIndex((node) => rowOf(node).source === 'client');
+    const before = [...nodes.keys()].filter((index) => index < input && rowOf(nodes[index]!).reveals === true);
+    expect(before).toHaveLength(2);
+    for (const withheld of before) {
+      const ready = new ReadyNodes(program, 'client');
+      const seen: number[] = [];
+      const goOn = (held: number | undefined): void => {
+        for (let some = ready.take(); some.length > 0; some = ready.take()) {
+          seen.push(...some);
+          for (const index of some) if (index !== held) ready.settle(index);
+        }
+      };
+      goOn(withheld);
+      expect(seen).not.toContain(input);
+      ready.settle(withheld);
+      goOn(undefined);
+      expect(seen).toContain(input);
+    }
   });
 });

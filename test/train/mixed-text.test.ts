@@ -68,6 +68,10 @@ describe('mixup of texts', () => {
       Array.from({ length: batch }, (_, at) => String([...one!.get(name)!.values].slice(at * tokens, (at + 1) * tokens)));
     expect(lines('partners').toSorted()).toEqual(lines('ids').toSorted());
     expect(lines('partnerLabels').toSorted()).toEqual(lines('labels').toSorted());
+    // A partner's next tokens come with it.
+    const from = lines('partners').map((partner) => lines('ids').indexOf(partner));
+    expect(from).not.toEqual([...from.keys()]);
+    expect(lines('partnerLabels')).toEqual(from.map((at) => lines('labels')[at]));
   });
 
   it('refuses a program that reads no ids', () => {
