@@ -19,8 +19,12 @@ if (process.env.npm_command === 'exec') {
   }, 500).unref();
 }
 const errors = patientWriter(process.stderr);
-// A reader that has seen enough (`sotto … | head`) is no failure.
-process.stdout.on('error', (error) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+// A reader that has seen enough (`sotto … | head`) is no failure; a result that has no place to go is one.
+process.stdout.on('error', (error) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  const line = `sotto: the results cannot be written to the standard output (${error.code}) — give it a place with room, or a pipe\n`;
+  process.stderr.write(line, () => process.exit(8));
+});
 process.exitCode = await main(process.argv.slice(2), {
   out: (text) => void process.stdout.write(text),
   error: errors.write,
@@ -35,6 +39,7 @@ process.exitCode = await main(process.argv.slice(2), {
     return () => process.off('SIGINT', handler);
   },
   packageFolder,
+  workingFolder: () => process.cwd(),
 });
 // A log that nobody reads does not keep the process; whoever reads the results may take his time.
 setTimeout(() => {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
+import { SottoError } from '../errors/index.ts';
 import { registerCalibrate } from './calibrate.ts';
 import { registerCertificates } from './certificates.ts';
 import { registerClassify } from './classify.ts';
@@ -43,7 +44,8 @@ export function commandLine(terminal: Terminal): Command {
       getErrHelpWidth: () => terminal.columns,
     })
     .showSuggestionAfterError()
-    .addHelpText('after', overview);
+    .addHelpText('after', overview)
+    .hook('preAction', () => checkWorkingFolder(terminal));
   registerGenerate(program, terminal);
   registerClassify(program, terminal);
   registerCost(program, terminal);
@@ -58,6 +60,18 @@ export function commandLine(terminal: Terminal): Command {
   registerParty(program, terminal);
   registerCertificates(program, terminal);
   return program;
+}
+
+/** Node's own modules, and every relative path, need a folder to begin in. */
+function checkWorkingFolder(terminal: Terminal): void {
+  try {
+    terminal.workingFolder();
+  } catch (cause) {
+    throw new SottoError('resource', 'the working folder has been removed, or this user may not enter it', {
+      remedy: 'change to a folder that exists',
+      cause,
+    });
+  }
 }
 
 /** Runs one command; `words` are those after the program's name. Gives the exit code. */

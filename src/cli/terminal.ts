@@ -16,6 +16,8 @@ export interface Surroundings {
   readonly onInterrupt: (handler: () => void) => () => void;
   /** Where the installed package keeps artefacts, shapes and plans. */
   readonly packageFolder: string;
+  /** The folder that relative paths begin in. Throws where it has been removed. */
+  readonly workingFolder: () => string;
 }
 
 /** Surroundings in which `out` and `error` print nothing but text, whoever wrote it. */

@@ -57,6 +57,7 @@ export async function sottoHere(words: readonly string[]): Promise<Ended> {
     environment: {},
     onInterrupt: () => () => undefined,
     packageFolder: root,
+    workingFolder: () => root,
   });
   return { code, ...parts };
 }

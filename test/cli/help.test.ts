@@ -60,6 +60,7 @@ function examples(): Example[] {
     environment: {},
     onInterrupt: () => () => undefined,
     packageFolder: root,
+    workingFolder: () => process.cwd(),
   });
   const all: Example[] = [];
   const visit = (command: Command, name: string): void => {

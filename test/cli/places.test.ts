@@ -95,6 +95,55 @@ describe('temporary folders', () => {
   });
 });
 
+/** A command as a shell would run it, in surroundings that only a shell makes. */
+async function shell(
+  script: string,
+  ...words: readonly string[]
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const command = [process.execPath, join(project, 'bin/sotto.js')].map((word) => `'${word}'`).join(' ');
+  const child = spawn('/bin/sh', ['-c', `sotto() { ${command} "$@"; }; ${script}`, 'sh', ...words], { cwd: root });
+  const text = async (stream: NodeJS.ReadableStream) => {
+    let all = '';
+    for await (const part of stream) all += String(part);
+    return all;
+  };
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+  return { code: child.exitCode, stdout, stderr };
+}
+
+describe('surroundings of a shell', () => {
+  it('a working folder that is gone is said, by absolute and relative paths alike, and help is given', async () => {
+    for (const path of [model, 'model']) {
+      const script = 'mkdir gone && cd gone && rmdir ../gone && sotto inspect "$1" --json';
+      const { code, stdout, stderr } = await shell(script, path);
+      expect(JSON.parse(stdout)).toMatchObject({
+        error: { kind: 'resource', message: expect.stringContaining('working folder') },
+      });
+      expect([code, stderr.split('\n').length]).toEqual([8, 2]);
+    }
+    expect(await shell('mkdir gone && cd gone && rmdir ../gone && sotto --version')).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  it('results that cannot be written are an error that says so', async () => {
+    const { code, stderr } = await shell('sotto inspect "$1" > /dev/full', model);
+    expect(stderr).toMatch(/^sotto: the results cannot be written to the standard output \(ENOSPC\) — .*\n$/);
+    expect(code).toBe(8);
+  });
+
+  it('a reader that goes, streams that are closed and no HOME are no failure', async () => {
+    expect(await shell('sotto generate --help | head -1')).toMatchObject({
+      code: 0,
+      stdout: 'Usage: sotto generate [options]\n',
+      stderr: '',
+    });
+    const { stdout } = await shell('sotto inspect "$1" --json', model);
+    for (const closed of ['<&-', '2>&-'])
+      expect(await shell(`sotto inspect "$1" --json ${closed}`, model)).toMatchObject({ code: 0, stdout });
+    expect(await shell('sotto inspect "$1" --json >&-', model)).toMatchObject({ code: 0, stderr: '' });
+    expect(await shell('unset HOME; sotto inspect "$1" --json', model)).toMatchObject({ code: 0, stdout });
+  });
+});
+
 describe('ONNX Runtime', () => {
   it('tells its maker nothing: no identifier and no store of events is made for the user', async () => {
     const home = join(root, 'home');

@@ -17,6 +17,7 @@ export async function evaluate(words: readonly string[], environment: Record<str
     now: () => performance.now(),
     environment,
     packageFolder: root,
+    workingFolder: () => root,
     onInterrupt: () => () => undefined,
   });
   return {

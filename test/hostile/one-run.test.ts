@@ -38,6 +38,7 @@ it('an address that others can listen to is warned of, also where a party only g
     environment: {},
     onInterrupt: () => () => undefined,
     packageFolder: '.',
+    workingFolder: () => process.cwd(),
   });
   for (const address of ['tcp:198.51.100.1:1', 'ws:198.51.100.2:1/d'])
     expect(said.error).toContain(`${address} is neither encrypted nor authenticated`);

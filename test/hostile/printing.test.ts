@@ -47,6 +47,7 @@ describe('text that somebody else wrote', () => {
       environment: {},
       onInterrupt: () => () => undefined,
       packageFolder: '',
+      workingFolder: () => process.cwd(),
     });
     const paint = painter(terminal);
     terminal.styled(`${paint('bold', `x\ufdd0${escapes}`)}\n`);

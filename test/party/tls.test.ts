@@ -339,6 +339,7 @@ describe('certificate files', () => {
         environment: {},
         onInterrupt: () => () => undefined,
         packageFolder: join(import.meta.dirname, '../..'),
+        workingFolder: () => process.cwd(),
       });
     expect(await command('--json')).toBe(0);
     const { files, validUntil } = JSON.parse(said.out) as { files: string[]; validUntil: string };
