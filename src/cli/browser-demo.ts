@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { SottoError } from '../errors/index.ts';
+import { writesText } from '../models/families/index.ts';
 import { temporaryFolder } from '../node/temporary.ts';
 import { manifestHash } from '../party/index.ts';
 import { openServed } from '../party/model.ts';
@@ -38,7 +39,7 @@ export async function browserDemo({ model, port }: BrowserDemoOptions, terminal:
     places.dealer = await start('dealer', ['dealer', '--listen', 'ws:127.0.0.1:0']);
     const { manifest, config } = await openServed(model);
     places.manifestHash = manifestHash(manifest);
-    places.task = config.family === 'llama' ? 'generate' : 'classify';
+    places.task = writesText(config) ? 'generate' : 'classify';
     // Everybody here is of this machine, and the page draws from logits.
     const reached = ['--reveal', 'both', '--listen', 'ws:127.0.0.1:0'];
     places.server = await start('server', ['serve', '--model', model, ...reached, '--dealer', places.dealer]);

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { printable, printableJson } from '../errors/index.ts';
+import { writesText } from '../models/families/index.ts';
 import type { Files } from '../models/index.ts';
 import { folderFiles } from '../node/files.ts';
 import { loadModel, type Model } from '../package/index.ts';
@@ -129,12 +130,12 @@ const sameIds = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((id, at) => id === b[at]);
 
 function roomFor({ config }: Model): number {
-  return config.family === 'llama' ? config.maxPositionEmbeddings : 1;
+  return writesText(config) ? config.maxPositionEmbeddings : 1;
 }
 
 function introduction({ transport, prompt }: DemoFlags, model: Model, paint: ReturnType<typeof painter>): string {
   const { config, plan } = model;
-  const size = config.family === 'llama' ? `${config.numHiddenLayers} layers, width ${config.hiddenSize}` : '';
+  const size = writesText(config) ? `${config.numHiddenLayers} layers, width ${config.hiddenSize}` : '';
   const socket = transport === 'unix' ? 'Unix sockets' : 'TCP';
   return [
     `${paint('bold', 'sotto')} continues ${printableJson(prompt)} between three processes on ${socket}:`,

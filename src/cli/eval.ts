@@ -11,6 +11,7 @@ import {
   readDocuments,
 } from '../evaluate/index.ts';
 import { type TaskResult, type TaskSources, taskNamed, taskNames, tasks } from '../lab/tasks/tasks.ts';
+import { classifiesPictures } from '../models/families/index.ts';
 import { checkRanges } from '../models/ranges.ts';
 import { usualFloat, withFloatBackend } from '../node/float.ts';
 import type { Device } from '../node/onnx.ts';
@@ -225,7 +226,7 @@ function opened(flags: EvalFlags, terminal: Terminal, float: FloatBackend, watch
     judge: judge === undefined ? undefined : { url: judge, model: flags.judgeModel, key },
     judgePrompts,
     watch,
-    seesPictures: async () => (await model()).config.family === 'vit',
+    seesPictures: async () => classifiesPictures((await model()).config),
     text: async () => metered(await evaluatedText(await model(), backendOf(flags, terminal, await model(), clear))),
     teacherText: async () => await evaluatedText(await teacher(), clear),
     pictures: async () => ({
@@ -260,13 +261,13 @@ function inTheClear({ backend }: EvalFlags, what: string): void {
 }
 
 const layered = async (model: LoadedModel): Promise<Layered> => ({
-  config: model.config.family === 'vit' ? model.config : writer(model),
+  config: classifiesPictures(model.config) ? model.config : writer(model),
   plan: model.plan,
   weights: await model.weights(),
 });
 
 async function layerSamples(model: LoadedModel, data: string, limit: number): Promise<LayerSamples> {
-  if (model.config.family === 'vit') {
+  if (classifiesPictures(model.config)) {
     const [config, preprocessor] = [classifier(model), await preprocessorOf(model)];
     const pictures = await readLabelledPictures(data, config.labels, limit);
     return { pixels: pictures.map(({ image }) => pixelsOf(image, preprocessor, config.numChannels)) };

@@ -99,7 +99,7 @@ export function beginText(
   const positions = Math.min(stepOf(ask), most);
   const filled = ({ ids, types }: EncodedText) => {
     checkWithin(ids.length, positions, field);
-    const lengths: PaddedLengths = { family: 'encoder', real: ids.length, positions, newTokens: 1 };
+    const lengths: PaddedLengths = { kind: 'encoder', real: ids.length, positions, newTokens: 1 };
     return {
       ids: paddedIds(ids, lengths, Math.min(config.padTokenId, config.vocabSize - 1)),
       types: paddedIds(types, lengths, 0),

@@ -159,7 +159,7 @@ function promptOf(
       const ids = instead ?? encoded();
       checkIds(ids, config.vocabSize);
       checkWithin(ids.length, positions, 'prompt');
-      const lengths: PaddedLengths = { family: 'causal', real: ids.length, positions, newTokens };
+      const lengths: PaddedLengths = { kind: 'causal', real: ids.length, positions, newTokens };
       return { ids, fed: paddedIds(ids, lengths), input: (name) => paddingInput(name, lengths) };
     },
   };

@@ -54,7 +54,7 @@ export function forGroups(ops: Ops<Ref>, rows: Ref, groups: number): Ref {
 
 /** What a client knows of its own lengths. */
 export interface PaddedLengths {
-  readonly family: 'causal' | 'encoder';
+  readonly kind: 'causal' | 'encoder';
   /** Tokens that count. */
   readonly real: number;
   /** Positions of the prompt; a causal text stands at their end, an encoder's at their beginning. */
@@ -73,9 +73,9 @@ export function paddingInput(name: string, lengths: PaddedLengths): Tensor | und
   return columns(rows.map(({ scale, counted, from, to, keys }) => new Float64Array(keys).fill(scale / counted, from, to)));
 }
 
-function maskOf({ family, real, positions }: PaddedLengths): Tensor {
+function maskOf({ kind, real, positions }: PaddedLengths): Tensor {
   const values = new Int32Array(positions);
-  if (family === 'causal') values.fill(1, positions - real);
+  if (kind === 'causal') values.fill(1, positions - real);
   else values.fill(1, 0, real);
   return { shape: [positions], values };
 }
@@ -88,9 +88,9 @@ function columns(rows: readonly Float64Array[]): Tensor {
 }
 
 /** Which keys count for each query of a step: those from `from` to `to` of `keys`. */
-function countedRows({ family, real, positions, newTokens }: PaddedLengths, at: number) {
+function countedRows({ kind, real, positions, newTokens }: PaddedLengths, at: number) {
   const scale = paddingScale(positions + newTokens);
-  if (family === 'encoder') return [{ scale: paddingScale(positions), counted: real, from: 0, to: real, keys: positions }];
+  if (kind === 'encoder') return [{ scale: paddingScale(positions), counted: real, from: 0, to: real, keys: positions }];
   const first = positions - real;
   const row = (position: number, keys: number) => {
     // A place before the text sees itself: it stays an ordinary row, and nobody looks at it.
@@ -102,7 +102,7 @@ function countedRows({ family, real, positions, newTokens }: PaddedLengths, at: 
 }
 
 /** A prompt filled up: before a causal text its own first token, behind an encoder's text `filler`. */
-export function paddedIds(ids: readonly number[], { family, positions }: PaddedLengths, filler = ids[0]!): readonly number[] {
+export function paddedIds(ids: readonly number[], { kind, positions }: PaddedLengths, filler = ids[0]!): readonly number[] {
   const filling = Array.from({ length: positions - ids.length }, () => filler);
-  return family === 'causal' ? [...filling, ...ids] : [...ids, ...filling];
+  return kind === 'causal' ? [...filling, ...ids] : [...ids, ...filling];
 }

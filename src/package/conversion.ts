@@ -1,6 +1,7 @@
 import { type Conversion, convertCheckpoint, type Initialisation, type LayerReport } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { beginPicture } from '../jobs/index.ts';
+import { classifiesPictures } from '../models/families/index.ts';
 import {
   type Files,
   isPolynomial,
@@ -69,10 +70,9 @@ export async function convertModel(model: LoadedModel, options: ConvertOptions =
     convertCheckpoint({
       checkpoint: model.checkpoint,
       plan,
-      calibration:
-        config.family === 'vit'
-          ? await calibrationPixels(model, config, options)
-          : await calibrationRows(model, writer(model), backend, options),
+      calibration: classifiesPictures(config)
+        ? await calibrationPixels(model, config, options)
+        : await calibrationRows(model, writer(model), backend, options),
       backend,
       initialisation,
       ...(margin === undefined ? {} : { margin }),

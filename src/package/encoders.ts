@@ -13,6 +13,7 @@ import {
 } from '../jobs/index.ts';
 import { readRows } from '../lab/data/index.ts';
 import { evaluateGlue, type GlueExample, type GlueTask, glueExample } from '../lab/tasks/glue.ts';
+import { classifiesTexts } from '../models/families/index.ts';
 import type { BertConfig } from '../models/index.ts';
 import { usualFloat, withFloatBackend } from '../node/float.ts';
 import type { FloatBackend } from '../program/index.ts';
@@ -20,7 +21,7 @@ import { type LoadedModel, privateModel, rehearsal, requireMeasured } from './mo
 
 /** The encoder of a model that classifies texts. Throws a `model` error for other architectures. */
 export function encoder(model: LoadedModel): BertConfig {
-  if (model.config.family === 'bert') return model.config;
+  if (classifiesTexts(model.config)) return model.config;
   throw new SottoError('model', `a ${model.config.family} does not classify texts`, {
     place: { file: model.checkpoint.files.name },
     remedy: 'name the folder of a BERT or RoBERTa with a classification head',

@@ -11,6 +11,7 @@ import {
 import { privateProgram as privateRing, type RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { jobProgram } from '../jobs/index.ts';
+import { writesText } from '../models/families/index.ts';
 import { type ModelShape, type Plan, traceShape } from '../models/index.ts';
 import type { Network } from '../net/shaped.ts';
 import type { Program } from '../program/index.ts';
@@ -64,7 +65,7 @@ export function forecastModel(
   { run, plan = model.plan, ...options }: ForecastOptions & { plan?: Plan },
 ): RunForecast {
   const { config } = model;
-  const task = config.family === 'llama' ? 'generate' : 'classify';
+  const task = writesText(config) ? 'generate' : 'classify';
   return forecastProgram(jobProgram(config, plan, { task, ...run }), options);
 }
 

@@ -1,5 +1,6 @@
 import type { Calibration } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
+import { classifiesPictures, classifiesTexts, writesText } from '../models/families/index.ts';
 import { type Measuring, measuredPlan } from '../party/calibration.ts';
 import { calibrationPixels } from './conversion.ts';
 import type { TextPair } from './encoders.ts';
@@ -33,14 +34,14 @@ export async function calibrationSamples(
   { texts, pictures }: Pick<CalibrateOptions, 'texts' | 'pictures'>,
 ): Promise<Calibration | undefined> {
   const { config } = model;
-  if (config.family === 'vit' ? texts !== undefined : pictures !== undefined)
+  if (classifiesPictures(config) ? texts !== undefined : pictures !== undefined)
     throw new SottoError('usage', `a ${config.family} is not calibrated on ${texts === undefined ? 'pictures' : 'texts'}`, {
-      remedy: config.family === 'vit' ? 'give pictures' : 'give texts',
+      remedy: classifiesPictures(config) ? 'give pictures' : 'give texts',
     });
-  if (pictures !== undefined && config.family === 'vit') return await calibrationPixels(model, config, { pictures });
+  if (pictures !== undefined && classifiesPictures(config)) return await calibrationPixels(model, config, { pictures });
   if (texts === undefined) return undefined;
   const tokenizer = await model.tokenizer();
-  if (config.family === 'bert') {
+  if (classifiesTexts(config)) {
     const most = config.maxPositionEmbeddings - config.firstPosition;
     const encoded = texts.map((text) => {
       const [first, second] = typeof text === 'string' ? [text, undefined] : text;
@@ -50,7 +51,7 @@ export async function calibrationSamples(
     return { encoded };
   }
   const ids = texts.flatMap((text) => tokenizer.encode(typeof text === 'string' ? text : text.join(' ')));
-  const tokens = Math.min(64, config.family === 'llama' ? config.maxPositionEmbeddings : ids.length, ids.length);
+  const tokens = Math.min(64, writesText(config) ? config.maxPositionEmbeddings : ids.length, ids.length);
   const rows = Array.from({ length: Math.floor(ids.length / tokens) }, (_, at) =>
     Int32Array.from(ids.slice(at * tokens, (at + 1) * tokens)),
   );

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { PrivateModel, RehearsalSettings } from '../jobs/index.ts';
+import { classifiesPictures } from '../models/families/index.ts';
 import {
   type Checkpoint,
   companionFiles,
@@ -75,7 +76,7 @@ async function readPicture(files: Files, config: ModelConfig, picture: string | 
     await readJson(files, 'preprocessor_config.json', 2 ** 20),
     `${files.name}/preprocessor_config.json`,
   );
-  const channels = config.family === 'vit' ? config.numChannels : 3;
+  const channels = classifiesPictures(config) ? config.numChannels : 3;
   if (typeof picture !== 'string') return preprocess(await loadImage(picture), preprocessor, channels);
   const bytes = await readFile(picture).catch((cause: unknown) => {
     throw new SottoError('input', 'the picture cannot be read', {

@@ -1,6 +1,7 @@
 import type { RingParameters } from '../backends/ring/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { beginPicture, type Classification, classifyFloat, type Rehearsed, runFixed, runRehearsed } from '../jobs/index.ts';
+import { classifiesPictures } from '../models/families/index.ts';
 import type { VitConfig } from '../models/index.ts';
 import { withFloatBackend } from '../node/float.ts';
 import { type LoadedModel, privateModel, rehearsal, requireMeasured } from './model.ts';
@@ -8,7 +9,7 @@ import type { ClearBackend } from './text.ts';
 
 /** The vision transformer of a model that names pictures. Throws a `model` error for other architectures. */
 export function classifier(model: LoadedModel): VitConfig {
-  if (model.config.family === 'vit') return model.config;
+  if (classifiesPictures(model.config)) return model.config;
   throw new SottoError('model', `a ${model.config.family} does not classify pictures`, {
     place: { file: model.checkpoint.files.name },
     remedy: 'name the folder of a vision transformer',

@@ -3,6 +3,7 @@ import { quantise, type RingParameters, type RingProgram, wordBitsOf } from '../
 import { SottoError } from '../errors/index.ts';
 import { beginWrite, generateFloat, type Job, type Rehearsed, runFixed, runRehearsed, type Written } from '../jobs/index.ts';
 import { createWasmKernels } from '../kernels/index.ts';
+import { writesText } from '../models/families/index.ts';
 import { type LlamaConfig, type Sampler, traceLlamaPrivate } from '../models/index.ts';
 import { type EmbeddingTable, embeddingTable, embeddingTensor } from '../models/public-embedding.ts';
 import { checkVocabulary } from '../models/vocabulary.ts';
@@ -32,7 +33,7 @@ export interface TextRequest {
 
 /** The Llama of a model that writes. Throws a `model` error for other architectures. */
 export function writer(model: LoadedModel): LlamaConfig {
-  if (model.config.family === 'llama') return model.config;
+  if (writesText(model.config)) return model.config;
   throw new SottoError('model', `a ${model.config.family} does not write text`, {
     place: { file: model.checkpoint.files.name },
     remedy: 'classify pictures with it, or name the folder of a llama',

@@ -1,5 +1,6 @@
 import { forecast, type Setting } from '../backends/cost/index.ts';
 import type { RingParameters } from '../backends/ring/index.ts';
+import { writesText } from '../models/families/index.ts';
 import type { Channel } from '../net/contract.ts';
 import { sourceOf } from '../node/strangers.ts';
 import type { BudgetFile, Left } from './budgets.ts';
@@ -204,10 +205,10 @@ export async function logPolicy(
   const bounded = tokensPerHour !== undefined && (clientCertificates || anonymousTokensPerHour !== undefined);
   log(bounded ? 'info' : 'warn', 'policy', { reveal: reveal.join(','), clientCertificates, ...bounds });
   const ring: RingParameters = model.plan.ring ?? { bits: 64, fraction: 16 };
-  const { family } = model.config;
-  for (const each of family === 'llama' ? reveal : (['logits'] as const)) {
+  const writes = writesText(model.config);
+  for (const each of writes ? reveal : (['logits'] as const)) {
     const shown = each === 'token' ? { reveal: each } : {};
-    const task = family === 'llama' ? 'generate' : 'classify';
+    const task = writes ? 'generate' : 'classify';
     const watched = flagBitsPerHour === 0 ? {} : ({ rangeFlags: true } as const);
     const { ringProgram } = await trace({ task, promptTokens: 1, newTokens: 1, ring, ...shown, ...watched });
     const { offline } = forecast(ringProgram, setting).total;

@@ -7,6 +7,7 @@ import { SottoError } from '../errors/index.ts';
 import { openGenerator } from '../jobs/float-write.ts';
 import type { Checkpoint } from '../models/checkpoint.ts';
 import type { LlamaConfig, ModelConfig } from '../models/config.ts';
+import { classifiesPictures, writesText } from '../models/families/index.ts';
 import { type Files, loadWeights, type Plan, parsePlan, sampler, seededUniform } from '../models/index.ts';
 import { readJson } from '../models/json.ts';
 import { isMeasured } from '../models/ranges.ts';
@@ -141,13 +142,12 @@ async function keep(places: readonly Files[], { path, key }: Named, plan: Plan):
 async function measureNow(model: MeasuredModel, ring: NonNullable<Measuring['ring']>, options: Measuring): Promise<Plan> {
   const { checkpoint, config, plan } = model;
   const { say = () => undefined, samples } = options;
-  if (samples === undefined && config.family !== 'llama')
+  if (samples === undefined && !writesText(config))
     throw new SottoError('range', 'nobody has measured which values this model computes with', {
       place: { file: checkpoint.files.name },
-      remedy:
-        config.family === 'vit'
-          ? 'run `sotto calibrate` once on some pictures of the kind that it names'
-          : 'run `sotto calibrate` once on some texts of the kind that it classifies',
+      remedy: classifiesPictures(config)
+        ? 'run `sotto calibrate` once on some pictures of the kind that it names'
+        : 'run `sotto calibrate` once on some texts of the kind that it classifies',
     });
   say(
     `${checkpoint.files.name} was never calibrated: measuring its values ${samples === undefined ? 'on text of its own' : 'on samples'}, once`,

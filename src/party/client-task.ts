@@ -5,6 +5,7 @@ import { type Job, mapJob } from '../jobs/job.ts';
 import type { PaddingPolicy } from '../jobs/lengths.ts';
 import { beginWrite, type Prompt } from '../jobs/write.ts';
 import type { LlamaConfig } from '../models/config.ts';
+import { classifiesPictures, classifiesTexts, writesText } from '../models/families/index.ts';
 import type { RgbImage, Sampler } from '../models/index.ts';
 import type { PublicEmbedding } from '../models/plan.ts';
 import type { EmbeddingTable } from '../models/public-embedding.ts';
@@ -86,11 +87,11 @@ export async function beginTask(task: ClientTask, manifest: OpenManifest, asking
       return { promptIds: [], newIds: [], stopped: 'length', class: { id, label } };
     });
   if ('image' in task) {
-    if (config.family !== 'vit') return refuse(config.family === 'bert' ? 'give a text' : 'give a prompt');
+    if (!classifiesPictures(config)) return refuse(classifiesTexts(config) ? 'give a text' : 'give a prompt');
     const preprocessor = await manifest.preprocessor();
     return named(beginPicture({ config, preprocessor }, task, { watched: true }));
   }
-  if (config.family !== 'bert') return refuse(config.family === 'vit' ? 'give a picture' : 'give a prompt');
+  if (!classifiesTexts(config)) return refuse(classifiesPictures(config) ? 'give a picture' : 'give a prompt');
   const { padding = asking.trusted || 'ids' in task ? 'none' : 'steps' } = task;
   const tokenizer = await manifest.tokenizer();
   return named(beginText({ config, tokenizer }, task, { padding }));
@@ -98,8 +99,7 @@ export async function beginTask(task: ClientTask, manifest: OpenManifest, asking
 
 async function beginWriting(task: WriteTask, manifest: OpenManifest, { trusted, onLogits }: Asking): Promise<Job<Outcome>> {
   const { config } = manifest;
-  if (config.family !== 'llama')
-    throw new SottoError('usage', `a ${config.family} does not generate`, { remedy: 'use classify' });
+  if (!writesText(config)) throw new SottoError('usage', `a ${config.family} does not generate`, { remedy: 'use classify' });
   const tokenizer = await manifest.tokenizer();
   const table = await publicTable(task.embedding, config, manifest.plan.embedding);
   const { prompt, newTokens, reveal, sample, onPrompt, onToken } = task;

@@ -4,6 +4,7 @@ import { privateProgram, type RingProgram } from '../backends/ring/index.ts';
 import { printable, SottoError } from '../errors/index.ts';
 import { jobProgram } from '../jobs/program.ts';
 import { type ModelConfig, parseModelConfig } from '../models/config.ts';
+import { classifiesPictures } from '../models/families/index.ts';
 import { type Files, memoryFiles } from '../models/files.ts';
 import { type Plan, type Preprocessor, parsePreprocessor, planOf } from '../models/index.ts';
 import { isObject, readJson } from '../models/json.ts';
@@ -123,9 +124,9 @@ const mostElements = 2 ** 27;
 
 /** Whether a run is of a size that this client takes, by its shapes alone. Throws a `peer` error before anything is allocated. */
 export function checkSize(config: ModelConfig, { promptTokens, newTokens }: RunRequest): void {
-  const tokens = config.family === 'vit' ? (config.imageSize / config.patchSize) ** 2 + 1 : promptTokens;
+  const tokens = classifiesPictures(config) ? (config.imageSize / config.patchSize) ** 2 + 1 : promptTokens;
   const width = Math.max(config.hiddenSize, config.numAttentionHeads * config.headDim, 2 * config.intermediateSize);
-  const once = config.family === 'vit' ? config.numChannels * config.patchSize ** 2 : config.vocabSize;
+  const once = classifiesPictures(config) ? config.numChannels * config.patchSize ** 2 : config.vocabSize;
   const elements = Math.max(tokens * Math.max(width, once), config.numAttentionHeads * tokens * (tokens + newTokens));
   if (config.numHiddenLayers * newTokens <= mostStatements && elements <= mostElements) return;
   throw new SottoError('peer', 'describes a model that no client of this version runs', {

@@ -66,7 +66,7 @@ const newTokens = written.length + 1;
 /** Prefill and two more tokens that are given, so that every program reads the same text. */
 function llamaCase(plan: Plan, ids: readonly number[], positions?: number, filler?: number): Case {
   const promptTokens = positions ?? ids.length;
-  const lengths: PaddedLengths = { family: 'causal', real: ids.length, positions: promptTokens, newTokens };
+  const lengths: PaddedLengths = { kind: 'causal', real: ids.length, positions: promptTokens, newTokens };
   const program = traceLlamaPrivate(llama, plan, { promptTokens, newTokens, padded: positions !== undefined });
   const feed = (name: string): Tensor => {
     if (name === 'prompt') return index(positions === undefined ? ids : paddedIds(ids, lengths, filler), [promptTokens]);
@@ -78,7 +78,7 @@ function llamaCase(plan: Plan, ids: readonly number[], positions?: number, fille
 
 function bertCase(plan: Plan, ids: readonly number[], positions?: number, filler?: number): Case {
   const tokens = positions ?? ids.length;
-  const lengths: PaddedLengths = { family: 'encoder', real: ids.length, positions: tokens, newTokens: 1 };
+  const lengths: PaddedLengths = { kind: 'encoder', real: ids.length, positions: tokens, newTokens: 1 };
   const types = ids.map((_, at) => (at < 3 ? 0 : 1));
   const filled = (list: readonly number[], by: number): Tensor =>
     index(positions === undefined ? list : paddedIds(list, lengths, by), [tokens]);
@@ -187,7 +187,7 @@ it.each(families)('$name in a ring of 32 bits is as near to floats as without pa
 });
 
 it('fills a prompt with what the model has seen, and rows of one key where no text stands', () => {
-  const lengths: PaddedLengths = { family: 'causal', real: 2, positions: 4, newTokens: 2 };
+  const lengths: PaddedLengths = { kind: 'causal', real: 2, positions: 4, newTokens: 2 };
   expect(paddedIds([7, 9], lengths)).toEqual([7, 7, 7, 9]);
   expect([...paddingInput('padding.mask', lengths)!.values]).toEqual([0, 0, 1, 1]);
   const eighths = (name: string) => Array.from(paddingInput(name, lengths)!.values, (value) => value / 8);

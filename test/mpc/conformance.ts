@@ -118,7 +118,7 @@ function counted(): Conformance {
       secret,
     );
   });
-  const lengths = { family: 'encoder', real: 4, positions: tokens, newTokens: 1 } as const;
+  const lengths = { kind: 'encoder', real: 4, positions: tokens, newTokens: 1 } as const;
   const fed = Object.values(paddingInputs).map((name) => [name, paddingInput(name, lengths)!] as const);
   return { ...attended, tensors: new Map([...attended.tensors, ...fed]) };
 }
