@@ -168,6 +168,9 @@ export function publishedTensors(layout: Layout, plan: Plan): Map<string, Publis
   return all;
 }
 
+/** The name of the table of words of a model that reads tokens. */
+export const wordsOf = ({ embedding }: Layout): string => (embedding as TokenEmbedding).words;
+
 /** The table whose rows are what the first norm of the first block sees; undefined where it sees sums of several. */
 export function rowsOfFirstNorm({ embedding, normPlace }: Layout): string | undefined {
   if (embedding.kind !== 'tokens' || normPlace !== 'before') return undefined;

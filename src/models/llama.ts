@@ -5,14 +5,11 @@ import { block, type Context, causalBlocks, causalMask, serverWeights, type Weig
 import type { LlamaConfig } from './configuration.ts';
 import { layoutOf } from './families/index.ts';
 import { foldedLayer, foldedLinear, foldedNorm } from './folded.ts';
-import type { Layout, TokenEmbedding } from './layout.ts';
+import { type Layout, wordsOf } from './layout.ts';
 import { forGroups, memo, type Padding, paddingMask, paddingRows } from './padding.ts';
 import { type Plan, withDomains } from './plan.ts';
 import { outputsOf, publishedBlocks, publishedNorm } from './published.ts';
 import { ropeFrequencies } from './rope.ts';
-
-/** The name of the table of words of a model that reads tokens. */
-export const words = ({ embedding }: Layout): string => (embedding as TokenEmbedding).words;
 
 export type LlamaOutput = 'logits' | 'hidden' | 'attention';
 
@@ -20,7 +17,7 @@ export type LlamaOutput = 'logits' | 'hidden' | 'attention';
 export function llama(ops: Ops<Ref>, config: LlamaConfig, plan: Plan, ids: Ref, context: Context) {
   const layout = layoutOf(config);
   const weight = serverWeights(ops);
-  const table = weight(words(layout), [config.vocabSize, config.hiddenSize]);
+  const table = weight(wordsOf(layout), [config.vocabSize, config.hiddenSize]);
   const x = ops.scope('embed', () => ops.embedding(table, ids));
   const { hidden, attention, last } = publishedBlocks(ops, layout, plan, weight, x, context);
   const norm = publishedNorm(ops, layout, weight, layout.finalNorm!, plan.finalNorm);

@@ -3,12 +3,12 @@ import { bytesToHex } from '@noble/hashes/utils.js';
 import { SottoError } from '../errors/index.ts';
 import type { Tensor } from '../program/index.ts';
 import type { LlamaConfig } from './configuration.ts';
+import { layoutOf } from './families/index.ts';
 import type { Files } from './files.ts';
+import { wordsOf } from './layout.ts';
 import type { PublicEmbedding } from './plan.ts';
 import { openSafetensors, readTensor } from './safetensors.ts';
 
-/** The published name of a Llama's table of embeddings. */
-export const embeddingTensor = 'model.embed_tokens.weight';
 /** The file that a checkpoint with a public embedding gives to clients, beside its own. */
 export const embeddingFile = 'embedding.safetensors';
 
@@ -41,16 +41,18 @@ export function embeddingTable(values: Float32Array, width: number): EmbeddingTa
 export async function openEmbedding(
   files: Files,
   path: string,
-  { vocabSize, hiddenSize }: Pick<LlamaConfig, 'vocabSize' | 'hiddenSize'>,
+  config: LlamaConfig,
   declared: PublicEmbedding,
 ): Promise<EmbeddingTable> {
+  const { vocabSize, hiddenSize } = config;
+  const tensor = wordsOf(layoutOf(config));
   const refuse = (reason: string): never => {
     throw new SottoError('model', reason, {
-      place: { file: `${files.name}/${path}`, tensor: embeddingTensor },
+      place: { file: `${files.name}/${path}`, tensor },
       remedy: `take the ${embeddingFile} that was published with the served model`,
     });
   };
-  const entry = (await openSafetensors(files, path)).tensors.get(embeddingTensor) ?? refuse('the file has no such tensor');
+  const entry = (await openSafetensors(files, path)).tensors.get(tensor) ?? refuse('the file has no such tensor');
   if (entry.shape.join() !== [vocabSize, hiddenSize].join())
     refuse(`a table of shape [${entry.shape}] where the model has [${vocabSize},${hiddenSize}]`);
   const values = await readTensor(files, entry);

@@ -1,7 +1,7 @@
 import { type Conversion, convertCheckpoint, type Initialisation, type LayerReport } from '../convert/index.ts';
 import { SottoError } from '../errors/index.ts';
 import { beginPicture } from '../jobs/index.ts';
-import { classifiesPictures } from '../models/families/index.ts';
+import { classifiesPictures, layoutOf } from '../models/families/index.ts';
 import {
   type Files,
   isPolynomial,
@@ -12,7 +12,8 @@ import {
   type VitConfig,
   writeCheckpoint,
 } from '../models/index.ts';
-import { embeddingFile, embeddingTensor, publicEmbedding } from '../models/public-embedding.ts';
+import { wordsOf } from '../models/layout.ts';
+import { embeddingFile, publicEmbedding } from '../models/public-embedding.ts';
 import { type NamedTensor, openSafetensors, readTensor, writeSafetensors } from '../models/safetensors.ts';
 import { usualFloat, withFloatBackend } from '../node/float.ts';
 import type { Device } from '../node/onnx.ts';
@@ -110,12 +111,12 @@ export interface WriteOptions {
 
 /** The table as it is stored, and what the plan says of it. */
 async function publishTable(source: LoadedModel, tensors: readonly NamedTensor[], dtype: 'F32' | 'F16' | 'BF16') {
-  writer(source);
-  const table = tensors.find(({ name }) => name === embeddingTensor)!;
+  const words = wordsOf(layoutOf(writer(source)));
+  const table = tensors.find(({ name }) => name === words)!;
   const bytes = writeSafetensors([table], { dtype });
   const stored = memoryFiles({ [embeddingFile]: bytes });
   const { tensors: entries } = await openSafetensors(stored, embeddingFile);
-  return { bytes, embedding: publicEmbedding(await readTensor(stored, entries.get(embeddingTensor)!)) };
+  return { bytes, embedding: publicEmbedding(await readTensor(stored, entries.get(words)!)) };
 }
 
 /** All pictures, as many a run as divide their number. */

@@ -3,9 +3,10 @@ import { quantise, type RingParameters, type RingProgram, wordBitsOf } from '../
 import { SottoError } from '../errors/index.ts';
 import { beginWrite, generateFloat, type Job, type Rehearsed, runFixed, runRehearsed, type Written } from '../jobs/index.ts';
 import { createWasmKernels } from '../kernels/index.ts';
-import { writesText } from '../models/families/index.ts';
+import { layoutOf, writesText } from '../models/families/index.ts';
 import { type LlamaConfig, type Sampler, traceLlamaPrivate } from '../models/index.ts';
-import { type EmbeddingTable, embeddingTable, embeddingTensor } from '../models/public-embedding.ts';
+import { wordsOf } from '../models/layout.ts';
+import { type EmbeddingTable, embeddingTable } from '../models/public-embedding.ts';
 import { checkVocabulary } from '../models/vocabulary.ts';
 import { type FloatName, withFloatBackend } from '../node/float.ts';
 import type { Device } from '../node/onnx.ts';
@@ -78,9 +79,9 @@ export function fittingTokens(config: LlamaConfig, promptTokens: number, newToke
 }
 
 /** The client's table, where the plan says that it is public. */
-async function clientTable(model: LoadedModel, { hiddenSize }: LlamaConfig): Promise<EmbeddingTable | undefined> {
+async function clientTable(model: LoadedModel, config: LlamaConfig): Promise<EmbeddingTable | undefined> {
   if (model.plan.embedding === undefined) return undefined;
-  return embeddingTable((await model.weights()).get(embeddingTensor)!.values as Float32Array, hiddenSize);
+  return embeddingTable((await model.weights()).get(wordsOf(layoutOf(config)))!.values as Float32Array, config.hiddenSize);
 }
 
 /**
