@@ -222,7 +222,7 @@ const weightBits = 16;
 
 /** What a client that lies reads of the last matrix (docs/threat-model.md): bits a step, and steps until it has all of it. */
 function readBy({ config }: ServedModel, reveal: Reveal): { bitsPerToken: number; tokensToRead: number } {
-  const outputs = config.family === 'llama' ? config.vocabSize : config.labels.length;
+  const outputs = writesText(config) ? config.vocabSize : config.labels.length;
   // A set of logits is one linear equation for each of its words, whatever their precision.
   const bitsPerToken = reveal === 'logits' ? weightBits * outputs : Math.max(1, Math.log2(outputs));
   return {
