@@ -23,6 +23,7 @@ import { checkRanges, isMeasured, ringFor } from '../models/ranges.ts';
 import { folderFiles } from '../node/files.ts';
 import { usualFloat } from '../node/float.ts';
 import { type ConvertOptions, convertModel, writeConversion } from './conversion.ts';
+import { classifyTexts, classifyTextsFixed, rehearseTexts, type TextPair } from './encoders.ts';
 import { forecastModel, type RunForecast } from './forecast.ts';
 import { type CalibrateOptions, calibrationSamples, measuredModel } from './measure.ts';
 import { type LoadedModel, openModel, requireMeasured } from './model.ts';
@@ -98,6 +99,16 @@ export interface Model {
    */
   classifyPrivately(
     picture: Picture,
+    options?: { ring?: RingParameters; rangeFlags?: boolean },
+  ): Promise<Classification & Ledger>;
+  /**
+   * Classifies a text, or a pair of texts that a BERT is asked about. Errors: `input` for texts that do not fit the model, `model` for other
+   * architectures; `range` on `fixed`, for a model that was not calibrated.
+   */
+  classifyText(text: TextPair, options?: { backend?: ClearBackend; ring?: RingParameters }): Promise<Classification>;
+  /** The same under the whole protocol, with client, server and dealer in this process; errors as of `generatePrivately`. */
+  classifyTextPrivately(
+    text: TextPair,
     options?: { ring?: RingParameters; rangeFlags?: boolean },
   ): Promise<Classification & Ledger>;
   /** Bytes, hops and offline material of a private run, from the program alone; with what range flags cost unless they are false. */
@@ -221,6 +232,21 @@ class FolderModel implements Model {
     return { ...rest, ...measured };
   }
 
+  async classifyText(text: TextPair, { backend = usualFloat(), ring }: { backend?: ClearBackend; ring?: RingParameters } = {}) {
+    const model = backend === 'fixed' ? await this.#measured(ring) : this.#model;
+    const [found] =
+      backend === 'fixed'
+        ? await classifyTextsFixed(model, [text], ring ?? ringFor({}, model.plan))
+        : await classifyTexts(model, [text], { backend });
+    return found!;
+  }
+
+  async classifyTextPrivately(text: TextPair, { ring, rangeFlags }: { ring?: RingParameters; rangeFlags?: boolean } = {}) {
+    const model = await this.#measured(ring);
+    const { measured, ledgers: _, ...rest } = await rehearseTexts(model, text, ring ?? ringFor({}, model.plan), rangeFlags);
+    return { ...rest, ...measured };
+  }
+
   async #pixels(picture: Picture): Promise<Float32Array | Float64Array> {
     return await pixelsOf(this.#model, picture);
   }
@@ -251,4 +277,4 @@ class FolderModel implements Model {
 
 export type { Setting } from '../backends/cost/forecast.ts';
 export type { FloatName } from '../node/float.ts';
-export type { TextPair } from './encoders.ts';
+export type { TextPair };

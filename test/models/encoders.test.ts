@@ -8,6 +8,7 @@ import { parsePlan } from '../../src/models/plan.ts';
 import { randomBertWeights } from '../../src/models/weights.ts';
 import { folderFiles } from '../../src/node/files.ts';
 import { classifyTexts, classifyTextsFixed, evaluateGlueFile } from '../../src/package/encoders.ts';
+import { loadModel } from '../../src/package/index.ts';
 import { openMeasured } from '../../src/package/measure.ts';
 import { openModel } from '../../src/package/model.ts';
 import { sottoHere } from '../cli/command.ts';
@@ -101,11 +102,27 @@ describe('a folder of an encoder with only a vocab.txt', () => {
       expect(Math.max(...logits.map((value, i) => Math.abs(value - float[at]!.logits[i]!)))).toBeLessThan(0.01);
     const file = join(folder, 'polynomial.tsv');
     writeFileSync(file, `sentence\tlabel\n${sentences.map((text, at) => `${text}\t${ring[at]!.id}`).join('\n')}\n`);
-    for (const backend of ['onnx', 'fixed']) {
-      const words = ['eval', '--model', polynomial, '--task', 'sst2', '--data', file, '--backend', backend, '--json'];
+    for (const [backend, count] of [
+      ['onnx', 4],
+      ['fixed', 4],
+      ['mpc', 1],
+    ] as const) {
+      const data = ['--data', file, '--limit', String(count)];
+      const words = ['eval', '--model', polynomial, '--task', 'sst2', ...data, '--backend', backend, '--json'];
       const { code, stdout } = await sottoHere(words);
       expect(code).toBe(0);
-      expect(JSON.parse(stdout)).toMatchObject({ task: 'sst2', backend, metrics: { acc: { value: 1, count: 4 } }, samples: 4 });
+      const metrics = { acc: { value: 1, count }, ...(backend === 'mpc' ? { bytes_per_sample: { count } } : {}) };
+      expect(JSON.parse(stdout)).toMatchObject({ task: 'sst2', backend, metrics, samples: count });
     }
+  });
+
+  it('is classified through the library, in the clear and under the whole protocol', async () => {
+    const model = await loadModel(join(folder, 'polynomial'));
+    const text = ['the film', 'is bad'] as const;
+    const fixed = await model.classifyText(text, { backend: 'fixed' });
+    const rehearsed = await model.classifyTextPrivately(text);
+    expect([rehearsed.label, rehearsed.online]).toEqual([fixed.label, rehearsed.forecast.online]);
+    expect(Math.max(...rehearsed.logits.map((value, i) => Math.abs(value - fixed.logits[i]!)))).toBeLessThan(0.01);
+    await expect(model.classifyTextPrivately(['the '.repeat(40)])).rejects.toMatchObject({ kind: 'input' });
   });
 });
