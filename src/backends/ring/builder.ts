@@ -52,7 +52,7 @@ export class RingBuilder {
     if (!localOperations.has(operation)) return this.ring.bits;
     const modulus = Math.min(this.ring.bits, ...inputs.map((input) => this.modulusOf(input)));
     // A shift to the left brings bits that count.
-    const by = operation === 'multiplyInteger' ? (parameters as { by: number }).by : 1;
+    const by = operation === 'multiplyInteger' ? Math.abs((parameters as { by: number }).by) : 1;
     return Math.min(this.ring.bits, modulus + (Number.isInteger(Math.log2(by)) ? Math.log2(by) : 0));
   }
 
