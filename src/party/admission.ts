@@ -102,6 +102,11 @@ export class Admission {
     return this.#closed() ?? (this.#room ? undefined : this.#crowded());
   }
 
+  /** What who comes now is told before it says what it wants; undefined where this party is not shutting down. */
+  get farewell(): TurnedAway | undefined {
+    return this.#draining ? this.#leaving() : undefined;
+  }
+
   /** Throws `TurnedAway` where neither a session nor a place to wait is free, nor one that another peer has too many of. */
   enter(who = anybody): Ticket {
     const closed = this.#closed();

@@ -218,6 +218,8 @@ class Server {
     const { sessions, options, policy, asking } = this.#parts;
     checkCertificate(channel, policy);
     if (beside === undefined) {
+      const { farewell } = sessions.admission;
+      if (farewell !== undefined) throw farewell;
       // Until it has asked for a run that it may have it is a stranger among strangers, and sits nowhere.
       const request = await this.#requested(channel);
       const check = (): void => {

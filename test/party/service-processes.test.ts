@@ -119,9 +119,10 @@ describe('standing processes', () => {
       timeoutMilliseconds: 10_000,
     });
     let killed = false;
+    let texts = 0;
     victim.child.on('message', (event: { type: string; text?: string }) => {
       // The prompt, then a token: the run is on.
-      if (event.type !== 'text' || killed) return;
+      if (event.type !== 'text' || ++texts < 2 || killed) return;
       killed = victim.child.kill('SIGKILL');
     });
     await until(() => killed || said(server, 'session-began').length > 0);
