@@ -10,6 +10,7 @@ import { paddingMask, paddingRows } from './padding.ts';
 import { type ActivationPlan, type Coefficient, type Plan, poolerPlan, withDomains } from './plan.ts';
 import { outputsOf, publishedBlocks, publishedLinear, publishedNorm } from './published.ts';
 
+/** What the program of a published encoder can give; `bert` has the shapes. */
 export type BertOutput = 'logits' | 'hidden' | 'attention' | 'pooled';
 
 /**

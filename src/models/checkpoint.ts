@@ -23,6 +23,7 @@ export const companionFiles = [
   'preprocessor_config.json',
 ] as const;
 
+/** A tensor in memory, in row-major order. */
 export interface LoadedTensor {
   readonly shape: readonly number[];
   readonly values: Float32Array;
@@ -180,6 +181,7 @@ function absentShard(paths: readonly string[]): string | undefined {
   return undefined;
 }
 
+/** What `writeCheckpoint` makes a folder of. */
 export interface CheckpointContents {
   readonly config: Readonly<Record<string, unknown>>;
   readonly tensors: Iterable<NamedTensor>;

@@ -6,8 +6,10 @@ import type { RopeScaling } from './rope-config.ts';
 
 /** Activations by their published names; `swish` is read as `silu`. */
 export const activationNames = ['silu', 'gelu', 'gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'quick_gelu', 'relu'] as const;
+/** The published name of an activation that sotto knows. */
 export type ActivationName = (typeof activationNames)[number];
 
+/** A model that writes, as config.json describes it: sizes in elements, angles of the rotary embedding, and how a text ends. */
 export interface LlamaConfig {
   readonly family: 'llama';
   readonly hiddenSize: number;
@@ -32,6 +34,7 @@ export interface LlamaConfig {
   readonly plan: unknown;
 }
 
+/** A vision transformer, as config.json describes it: sizes in elements and pixels, and the names of its classes. */
 export interface VitConfig {
   readonly family: 'vit';
   readonly hiddenSize: number;
@@ -51,6 +54,9 @@ export interface VitConfig {
   readonly plan: unknown;
 }
 
+/**
+ * An encoder of texts, as config.json describes it: sizes in elements, how positions are counted, and the names of its classes.
+ */
 export interface BertConfig {
   readonly family: 'bert';
   /** Which names and head the checkpoint has, and where positions begin. */

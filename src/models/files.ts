@@ -14,6 +14,7 @@ export interface Files {
   write?(path: string, bytes: Uint8Array): Promise<void>;
 }
 
+/** Bytes of a file from `start` up to, not including, `end`. */
 export interface ByteRange {
   readonly start: number;
   readonly end: number;

@@ -5,6 +5,7 @@ import { layoutOf } from './families/index.ts';
 import { type Copied, type Fused, foldedRows, type Vector } from './folded-tensors.ts';
 import type { Plan } from './plan.ts';
 
+/** What a server of a private run owns under one name: gains, biases and constants folded in, values in row-major order. */
 export interface FoldedTensor {
   readonly shape: Shape;
   readonly values: Float64Array;

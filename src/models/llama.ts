@@ -11,6 +11,7 @@ import { type Plan, withDomains } from './plan.ts';
 import { outputsOf, publishedBlocks, publishedNorm } from './published.ts';
 import { ropeFrequencies } from './rope.ts';
 
+/** What the program of a published Llama can give; `llama` has the shapes. */
 export type LlamaOutput = 'logits' | 'hidden' | 'attention';
 
 /** The published model over token ids (…, T): hidden states and attention outputs (…, T, d) of every layer, logits (…, T, V). */
@@ -94,6 +95,7 @@ export function traceLlamaStep(config: LlamaConfig, plan: Plan, { capacity }: { 
   });
 }
 
+/** A private run of a text, in tokens, and what of it is opened. */
 export interface PrivateGeneration {
   readonly promptTokens: number;
   readonly newTokens: number;

@@ -75,6 +75,7 @@ export interface NormPlan {
   readonly table?: Bounded | undefined;
 }
 
+/** What becomes of one layer's activation, attention and, where it does not stay as published, norm. */
 export interface LayerPlan {
   readonly activation: ActivationPlan;
   readonly attention: AttentionPlan;

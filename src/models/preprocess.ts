@@ -5,6 +5,10 @@ import { type ResizeFilter, resizeImage } from './resample.ts';
 
 export type { RgbImage };
 
+/**
+ * How preprocessor_config.json makes a picture into pixel values: resized, scaled, less the mean and over the deviation of each
+ * channel.
+ */
 export interface Preprocessor {
   /** Pixels, or null where pictures keep their size. */
   readonly resize: { readonly width: number; readonly height: number; readonly filter: ResizeFilter } | null;
@@ -14,6 +18,7 @@ export interface Preprocessor {
   readonly deviation: readonly [number, number, number];
 }
 
+/** A picture as a model reads it. */
 export interface PixelValues {
   /** (channels, height, width), row-major. */
   readonly shape: readonly [1 | 3, number, number];

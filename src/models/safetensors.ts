@@ -16,6 +16,7 @@ import { isObject, parseJson } from './json.ts';
 const headerLimitBytes = 100_000_000;
 const rankLimit = 16;
 
+/** Where a tensor lies in a safetensors file. */
 export interface TensorEntry {
   readonly name: string;
   readonly dtype: Dtype;
@@ -33,6 +34,7 @@ export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+/** A tensor that is to be written under a name. */
 export interface NamedTensor {
   readonly name: string;
   readonly shape: readonly number[];

@@ -38,6 +38,7 @@ export function seededNormal(seed: number): () => number {
   return () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 }
 
+/** Unnormalised log probabilities, one for each token of the vocabulary or each class. */
 export type Logits = Float32Array | Float64Array;
 /** Chooses the next token from logits (V). */
 export type Sampler = (logits: Logits) => number;

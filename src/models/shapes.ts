@@ -180,6 +180,7 @@ function shapeEmbedding({ embedding, positions, hiddenSize }: ModelShape): Layou
   };
 }
 
+/** The run that a shape is traced for, in tokens. */
 export interface ShapeRun {
   readonly promptTokens: number;
   /** Decoders only; encoders and pictures need none. */

@@ -7,6 +7,10 @@ import type { Layout, PatchEmbedding } from './layout.ts';
 import { type Plan, withDomains } from './plan.ts';
 import { outputsOf, publishedBlocks, publishedLinear, publishedNorm } from './published.ts';
 
+/**
+ * What the program of a published vision transformer can give: logits (batch, classes), hidden states and attention outputs
+ * (batch, T, d).
+ */
 export type VitOutput = 'logits' | 'hidden' | 'attention';
 
 /** Pixels (batch, C, S, S) or (C, S, S) → one row of C·p² pixels a patch, (…, patches, C·p²), channels first. */

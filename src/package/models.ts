@@ -2,6 +2,8 @@
  * `sotto/models`: for who reads and writes checkpoints or traces a model's program. Configurations, plans, tokenizers, published formats in and
  * out, the programs of Llama, ViT and BERT, and running them in the clear. Runs anywhere; files are an argument.
  */
+
+export type { FloatParts } from '../jobs/float-classify.ts';
 export {
   type Classification,
   type EncodedText,

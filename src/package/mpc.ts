@@ -38,6 +38,7 @@ export { checkRanges } from '../models/ranges.ts';
 export type { Limits, RunShape } from '../party/admission.ts';
 export type { AskPolicy, Reveal } from '../party/asking.ts';
 export type { BundleHeader, BundleOwner, StoredHeader } from '../party/bundle-header.ts';
+export type { Minutes } from '../party/bundle-id.ts';
 export type { BundleEntry, BundleExpectation, BundleReader, BundleStore, BundleWriter } from '../party/bundles.ts';
 export type { Measuring } from '../party/calibration.ts';
 export type { EmbeddingSource, PictureTask, TextTask, WriteTask } from '../party/client-task.ts';

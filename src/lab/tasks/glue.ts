@@ -141,6 +141,7 @@ export interface GlueModel {
   readonly labels: readonly string[];
   readonly tokenizer: Tokenizer;
   readonly classifier: TextClassifier;
+  /** What private runs cost so far, one entry a run; absent of models that compute in the clear. */
   readonly costs?: () => readonly RunCost[];
 }
 
