@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import { SottoError } from '../errors/index.ts';
+import { servedHash } from '../package/inspection.ts';
 import { calibrationSamples, measuredModel } from '../package/measure.ts';
 import { openModel } from '../package/model.ts';
 import { documents, pictures } from './convert.ts';
@@ -58,8 +59,10 @@ async function calibrate(flags: CalibrateFlags, terminal: Terminal): Promise<voi
     });
   const samples = await calibrationSamples(model, { texts, pictures: given });
   const { plan } = await measuredModel(model, { ring: wantedRing(flags), samples, say: saying(terminal) });
-  if (flags.json) return printJson(terminal, { model: flags.model, ring: plan.ring, domains: plan.domains });
+  const manifest = `sha256:${await servedHash(model, plan)}`;
+  if (flags.json) return printJson(terminal, { model: flags.model, ring: plan.ring, domains: plan.domains, manifest });
   terminal.out(`${flags.model}: ${plan.ring?.bits} bits with ${plan.ring?.fraction} of fraction\n`);
+  terminal.out(`manifest hash of a server in this ring: ${manifest}, which clients may pin (--manifest-hash)\n`);
 }
 
 /** As a shell gives it: a backslash and an n are a line's end. */

@@ -67,7 +67,12 @@ function print(found: Inspection, { tensors: listed }: InspectFlags, terminal: T
   );
   const files = Object.entries(manifest.files).map(([name, count]) => `${name} ${bytes(count)}`);
   terminal.out(`\npublic manifest: configuration ${bytes(manifest.configBytes)}${files.map((file) => `, ${file}`).join('')}\n`);
-  terminal.out(`manifest hash: sha256:${manifest.sha256}, which clients may pin (--manifest-hash)\n`);
+  const hashed = `manifest hash: sha256:${manifest.sha256}`;
+  terminal.out(
+    manifest.asServed
+      ? `${hashed}, which clients may pin (--manifest-hash)\n`
+      : `${hashed} of the folder as it is. A server measures a model that was never calibrated, and shows another hash, which \`sotto calibrate\` prints\n`,
+  );
   terminal.out(`private weights: ${weights.tensors} tensors, ${bytes(weights.bytes)}: they never leave the server unmasked\n`);
   if (!listed) return;
   terminal.out(

@@ -1,5 +1,6 @@
 import { type Files, isPolynomial, type ModelConfig, openSafetensors, type Plan, type TensorEntry } from '../models/index.ts';
 import { isObject, readJsonObject } from '../models/json.ts';
+import { isMeasured } from '../models/ranges.ts';
 import { manifestHash, readManifest } from '../party/index.ts';
 import { size } from '../program/index.ts';
 import { type LoadedModel, openModel } from './model.ts';
@@ -18,6 +19,8 @@ export interface Inspection {
   readonly manifest: {
     /** By which clients know it. */
     readonly sha256: string;
+    /** False of a model that was never calibrated: a server measures it first, and what it found is in its manifest. */
+    readonly asServed: boolean;
     readonly configBytes: number;
     readonly files: Readonly<Record<string, number>>;
   };
@@ -48,16 +51,23 @@ export async function inspectModel(folder: string | Files): Promise<Inspection> 
   };
 }
 
-async function manifestOf({ checkpoint }: LoadedModel): Promise<Inspection['manifest']> {
+async function manifestOf({ checkpoint, plan }: LoadedModel): Promise<Inspection['manifest']> {
   const manifest = await readManifest(checkpoint.files, checkpoint.config);
   const bytes = (text: string): number => new TextEncoder().encode(text).length;
   const files = Object.entries(manifest.files).map(([name, text]) => [name, bytes(text)]);
   const sha256 = manifestHash(manifest);
   return {
     sha256,
+    asServed: isMeasured(plan),
     configBytes: bytes(JSON.stringify(manifest.config)),
     files: Object.fromEntries(files) as Record<string, number>,
   };
+}
+
+/** The hash of the manifest that a server of a model shows whose plan was measured. */
+export async function servedHash(model: LoadedModel, plan: Plan): Promise<string> {
+  const { files, config } = model.checkpoint;
+  return manifestHash(await readManifest(files, plan === model.plan ? config : { ...config, sotto: plan }));
 }
 
 async function entries(files: Files): Promise<TensorEntry[]> {
