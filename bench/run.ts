@@ -19,6 +19,7 @@ const benches: Record<string, (options: readonly string[]) => Promise<object>> =
   'client-work': async () => (await import('./client-work.ts')).clientWork(),
   large: async (options) => (await import('./large.ts')).large(options),
   browser: async () => (await import('./browser.ts')).browser(),
+  'range-flags': async (options) => (await import('./range-flags.ts')).rangeFlags(options),
   faults: async (options) => (await import('./faults.ts')).faults(options),
 };
 

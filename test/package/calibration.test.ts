@@ -1,17 +1,19 @@
 import { copyFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { RingParameters } from '../../src/backends/ring/index.ts';
+import { simulate } from '../../src/backends/fixed/index.ts';
+import { isFlag, privateProgram, type RingParameters, wordBitsOf } from '../../src/backends/ring/index.ts';
+import { createWasmKernels } from '../../src/kernels/index.ts';
 import { trainBytePairTokenizer } from '../../src/lab/tokenizer.ts';
 import { parseModelConfig } from '../../src/models/config.ts';
-import { memoryFiles, planOf, writeCheckpoint } from '../../src/models/index.ts';
+import { memoryFiles, planOf, traceLlamaPrivate, writeCheckpoint } from '../../src/models/index.ts';
 import { isMeasured, ringFor } from '../../src/models/ranges.ts';
 import { randomModelWeights } from '../../src/models/weights.ts';
 import { folderFiles } from '../../src/node/files.ts';
 import { loadModel } from '../../src/package/index.ts';
 import { measuredModel } from '../../src/package/measure.ts';
 import { type LoadedModel, openModel } from '../../src/package/model.ts';
-import { rehearseText, writeText } from '../../src/package/text.ts';
+import { rehearseText, writer, writeText } from '../../src/package/text.ts';
 import { stories, temporaryFolder, writeTiny } from '../cli/checkpoints.ts';
 import { sottoHere } from '../cli/command.ts';
 
@@ -78,6 +80,19 @@ async function error(model: LoadedModel, ring: RingParameters): Promise<number> 
   return worst;
 }
 
+/** The range flags of a run, by the exact integers of its program. */
+async function flagged(model: LoadedModel, ring: RingParameters): Promise<number[]> {
+  const run = { promptTokens: prompt.length, newTokens: 1 };
+  const program = privateProgram(traceLlamaPrivate(writer(model), model.plan, run), ring, { rangeFlags: true });
+  const weights = await model.privateWeights();
+  const outputs = await simulate(program, {
+    kernels: createWasmKernels(wordBitsOf(ring.bits)),
+    weights: async (name) => weights.get(name)!,
+    inputs: async () => ({ shape: [prompt.length], values: Int32Array.from(prompt) }),
+  });
+  return [...outputs].filter(([name]) => isFlag(name)).map(([, { values }]) => values[0]!);
+}
+
 describe('a published Llama', () => {
   for (const ring of rings) {
     it.each([0.5, 0.1, 0.02, 0.002, 20])(
@@ -87,6 +102,7 @@ describe('a published Llama', () => {
         const model = await measuredModel(await scaledLlama(rms), { ring, say: (line) => said.push(line) });
         expect(said[0]).toMatch(/was never calibrated: measuring its values on text of its own, once/);
         expect(await error(model, ring)).toBeLessThan({ 64: 0.01, 48: 0.02, 32: 0.25 }[ring.bits]!);
+        expect(await flagged(model, ring)).toEqual([0]);
       },
     );
   }

@@ -18,10 +18,13 @@ const repeats = 16;
 /** Elements that are summed together: a window must hold seven standard deviations of their sums. */
 const groupOfProducts = 1024;
 const groupOfArguments = 64;
+/** A function of row scalars has more knots than any other. */
+const rowKnots = 16;
 /** Bits by which windows of functions are wider where arguments are checked in groups: see protocols/range-flags.md. */
 export const guardBits = 4;
-/** Index bits below the ends of a window. */
-const windowIndexBits = 6;
+/** Index bits below the ends of a window: of rows, whose range ends there, and of sums, whose windows are twice as wide as they must be. */
+const rowIndexBits = 10;
+const sumIndexBits = 6;
 /** Sums have room for elements of this root mean square; for less where elements may not be as large, a quarter of their bound, but where that is small all of it. */
 const usualSize = 16;
 const sizeOf = (bound: number): number => Math.min(usualSize, Math.max(bound / 4, Math.min(bound, 4)));
@@ -38,6 +41,8 @@ interface Window {
 }
 interface Check extends Window {
   readonly wire: number;
+  /** Looked at is how far elements are from their row's mean, times their number: what comparisons within a row look at. */
+  readonly spread?: true;
 }
 
 /**
@@ -69,7 +74,7 @@ function checksOf({ nodes, ring }: RingProgram): Check[] {
   const L = ring.bits;
   const found = new Map<string, Check>();
   const put = (check: Check): void => {
-    const key = `${check.wire} ${check.group === undefined ? 'rows' : 'group'}`;
+    const key = `${check.wire} ${check.group === undefined ? 'rows' : check.spread === true ? 'spread' : 'group'}`;
     const known = found.get(key);
     if (known === undefined || check.high < known.high) found.set(key, check);
   };
@@ -78,6 +83,7 @@ function checksOf({ nodes, ring }: RingProgram): Check[] {
   nodes.forEach((node, index) => {
     if (node.operation === 'truncate' || node.operation === 'narrow') {
       const wire = node.inputs[0]!;
+      if (isRowResult(nodes, wire)) return;
       const use = multiplied[index]!;
       const most = use === 2 ? L / 2 : use === 1 ? L / 2 - 1 : L;
       const bound = Math.min(ringOf(wire) - 3, Math.floor(most) + node.parameters.bits);
@@ -91,11 +97,18 @@ function checksOf({ nodes, ring }: RingProgram): Check[] {
     }
     if (node.operation === 'piecewise') {
       const { bits, drop, knots } = node.parameters;
+      const compared = comparedWire(nodes, node.inputs[0]!);
+      if (compared !== undefined) {
+        const row = nodes[compared.wire]!.shape.at(-1)!;
+        const high = bits - 3 + compared.shift + Math.ceil(Math.log2(row));
+        if (row > 1 && high <= ringOf(compared.wire) - 3)
+          put({ wire: compared.wire, high, group: groupOfArguments, repeats, spread: true });
+      }
       const source = untruncated(nodes, node.inputs[0]!);
       if (source === undefined) return;
       const { wire, shift } = source;
       // A row function has pieces over octaves; its last knot is the end of what was measured.
-      if (knots.length > 16) put({ wire, high: Math.floor(Math.log2(knots.at(-1)!)) + drop + shift, low: 0 });
+      if (knots.length > rowKnots) put({ wire, high: Math.floor(Math.log2(knots.at(-1)!)) + drop + shift, low: 0 });
       else if (bits + shift <= ringOf(wire)) put({ wire, high: bits - 2 + shift, group: groupOfArguments, repeats });
     }
   });
@@ -110,6 +123,28 @@ function untruncated(nodes: readonly RingNode[], x: number): { wire: number; shi
   if (node.operation === 'subtract') return undefined;
   return node.state === 'pinned' && node.operation === 'pin' && node.parameters.width === undefined
     ? { wire: x, shift: 0 }
+    : undefined;
+}
+
+/** Whether a wire is what a function of row scalars gave: as large as it may be by the function's range, and its argument is looked at. */
+function isRowResult(nodes: readonly RingNode[], wire: number): boolean {
+  const node = nodes[wire]!;
+  if (node.operation === 'lookup') return true;
+  if (node.operation === 'piecewise') return node.parameters.knots.length > rowKnots;
+  const passes = new Set<RingOperation>(['add', 'addConstant', 'reshape', 'move', 'multiplyInteger', 'pin']);
+  return passes.has(node.operation) && node.inputs.some((input) => isRowResult(nodes, input));
+}
+
+/** The wire whose rows a difference is taken within, by comparisons and by the exponential of what is below the largest. */
+function comparedWire(nodes: readonly RingNode[], x: number): { wire: number; shift: number } | undefined {
+  let at = x;
+  if (nodes[at]!.operation === 'addConstant') at = nodes[at]!.inputs[0]!;
+  if (nodes[at]!.operation !== 'subtract') return undefined;
+  at = nodes[at]!.inputs[0]!;
+  while (nodes[at]!.operation === 'move' || nodes[at]!.operation === 'reshape') at = nodes[at]!.inputs[0]!;
+  const node = nodes[at]!;
+  return node.operation === 'narrow' || node.operation === 'truncate'
+    ? { wire: node.inputs[0]!, shift: node.parameters.bits }
     : undefined;
 }
 
@@ -196,8 +231,22 @@ class Flagging {
     return state === 'pinned' ? x : this.#push('pin', [x], width === undefined ? {} : { width }, shape, 'pinned', scope);
   }
 
-  #check({ group, repeats = 1, high, low }: Check, wire: number, scope: string): void {
-    const bits = this.#nodes[wire]!.modulus ?? this.#program.ring.bits;
+  /** n times each element less the sum of its row of n. */
+  #spread(wire: number, scope: string): number {
+    const { shape, state: given } = this.#nodes[wire]!;
+    const state = given as 'pinned' | 'floating';
+    const row = shape.at(-1)!;
+    const rows = size(shape) / row;
+    const sum = this.#push('sum', [wire], { outer: rows, axis: row, inner: 1 }, [rows, 1], state, scope);
+    const wide = this.#push('move', [sum], { strides: [1, 0], start: 0 }, [rows, row], state, scope);
+    const flat = this.#push('reshape', [wire], {}, [rows, row], state, scope);
+    const times = this.#push('multiplyInteger', [flat], { by: row, wraps: true }, [rows, row], state, scope);
+    return this.#push('subtract', [times, wide], {}, [rows, row], state, scope);
+  }
+
+  #check({ group, repeats = 1, high, low, spread }: Check, given: number, scope: string): void {
+    const bits = this.#nodes[given]!.modulus ?? this.#program.ring.bits;
+    const wire = spread === true ? this.#spread(given, scope) : given;
     const count = size(this.#nodes[wire]!.shape);
     let looked = wire;
     if (group !== undefined) {
@@ -214,12 +263,12 @@ class Flagging {
     } else looked = this.#push('reshape', [wire], {}, [count], this.#nodes[wire]!.state as 'pinned' | 'floating', scope);
     const { shape } = this.#nodes[looked]!;
     const pinned = this.#pinned(looked, scope);
-    const drop = Math.max(0, high - windowIndexBits);
+    const drop = Math.max(0, high - (group === undefined ? rowIndexBits : sumIndexBits));
     const end = 2 ** (high - drop);
     const window: Piecewise = {
       ...{ bits, drop, start: 0, coefficients: [], slopes: new Float64Array(2) },
-      // An index may be one too small.
-      knots: Float64Array.of(low === undefined ? -end - 1 : -1, end),
+      // An index may be one too small: what a row's table would take for its beginning must not pass for its end.
+      knots: Float64Array.of(low === undefined ? -end - 1 : -1, group === undefined && drop > 0 ? end - 1 : end),
       offsets: Float64Array.of(-1, 1),
     };
     const outside = this.#push('piecewise', [pinned], window, shape, 'floating', scope);
