@@ -29,6 +29,8 @@ export interface ClientSettings {
   readonly ring?: { readonly bits: number; readonly fraction: number };
   /** How long each wait may take; 120 where absent. */
   readonly timeoutSeconds?: number;
+  /** How long the server may serve others first; 600 where absent, or twice `timeoutSeconds` where that is more. */
+  readonly waitSeconds?: number;
   /**
    * SHA-256 of the model's public manifest (`sotto inspect` prints it): another one is refused. Without it the first one that a server shows is
    * remembered in the page's storage, a later change is refused, and prompts are padded to steps of their bytes.
@@ -163,7 +165,7 @@ export function connectClient(settings: ClientSettings): BrowserClient {
 }
 
 async function run(
-  { server, dealer, setting, ring, timeoutSeconds = 120, manifestHash, rangeFlags }: ClientSettings,
+  { server, dealer, setting, ring, timeoutSeconds = 120, waitSeconds, manifestHash, rangeFlags }: ClientSettings,
   task: ClientTask,
   onTraffic?: (traffic: Traffic) => void,
   onLogits?: (logits: Float64Array) => void,
@@ -180,7 +182,18 @@ async function run(
     manifests,
   };
   const given = manifestHash === undefined ? {} : { manifestHash: parseManifestHash(manifestHash, 'manifestHash') };
-  const options = { server, dealer, setting, ring, rangeFlags, task, ...given, ...(onLogits ? { onLogits } : {}) };
+  const waitMilliseconds = waitSeconds === undefined ? undefined : 1000 * waitSeconds;
+  const options = {
+    server,
+    dealer,
+    setting,
+    ring,
+    rangeFlags,
+    waitMilliseconds,
+    task,
+    ...given,
+    ...(onLogits ? { onLogits } : {}),
+  };
   const report = await runClientOn(host, options);
   return { report, traffic: watch.traffic() };
 }

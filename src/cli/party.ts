@@ -22,6 +22,7 @@ import {
   fractionOption,
   jsonOption,
   linkTokenOption,
+  number,
   originOption,
   type RingFlags,
   rangeFlagsOptions,
@@ -111,6 +112,12 @@ const stateOption = (role: string) =>
     `~/.sotto/${role}`,
   );
 
+const waitOption = () =>
+  new Option(
+    '--wait <seconds>',
+    'how long a server may serve others first (default: 600, or twice --timeout where that is more)',
+  ).argParser(number(0.1, 86_400));
+
 function registerDealer(party: Command, terminal: Terminal, setting: Setting, description: string): void {
   party
     .command(setting)
@@ -180,6 +187,7 @@ interface ClientFlags extends CommonFlags, RingFlags, SamplingFlags, PromptFlags
   readonly embedding?: string;
   readonly manifestHash?: string;
   readonly padding?: 'steps' | 'none';
+  readonly wait?: number;
 }
 
 function registerClient(party: Command, terminal: Terminal): void {
@@ -228,6 +236,7 @@ function registerClient(party: Command, terminal: Terminal): void {
     .addOption(rangeFlagsOptions()[0]!)
     .addOption(rangeFlagsOptions()[1]!)
     .addOption(timeoutOption())
+    .addOption(waitOption())
     .addOption(authorityOption())
     .addOption(certificateOption())
     .addOption(keyOption())
@@ -264,6 +273,7 @@ async function client(flags: ClientFlags, texts: ReturnType<typeof givenTexts>, 
     state,
     ring: { bits: flags.ring, fraction: flags.fraction },
     rangeFlags: flags.rangeFlags,
+    waitMilliseconds: flags.wait === undefined ? undefined : 1000 * flags.wait,
     ...common(flags),
     ...given,
   };

@@ -23,12 +23,11 @@ import {
   manifestControlBytes,
   type RunRequest,
   receiveControl,
-  receiveSession,
   refuse,
   sameProgram,
   sendControl,
 } from './control.ts';
-import { knock } from './knock.ts';
+import { admitted, knock } from './knock.ts';
 import { acceptManifest, type KnownManifests } from './known-manifests.ts';
 import { openBeside, runLive } from './live.ts';
 import { checkManifest, checkSize, manifestHash, openManifest, type TracedRun, traceModel } from './manifest.ts';
@@ -52,9 +51,16 @@ export interface ClientOptions {
    * rejects with a `range` error. Asked for unless false: such a value then gives a wrong answer without a sign of it.
    */
   readonly rangeFlags?: boolean | undefined;
+  /**
+   * How long the server may take from the request to the session, while it serves others first: ten minutes where absent, or twice the time that a
+   * party may be silent where that is more.
+   */
+  readonly waitMilliseconds?: number | undefined;
   /** Each set of logits as it is opened. */
   readonly onLogits?: (logits: Float64Array) => void;
 }
+
+const usualWaitMilliseconds = 600_000;
 
 /** Where a client runs: a process or a page. This module, and what it imports, knows neither. */
 export interface ClientHost {
@@ -120,7 +126,8 @@ async function runToItsEnd(host: ClientHost, options: ClientOptions): Promise<{ 
     await sendControl(server, { type: 'request', run: request, program: traced.hash, nonce });
     // Neither how long a tokenizer takes nor that it fails shows in the request.
     job.read();
-    const agreed = await receiveSession(server);
+    const { waitMilliseconds = Math.max(usualWaitMilliseconds, 2 * host.patienceMilliseconds) } = options;
+    const agreed = await admitted(server, { address: options.server, milliseconds: waitMilliseconds });
     run = runName(agreed.bundle);
     sameProgram('server', agreed.program, traced.hash);
     // Material made ahead knew no client: what keeps it fresh is the claim of its id, here and at the other two.

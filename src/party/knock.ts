@@ -1,5 +1,6 @@
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
+import { type Control, receiveSession } from './control.ts';
 
 /** How long a client that was closed before it was heard goes on coming, and time. */
 interface Knocking {
@@ -31,6 +32,35 @@ export async function knock<T>(
       await channel.close();
       await new Promise((resolve) => setTimeout(resolve, Math.min(pause, left)));
     }
+  }
+}
+
+/** Longest that a timer takes. */
+const longestMilliseconds = 2 ** 31 - 1;
+
+/**
+ * The session that a server answers a request with, within so long of the call whatever else the server says meanwhile: each of its notes that others
+ * come first is a word, so that no timeout of silence ends a wait that such notes fill. Throws a `peer` error that names the address; the
+ * caller closes the channel.
+ */
+export async function admitted(
+  server: Channel,
+  { address, milliseconds }: { readonly address: string; readonly milliseconds: number },
+): Promise<Control<'session'>> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new SottoError('peer', `began no session at ${address} within the ${milliseconds / 1000} s of --wait`, {
+      place: { party: 'server' },
+      remedy: 'come again later, wait longer (--wait, waitSeconds in a page), or take another server',
+    });
+    timer = setTimeout(() => reject(error), Math.min(milliseconds, longestMilliseconds));
+  });
+  const session = receiveSession(server);
+  session.catch(() => undefined);
+  try {
+    return await Promise.race([session, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
