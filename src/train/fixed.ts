@@ -24,8 +24,8 @@ const moves: ReadonlySet<string> = new Set<Operation>([
 
 /**
  * A loss program whose student computes with rounded values: factors of products (weights too) have `fraction` bits after the point,
- * one over and one over the root what their tables give; sums and products with public numbers keep every bit, as in the ring. Gradients
- * pass as if nothing were rounded. The teacher and the losses keep full precision.
+ * one over and one over the root what their tables give; sums and products with public numbers keep every bit, as in the ring. Where a ring has
+ * room for maps of untruncated operands (64 bits), training is the stricter of the two. Gradients pass as if nothing were rounded. The teacher and the losses keep full precision.
  */
 export function fixedInLoop(program: Program, { fraction }: FixedInLoop): Program {
   const ops = new RoundingTracer(fraction);

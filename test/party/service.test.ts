@@ -367,7 +367,8 @@ describe('what a standing party tells', () => {
     const known = new Set(
       ...[['time', 'level', 'event', 'session', 'peer', 'task', 'address', 'promptTokens', 'newTokens', 'sentBytes']],
     );
-    for (const name of ['run', 'reveal', 'clientCertificates', 'offlineBytes', 'manifest']) known.add(name);
+    for (const name of ['run', 'reveal', 'clientCertificates', 'offlineBytes', 'bitsPerToken', 'tokensToRead', 'manifest'])
+      known.add(name);
     for (const name of ['receivedBytes', 'seconds', 'count', 'kind', 'party', 'reason', 'place']) known.add(name);
     for (const line of at.lines) for (const name of Object.keys(line)) expect(known, name).toContain(name);
     // Nothing as long as a seed, a key or a bundle's name.

@@ -100,13 +100,14 @@ describe('fixed point in the loop', () => {
     [...a].flatMap(([name, { values }]) => Array.from(values, (x, i) => Math.abs(x - b.get(name)!.values[i]!) * 2 ** fraction));
   const rms = (list: readonly number[]): number => Math.sqrt(list.reduce((sum, x) => sum + x * x, 0) / list.length);
 
+  // A ring of 64 bits no longer truncates what enters a map by weights (backends/ring/uses.ts); the loop still does, which is the stricter training.
   it.each([
-    [64, 9],
-    [64, 7],
-    [32, 9],
+    [64, 9, 2],
+    [64, 7, 3],
+    [32, 9, 2],
   ])(
-    'is within two units of a ring of %i bits and %i after the point, and nearer to it than exact values are',
-    async (bits, fraction) => {
+    'of a ring of %i bits and %i after the point is within %i units of it, and nearer to it than exact values are',
+    async (bits, fraction, most) => {
       const run = async (of: typeof program) =>
         (await (await referenceBackend().compile(of, weights)).run(tokens)) as Map<string, Tensor>;
       const [exact, loop] = [await run(program), await run(fixedInLoop(program, { fraction }))];
@@ -116,7 +117,7 @@ describe('fixed point in the loop', () => {
         weights: read(weights),
         inputs: read(tokens),
       });
-      expect(Math.max(...units(loop, ring, fraction))).toBeLessThan(2);
+      expect(Math.max(...units(loop, ring, fraction))).toBeLessThan(most);
       expect(rms(units(loop, ring, fraction))).toBeLessThan(rms(units(exact, ring, fraction)));
       expect(Math.max(...units(loop, exact, fraction))).toBeGreaterThan(0.5);
     },
