@@ -12,7 +12,7 @@ import {
 } from '../backends/mpc/index.ts';
 import { SottoError } from '../errors/index.ts';
 import type { Channel } from '../net/contract.ts';
-import { checkCertificate } from './asking.ts';
+import { checkCertificate, whoIs } from './asking.ts';
 import { attending } from './attend.ts';
 import { freshBundleId, systemMinutes } from './bundle-id.ts';
 import {
@@ -38,7 +38,7 @@ import { Rendezvous } from './rendezvous.ts';
 import { type Service, type ServiceOptions, stand } from './service.ts';
 import { commitmentTo, freshTicket, nonce, runName, sessionOf } from './session.ts';
 import { type Done, type Session, Sessions } from './sessions.ts';
-import { Tracing, type TracingLimits } from './tracing.ts';
+import { Tracing, type TracingLimits, waitingOf } from './tracing.ts';
 import { type HeldLink, notVouched, sendChallenge, takeLink, takeOrder } from './vouchers.ts';
 
 /** A dealer, or helper, that stands for many servers and their clients, and the bounds of what it holds for them. */
@@ -76,7 +76,7 @@ export async function standDealer(options: StandingOptions, once?: OneRun): Prom
   const { setting, log } = options;
   const credentials = partyCredentials(options.tls, setting, options.listen);
   const token = await linkTokenFor(options.listen, options.linkToken);
-  const tracing = new Tracing(options.tracing);
+  const tracing = new Tracing(options.tracing, waitingOf(options.limits.maximumSessions));
   const now = (): number => performance.now();
   const sessions = new Sessions({ role: setting, ...options, now, reclaim: () => tracing.clear(), watch: once });
   const halves = options.halves === undefined ? undefined : await Halves.open(options.halves, sessions);
@@ -246,7 +246,7 @@ class Dealer {
   async #hold(link: Link, { config, run, program, copy }: Control<'copy'>): Promise<void> {
     const { channel, copies } = link;
     this.#sessions.admission.check(run);
-    const traced = await this.#tracing.trace(config, run, { party: 'server', program });
+    const traced = await this.#tracing.trace(config, run, { party: 'server', program, who: whoIs(channel) });
     const held = copies.get(copy) ?? new Map<string, Uint8Array>();
     const release = this.#reserve(traced, held);
     copies.set(copy, held);
@@ -277,7 +277,7 @@ class Dealer {
 
   async #deal(session: Session, server: Channel, order: Control<'order'>, link: Link): Promise<Done> {
     const { run } = order;
-    const claim = { party: 'server', program: order.program };
+    const claim = { party: 'server', program: order.program, who: whoIs(server) };
     const tracing = this.#tracing.trace(order.config, run, claim);
     const traced = await attending(server, (attention) => attention.guard(tracing));
     const masked = heldBy(link, order.copy, traced);

@@ -7,7 +7,7 @@ import type { Channel } from '../net/contract.ts';
 import { connect } from '../node/sockets.ts';
 import type { TlsCredentials } from '../node/tls.ts';
 import { type Ahead, makingAhead } from './ahead.ts';
-import { Asking, type AskPolicy, checkCertificate, isRevealed, logPolicy, usualPolicy } from './asking.ts';
+import { Asking, type AskPolicy, checkCertificate, isRevealed, logPolicy, usualPolicy, whoIs } from './asking.ts';
 import { attending, patienceMilliseconds } from './attend.ts';
 import { largestFrameBytes, materialFrameBytes } from './bounds.ts';
 import { freshBundleId, systemMinutes } from './bundle-id.ts';
@@ -41,7 +41,7 @@ import { serverRun, TextEnded } from './server-run.ts';
 import { type Service, type ServiceOptions, stand } from './service.ts';
 import { nonce, type RunStore, runBundle, runName, sessionOf } from './session.ts';
 import { type Done, type Session, Sessions } from './sessions.ts';
-import { Tracing, type TracingLimits, tracingLimits } from './tracing.ts';
+import { Tracing, type TracingLimits, tracingLimits, waitingOf } from './tracing.ts';
 
 /** A server that stands for many clients: its model, its dealer, what may be asked of it, and where it keeps claims. */
 export interface ServeOptions extends ServiceOptions {
@@ -97,7 +97,7 @@ export async function standServer(options: ServeOptions, once?: OneRun): Promise
   const credentials = partyCredentials(options.tls, 'server', [...options.listen, options.dealer]);
   const token = await linkTokenFor([options.dealer], options.linkToken);
   const model = await loadModel(options.model, options.measuring);
-  const tracing = new Tracing(options.tracing);
+  const tracing = new Tracing(options.tracing, waitingOf(options.limits.maximumSessions));
   const rings = [...(model.plan.ring === undefined ? [] : [model.plan.ring]), usualRing, ...(options.rings ?? [])];
   const limits = once === undefined ? { ...options.limits, rings } : options.limits;
   const now = (): number => performance.now();
@@ -265,7 +265,7 @@ class Server {
   #trace(client: Channel, { run, program }: Control<'request'>): Promise<RunProgram> {
     const { model, tracing } = this.#parts;
     checkRanges(model.plan, run.ring, model.folder);
-    const traced = tracing.trace(model.manifest.config, run, { party: 'client', program });
+    const traced = tracing.trace(model.manifest.config, run, { party: 'client', program, who: whoIs(client) });
     return attending(client, (attention) => attention.guard(traced));
   }
 

@@ -9,6 +9,7 @@ import { type RunRequest, sameProgram } from './control.ts';
 import { type RunProgram, traceRun } from './manifest.ts';
 import { TurnedAway } from './refusals.ts';
 import type { FromTracing, TableNumber, TracingOrder } from './tracing-worker.ts';
+import { Turns } from './turns.ts';
 
 /** What one run's program may cost a standing party. */
 export interface TracingLimits {
@@ -33,6 +34,14 @@ export const tracingLimits: TracingLimits = {
   keptBytes: 256 * 2 ** 20,
 };
 
+/** Programs of one peer that wait, where nobody says how many sessions there may be. */
+const usualWaiting = 16;
+/** The same of a party with so many seats: each session waits for one, and who has gone leaves one behind. */
+export const waitingOf = (maximumSessions: number): number => Math.max(usualWaiting, 2 * maximumSessions);
+
+/** Whose turn it is where this party itself asks. */
+const ownTurn = 'this party';
+
 /** A thread that has nothing to trace is ended after so long, and gives its memory back. */
 const idleMilliseconds = 5000;
 
@@ -44,8 +53,16 @@ interface Kept {
   readonly bytes: number;
 }
 
+/** Which program a peer says that it runs. */
+interface Claim {
+  readonly party: string;
+  readonly program: string;
+  /** Whom turns are counted by, as `whoIs` gives it. */
+  readonly who: string;
+}
+
 /**
- * The programs of runs that peers ask for, traced one after the other in a thread of their own, under a limit of time and of memory: who goes beyond is
+ * The programs of runs that peers ask for, traced one after the other, by turns between peers, in a thread of their own, under a limit of time and of memory: who goes beyond is
  * turned away, and nobody else hears of it. A program is kept for others who ask for the same run once its hash is what the peer said, the
  * ones that were asked for last, up to a number of bytes.
  */
@@ -53,20 +70,25 @@ export class Tracing {
   readonly #limits: TracingLimits;
   readonly #kept = new Map<string, Kept>();
   #keptBytes = 0;
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns: Turns;
   #thread: Worker | undefined;
   #rest = (): void => {};
 
-  constructor(limits: TracingLimits = tracingLimits) {
+  /** `mostWaiting` programs of one peer wait for their turn. */
+  constructor(limits: TracingLimits = tracingLimits, mostWaiting: number = usualWaiting) {
     this.#limits = limits;
+    this.#turns = new Turns(mostWaiting);
   }
 
   get keptBytes(): number {
     return this.#keptBytes;
   }
 
-  /** Throws a `peer` error of `party` where the program is not the one that it claims, and `TurnedAway` where it costs too much. */
-  async trace(config: Record<string, unknown>, run: RunRequest, claim?: { party: string; program: string }): Promise<RunProgram> {
+  /**
+   * Throws a `peer` error of `party` where the program is not the one that it claims, and `TurnedAway` where it costs too much, or as many wait
+   * for `who` as may.
+   */
+  async trace(config: Record<string, unknown>, run: RunRequest, claim?: Claim): Promise<RunProgram> {
     const key = JSON.stringify([config, run]);
     const kept = this.#kept.get(key);
     if (kept !== undefined) {
@@ -75,13 +97,12 @@ export class Tracing {
       if (claim !== undefined) sameProgram(claim.party, claim.program, kept.program.hash);
       return kept.program;
     }
-    const turn = this.#last.then(
-      () =>
+    const traced = await this.#turns.take(
+      claim?.who ?? ownTurn,
+      async () =>
         this.#kept.get(key) ??
-        this.#traced({ config, run, claimed: claim?.program, maximumBytes: this.#limits.programBytes }, claim?.party),
+        (await this.#traced({ config, run, claimed: claim?.program, maximumBytes: this.#limits.programBytes }, claim?.party)),
     );
-    this.#last = turn.catch(() => undefined);
-    const traced = await turn;
     if (claim !== undefined) sameProgram(claim.party, claim.program, traced.program.hash);
     this.#keep(key, traced);
     return traced.program;

@@ -31,7 +31,7 @@ afterAll(remove);
 describe('a program that was traced in a thread', () => {
   it('is that of this thread, statement by statement, its tables shared as they were', async () => {
     const { ringProgram, hash } = traceRun(config, run(3, 4));
-    const there = await tracing().trace(config, run(3, 4), { party: 'client', program: hash });
+    const there = await tracing().trace(config, run(3, 4), { party: 'client', program: hash, who: 'a' });
     expect(there.hash).toBe(hash);
     expect(there.ringProgram).toEqual(ringProgram);
     const tables = (program: typeof ringProgram) =>
@@ -42,13 +42,13 @@ describe('a program that was traced in a thread', () => {
   it('is kept by its bytes once its hash is what the peer said, and not where the peer said another', async () => {
     const here = traceRun(config, run(2, 2));
     const one = tracing();
-    const wrong = one.trace(config, run(2, 2), { party: 'client', program: '0'.repeat(64) });
+    const wrong = one.trace(config, run(2, 2), { party: 'client', program: '0'.repeat(64), who: 'a' });
     await expect(wrong).rejects.toMatchObject({ kind: 'peer', place: { party: 'client' } });
     expect(one.keptBytes).toBe(0);
-    const first = await one.trace(config, run(2, 2), { party: 'client', program: here.hash });
+    const first = await one.trace(config, run(2, 2), { party: 'client', program: here.hash, who: 'a' });
     expect(one.keptBytes).toBeGreaterThan(0);
     expect(await one.trace(config, run(2, 2))).toBe(first);
-    await expect(one.trace(config, run(2, 2), { party: 'client', program: '1'.repeat(64) })).rejects.toMatchObject({
+    await expect(one.trace(config, run(2, 2), { party: 'client', program: '1'.repeat(64), who: 'a' })).rejects.toMatchObject({
       kind: 'peer',
     });
     const bytes = one.keptBytes;
