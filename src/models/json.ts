@@ -31,7 +31,16 @@ export function duplicateKey(text: string): string | null {
   return null;
 }
 
-/** UTF-8 bytes → JSON value. Invalid UTF-8, invalid JSON and a key named twice are `input` errors of the file. */
+/** Nothing that is read here is nested deeper; what follows a value's nesting by calls of itself is safe from its end. */
+export const deepestJson = 64;
+
+/** Whether a value has objects and arrays in more than `most` others. */
+export function nestedDeeper(value: unknown, most: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return most === 0 || Object.values(value).some((each) => nestedDeeper(each, most - 1));
+}
+
+/** UTF-8 bytes → JSON value. Invalid UTF-8, invalid JSON, nesting deeper than `deepestJson` and a key named twice are `input` errors of the file. */
 export function parseJson(bytes: Uint8Array, file: string, what = 'the file'): unknown {
   const broken = (reason: string, cause?: unknown) =>
     new SottoError('input', `${what} ${reason}`, {
@@ -52,6 +61,7 @@ export function parseJson(bytes: Uint8Array, file: string, what = 'the file'): u
   } catch (cause) {
     throw broken('is not valid JSON', cause);
   }
+  if (nestedDeeper(value, deepestJson)) throw broken(`is nested deeper than ${deepestJson} levels`);
   const twice = duplicateKey(text);
   if (twice !== null) throw broken(`names the key ${JSON.stringify(twice.slice(0, 100))} twice`);
   return value;

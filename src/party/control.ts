@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { SottoError } from '../errors/index.ts';
+import { deepestJson, nestedDeeper } from '../models/json.ts';
 import type { Channel } from '../net/contract.ts';
 import { Objection, type Refusal, Refused, refusalSchema, roles } from './refusals.ts';
 
@@ -185,6 +186,7 @@ export function parseControl<T extends ControlType>(
     // The parser's own words would quote the peer's.
     throw unexpected(peer, 'bytes that are not JSON', due);
   }
+  if (nestedDeeper(raw, deepestJson)) throw unexpected(peer, `JSON that is nested deeper than ${deepestJson} levels`, due);
   const refusal = schemas.refusal.safeParse(raw);
   if (refusal.success) throw new Refused(peer, refusal.data);
   const type = types.find((each) => each === (raw as { type?: unknown } | null)?.type) ?? types[0];
