@@ -199,17 +199,18 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'the product of two values in less than half of the ring together',
-    bits: 5,
+    bits: 3,
+    // Both of one input, x and x + v, so that its pads and those of the carries are few enough to be enumerated.
     build: (p) => {
       const f = Math.floor(p.ring.ring.bits / 2) + 1;
       const m = p.ring.ring.bits - f;
-      p.narrowProduct(p.narrow(p.input('x'), f), p.narrow(p.mixed('y', 'v'), f), [m, m]);
+      const x = p.input('x');
+      const shape = p.ring.node(x).shape;
+      const y = p.ring.push('addServer', [x, p.weight('v', shape)], {}, { shape, state: 'pinned', fraction: 0 });
+      p.narrowProduct(p.narrow(x, f), p.narrow(y, f), [m, m]);
     },
-    client: [
-      { x: [1], y: [-3] },
-      { x: [-9], y: [12] },
-    ],
-    server: all(5, { v: 1 }, 5),
+    client: [{ x: [1] }, { x: [-4] }],
+    server: all(3, { v: 1 }, 3),
   },
 
   // Wires of smaller rings.
