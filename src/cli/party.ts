@@ -42,6 +42,7 @@ import {
   whole,
 } from './options.ts';
 import {
+  contextNotice,
   givenTexts,
   type PromptFlags,
   promptFileOption,
@@ -279,6 +280,7 @@ async function client(flags: ClientFlags, texts: ReturnType<typeof givenTexts>, 
   };
   const report = await runClient({ ...options, task, ...onLogits });
   end();
+  if (report.stopped === 'context') terminal.error(contextNotice(flags.maxNewTokens, report.newIds.length));
   if (flags.json)
     return printJson(terminal, {
       ...report,
