@@ -32,6 +32,8 @@ export function partiesOf(bed: Bed, variant: Variant, directory: string): Partie
     newTokens: bed.newTokens,
     ring: variant.ring,
     timeoutMilliseconds: bed.timeoutMilliseconds,
+    // A dealer whose visitor was no peer waits on for its server.
+    startMilliseconds: 4 * bed.timeoutMilliseconds,
     ...(variant.setting === 'helper' ? { setting: 'helper' as const } : {}),
   };
 }
@@ -42,6 +44,7 @@ export async function cleanRun(bed: Bed, variant: Variant): Promise<{ outcomes: 
   const outcomes = await runParties({
     ...partiesOf(bed, variant, bed.directory(`clean-${variant.setting}-${variant.ring.bits}-${variant.ending}`)),
     timeoutMilliseconds: 20_000,
+    startMilliseconds: 60_000,
     onFrame: ({ from, to, connection, frame, kind }) => void frames.push({ from, to, connection, frame, phase: phaseOf(kind) }),
   });
   for (const { error } of [outcomes.client, outcomes.server, outcomes.dealer]) if (error !== undefined) throw error;
@@ -216,7 +219,6 @@ export async function processFault(bed: Bed, fault: OfProcess, spares: Spares): 
   let timer: NodeJS.Timeout | undefined;
   const outcomes = await runParties({
     ...partiesOf(bed, fault.variant, bed.directory(fault.number)),
-    startMilliseconds: 4 * bed.timeoutMilliseconds,
     apart: fault.victim,
     forkApart: () => children.shift() ?? forkBuilt(),
     onApart: (child, again) => {
